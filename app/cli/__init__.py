@@ -1,0 +1,1 @@
+"""`bottega` on the command line: starting an installation, looking after it, and the REST client."""

@@ -1,0 +1,116 @@
+"""What a running job may report, one JSON object a line from the child process to its supervisor.
+
+Paths are relative to the job's work folder. `Command` goes the other way.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from app.contract.family import Frozen
+
+PHASES = ("preparing", "caching", "training", "sampling", "saving", "uploading")
+Command = Literal["cancel", "pause", "sample", "save"]
+"""Wishes that reach a running job; each acts at the next step."""
+
+
+class Progress(Frozen):
+    kind: Literal["progress"] = "progress"
+    phase: str
+    current: int = 0
+    total: int = 0
+    unit: str = "step"
+    epoch: int | None = None
+    epochs: int | None = None
+    rate: float | None = None
+    """Steps a second, smoothed; None before it was measured."""
+    eta_seconds: float | None = None
+
+
+class Metric(Frozen):
+    kind: Literal["metric"] = "metric"
+    step: int
+    loss: float
+    lr: float
+
+
+class LogLine(Frozen):
+    kind: Literal["log"] = "log"
+    level: Literal["info", "warning", "error"] = "info"
+    message: str
+
+
+class Sample(Frozen):
+    """One sample picture. Epoch 0 with `baseline` is the row without the LoRA."""
+
+    kind: Literal["sample"] = "sample"
+    epoch: int
+    step: int
+    prompt_index: int
+    prompt: str
+    seed: int
+    baseline: bool = False
+    path: str
+    width: int
+    height: int
+
+
+class Checkpoint(Frozen):
+    """A portable adapter file after an epoch. Losses are means, None where nothing was kept out."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    epoch: int
+    step: int
+    path: str
+    size: int
+    sha256: str
+    tensor_sha256: str
+    """sha256 of the bytes after the header: AutoV3 is its first 12 hex digits."""
+    loss: float | None = None
+    validation_loss: float | None = None
+
+
+class ResumePoint(Frozen):
+    """A file that lets the job go on from `step` to the same bits."""
+
+    kind: Literal["resume"] = "resume"
+    step: int
+    path: str
+    size: int
+    sha256: str
+
+
+class Picture(Frozen):
+    """One finished picture of a generation."""
+
+    kind: Literal["picture"] = "picture"
+    index: int
+    seed: int
+    path: str
+    width: int
+    height: int
+    infotext: str
+
+
+class Finished(Frozen):
+    """The job's own last word. `recommended_epoch` is None where nothing was measured."""
+
+    kind: Literal["finished"] = "finished"
+    outcome: Literal["succeeded", "canceled", "paused", "failed"]
+    code: str | None = None
+    """Stable slug of a failure: `training-diverged`, `adapter-empty`, `out-of-memory`, …"""
+    detail: str | None = None
+    recommended_epoch: int | None = None
+    recommended_reason: Literal["validation", "last"] | None = None
+    steps: int | None = None
+    peak_memory_bytes: int | None = None
+    run_seconds: float | None = None
+
+
+Event = Annotated[
+    Progress | Metric | LogLine | Sample | Checkpoint | ResumePoint | Picture | Finished,
+    Field(discriminator="kind"),
+]
+EVENT: TypeAdapter[
+    Progress | Metric | LogLine | Sample | Checkpoint | ResumePoint | Picture | Finished
+] = TypeAdapter(Event)

@@ -1,0 +1,82 @@
+"""Facts about a model family that need no torch: what forms show, what requests may ask for.
+
+Each family keeps one `FamilySpec` in `worker/families/<name>/spec.py`; the catalogue finds it.
+Sizes are pixels, memory is bytes, rates are per optimizer step.
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+TrainingType = str
+"""One of `style`, `character`, `concept`: text, checked by pydantic where it enters."""
+
+
+class Frozen(BaseModel):
+    """A value of the contract: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ParamLimits(Frozen):
+    """What one training parameter may be, with the words that the form shows."""
+
+    label: str
+    help: str
+    default: float | int | str | bool | None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+    nullable: bool = False
+
+
+class Aspect(Frozen):
+    name: str
+    """`square`, `portrait` or `landscape`."""
+    width: int
+    height: int
+
+
+class GenerationDefaults(Frozen):
+    sampler: str
+    steps: int
+    cfg_scale: float
+    width: int
+    height: int
+    clip_skip: int = 1
+    max_side: int = 1024
+    min_side: int = 64
+    multiple: int = 8
+    max_steps: int = 60
+    max_quantity: int = 8
+
+
+class FamilySpec(Frozen):
+    """One model family as the web process and the forms know it."""
+
+    name: str
+    """Key used in jobs: `starter`, `sd1`, …"""
+    title: str
+    base_model: str
+    """Civitai-style base model name, e.g. `SD 1.5`; the starter has its own."""
+    air: str
+    """Ecosystem part of the AIR, e.g. `sd1`."""
+    ss_base_model_version: str
+    modelspec_architecture: str
+    modelspec_implementation: str
+    licence: str
+    resolution: int
+    bucket_multiple: int
+    """Bucket sides are multiples of this many pixels."""
+    token_limit: int = 75
+    step_target: int
+    """R of `repeats = ceil(R / images)`; samples seen in one epoch of the normal preset."""
+    epochs: int = 10
+    params: dict[str, ParamLimits]
+    """Limits and defaults by name of `TrainParams` field."""
+    by_type: dict[str, dict[str, float | int | str | bool | None]] = {}
+    """Defaults that differ by training type (`style`, `character`, `concept`)."""
+    generation: GenerationDefaults
+    aspects: tuple[Aspect, ...]
+    sample_negative_prompt: str = ""
+    train_memory_bytes: int | None = None
+    """Measured peak of a default run; None = never measured."""

@@ -1,0 +1,163 @@
+"""What a worker is asked to do, and what it answers: frozen, versioned, a union by `kind`.
+
+The job row's `input` column holds one of these as JSON; a Celery message carries none of it.
+Keys name objects in storage (`blobs/<sha256>`); sizes are bytes, picture sides are pixels.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from app.contract.family import Frozen
+
+QUEUES = ("train", "generate", "files")
+SAMPLERS = ("Euler a", "DPM++ 2M Karras", "DDIM", "UniPC")
+OPTIMIZERS = ("adamw", "prodigy", "adafactor")
+LR_SCHEDULERS = ("constant", "cosine", "cosine_with_restarts", "linear")
+TRAINING_TYPES = ("style", "character", "concept")
+PRESETS = ("quick", "normal", "best")
+
+
+class BlobRef(Frozen):
+    """One stored file. `sha256` is lower-case hex of all its bytes and is its address in storage."""
+
+    sha256: str
+    size: int
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"blobs/{self.sha256}"
+
+
+class CheckpointRef(Frozen):
+    """A base checkpoint: a zipped diffusers folder (`Diffusers`) or one `SafeTensor` file."""
+
+    file: BlobRef
+    format: str
+    family: str
+    name: str
+    base_model: str
+    model_version_id: int | None = None
+
+
+class LoraRef(Frozen):
+    """A LoRA to attach. `name` is what `<lora:name:strength>` in a prompt calls it."""
+
+    file: BlobRef
+    name: str
+    strength: float
+    base_model: str
+    model_version_id: int | None = None
+    autov3: str = ""
+    """First 12 hex of the tensor hash, for `Lora hashes` in the infotext."""
+
+
+class TrainItem(Frozen):
+    """One picture of the snapshot: normalised PNG or JPEG in storage and its label as typed."""
+
+    file: BlobRef
+    width: int
+    height: int
+    label: str
+
+
+class TrainParams(Frozen):
+    """All settings of a training, resolved: None only where it means "off" or "let the machine choose".
+
+    Names as in Civitai's and kohya's forms. Steps are optimizer steps.
+    """
+
+    resolution: int
+    epochs: int
+    repeats: int
+    max_steps: int | None = None
+    batch_size: int
+    gradient_accumulation: int = 1
+    unet_lr: float
+    text_encoder_lr: float = 0.0
+    lr_scheduler: str = "cosine"
+    lr_warmup: float = 0.05
+    """Share of all steps, 0-1."""
+    lr_cycles: int = 1
+    optimizer: str = "adamw"
+    network_dim: int
+    network_alpha: float
+    conv_dim: int | None = None
+    conv_alpha: float | None = None
+    noise_offset: float = 0.0
+    min_snr_gamma: float = 5.0
+    """0 = off."""
+    enable_bucket: bool = True
+    shuffle_tags: bool = False
+    keep_tokens: int = 0
+    caption_dropout: float = 0.05
+    flip: bool = False
+    clip_skip: int = 1
+    gradient_checkpointing: bool = False
+    precision: str = "fp32"
+    """`fp32` or `bf16`."""
+    seed: int = 42
+    save_every_epochs: int = 1
+    holdout: bool = True
+    """Keep one picture in eight (from eight on) out of training to measure over-fitting."""
+
+
+class SamplePrompt(Frozen):
+    prompt: str
+    negative_prompt: str = ""
+    seed: int = 1
+    width: int
+    height: int
+
+
+class TrainJob(Frozen):
+    """Train one LoRA. Everything that decides the result is in here, threads included."""
+
+    kind: Literal["train"] = "train"
+    version: Literal[1] = 1
+    name: str
+    output_name: str
+    """File stem of the adapter: only [A-Za-z0-9_.-]."""
+    type: str
+    base: CheckpointRef
+    items: tuple[TrainItem, ...]
+    label_type: str = "tag"
+    trigger_word: str = ""
+    params: TrainParams
+    sample_prompts: tuple[SamplePrompt, ...] = ()
+    continue_from: BlobRef | None = None
+    threads: int = 2
+
+
+class GenerateJob(Frozen):
+    """Draw `len(seeds)` pictures; picture i uses `seeds[i]`, whatever the batch size."""
+
+    kind: Literal["generate"] = "generate"
+    version: Literal[1] = 1
+    base: CheckpointRef
+    loras: tuple[LoraRef, ...] = ()
+    prompt: str
+    negative_prompt: str = ""
+    sampler: str
+    steps: int
+    cfg_scale: float
+    width: int
+    height: int
+    seeds: tuple[int, ...]
+    clip_skip: int = 1
+    threads: int = 2
+
+
+class FilesJob(Frozen):
+    """Work on stored files that needs no model: `finalize_upload` or `import_zip`."""
+
+    kind: Literal["files"] = "files"
+    version: Literal[1] = 1
+    task: str
+    upload: str | None = None
+    dataset: str | None = None
+
+
+Job = Annotated[TrainJob | GenerateJob | FilesJob, Field(discriminator="kind")]
+JOB: TypeAdapter[TrainJob | GenerateJob | FilesJob] = TypeAdapter(Job)

@@ -1,0 +1,75 @@
+"""Keyset pages: an opaque cursor holds the sort key of the last row, so deep pages cost the same."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy.orm import Session
+
+from app.core.errors import AppError, FieldError, Invalid
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    items: list[T]
+    next_cursor: str | None
+
+
+def encode_cursor(key: Sequence[Any]) -> str:
+    raw = json.dumps([str(part) for part in key], separators=(",", ":"))
+    return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, width: int) -> list[str]:
+    """The sort key of a cursor. Errors: Invalid when it is not one of ours."""
+    try:
+        key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if isinstance(key, list) and len(key) == width and all(isinstance(p, str) for p in key):
+            return key
+    except (ValueError, UnicodeDecodeError):
+        pass
+    raise Invalid("The cursor is not valid. Start again without it.", [FieldError("#/cursor", "not a cursor")])
+
+
+def keyset_page(
+    db: Session,
+    query: Select[Any],
+    keys: Sequence[ColumnElement[Any]],
+    *,
+    cursor: str | None,
+    limit: int,
+    ascending: bool = False,
+) -> Page[Any]:
+    """One page of ORM rows ordered by `keys` (all descending unless `ascending`); keys must end in a unique one."""
+    if cursor:
+        parts = decode_cursor(cursor, len(keys))
+        try:
+            values = [_typed(column, part) for column, part in zip(keys, parts, strict=True)]
+        except ValueError as error:
+            raise Invalid("The cursor is not valid. Start again without it.") from error
+        edge = tuple_(*keys) > tuple_(*values) if ascending else tuple_(*keys) < tuple_(*values)
+        query = query.where(edge)
+    ordered = query.order_by(*(k.asc() if ascending else k.desc() for k in keys)).limit(limit + 1)
+    rows = list(db.scalars(ordered).unique())
+    more = len(rows) > limit
+    rows = rows[:limit]
+    next_cursor = encode_cursor([_value(rows[-1], k) for k in keys]) if more and rows else None
+    return Page(rows, next_cursor)
+
+
+def _typed(column: ColumnElement[Any], part: str) -> Any:
+    kind = column.type.python_type
+    return datetime.fromisoformat(part) if kind is datetime else kind(part)
+
+
+def _value(row: Any, column: ColumnElement[Any]) -> Any:
+    name = getattr(column, "key", None)
+    if name is None:
+        raise AppError("This list cannot be paged by that order.")
+    return getattr(row, name)

@@ -1,0 +1,129 @@
+"""Objects behind a small port: a local folder, S3 or memory, all through obstore.
+
+Finished bytes lie under `blobs/<sha256>` and never change; a running job writes below
+`jobs/<id>/<fence>/`. `url()` answers None where the store cannot sign: then the web
+process serves the bytes itself.
+"""
+
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import obstore
+from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store, from_url
+
+from app.core.config import Settings, get_settings
+
+CHUNK = 1 << 20
+
+
+class Storage(Protocol):
+    """The verbs that the product needs. Keys are slash paths; a missing key is FileNotFoundError."""
+
+    def put(self, key: str, data: bytes | Path) -> None: ...
+    def get(self, key: str) -> bytes: ...
+    def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]: ...
+    def fetch(self, key: str, target: Path) -> None: ...
+    def size(self, key: str) -> int | None: ...
+    def delete(self, keys: list[str]) -> None: ...
+    def copy(self, source: str, target: str) -> None: ...
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]: ...
+    def url(self, key: str, *, disposition: str | None = None) -> str | None: ...
+    def local_path(self, key: str) -> Path | None: ...
+    def free_bytes(self) -> int | None: ...
+
+
+class ObjectStorage:
+    """`Storage` over any obstore store. `root` is set for the local folder only."""
+
+    def __init__(self, store: ObjectStore, root: Path | None = None) -> None:
+        self._store = store
+        self._root = root
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        """Write whole or not at all; a file is streamed, so its size does not matter."""
+        obstore.put(self._store, key, data)
+
+    def get(self, key: str) -> bytes:
+        return bytes(obstore.get(self._store, key).bytes())
+
+    def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield bytes [start, end) in chunks of about 1 MiB."""
+        stop = self.size(key) if end is None else end
+        if stop is None:
+            raise FileNotFoundError(key)
+        for at in range(start, stop, CHUNK):
+            yield bytes(obstore.get_range(self._store, key, start=at, end=min(at + CHUNK, stop)))
+
+    def fetch(self, key: str, target: Path) -> None:
+        """Copy an object to a local file; the file appears under its name only when complete."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        with part.open("wb") as out:
+            for chunk in obstore.get(self._store, key).stream(min_chunk_size=CHUNK):
+                out.write(bytes(chunk))
+        part.replace(target)
+
+    def size(self, key: str) -> int | None:
+        """Bytes of the object, None when there is none."""
+        try:
+            return int(obstore.head(self._store, key)["size"])
+        except FileNotFoundError:
+            return None
+
+    def delete(self, keys: list[str]) -> None:
+        """Remove objects; one that is already gone is no error."""
+        for key in keys:
+            try:
+                obstore.delete(self._store, key)
+            except FileNotFoundError:
+                continue
+
+    def copy(self, source: str, target: str) -> None:
+        obstore.copy(self._store, source, target)
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield (key, bytes) of every object below `prefix`."""
+        for batch in obstore.list(self._store, prefix):
+            for meta in batch:
+                yield meta["path"], int(meta["size"])
+
+    def url(self, key: str, *, disposition: str | None = None) -> str | None:
+        """A link that works for ten minutes without credentials, or None where none can be made."""
+        if not isinstance(self._store, S3Store):
+            return None
+        link = obstore.sign(self._store, "GET", key, timedelta(minutes=10))
+        return link if disposition is None else link
+
+    def local_path(self, key: str) -> Path | None:
+        """The file itself when the store is a local folder."""
+        return None if self._root is None else self._root / key
+
+    def free_bytes(self) -> int | None:
+        """Free disk space; None where the store has no such figure."""
+        return None if self._root is None else shutil.disk_usage(self._root).free
+
+
+def open_storage(settings: Settings) -> ObjectStorage:
+    """Storage for `STORAGE_URL`. Errors: ValueError for a scheme that is not known."""
+    url = settings.storage_url
+    if url.startswith("file://"):
+        root = Path(url.removeprefix("file://"))
+        root.mkdir(parents=True, exist_ok=True)
+        return ObjectStorage(LocalStore(prefix=str(root)), root)
+    if url.startswith("memory:"):
+        return ObjectStorage(MemoryStore())
+    if url.startswith("s3://"):
+        options = {"region": settings.storage.s3_region}
+        if settings.storage.s3_endpoint:
+            options["endpoint"] = settings.storage.s3_endpoint
+        return ObjectStorage(from_url(url, **options))
+    raise ValueError(f"STORAGE_URL must begin with file://, s3:// or memory:, not {url.split(':')[0]}:")
+
+
+@lru_cache
+def get_storage() -> ObjectStorage:
+    return open_storage(get_settings())

@@ -1,0 +1,1 @@
+"""Sets of pictures with labels: upload, checks, label editing, export."""

@@ -1,0 +1,56 @@
+"""Tables of data sets. A picture is stored normalised (upright, no metadata, at most 2048 px a side)."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.db import Base, Created
+
+
+class Dataset(Base, Created):
+    __tablename__ = "dataset"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    media: Mapped[str] = mapped_column(String(10), default="image")
+    label_type: Mapped[str] = mapped_column(String(10), default="tag")
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Counts edits: the ETag of the set."""
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+
+class DatasetItem(Base, Created):
+    __tablename__ = "dataset_item"
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "source_sha256"),
+        Index("ix_dataset_item_dataset_id_position", "dataset_id", "position"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    name: Mapped[str] = mapped_column(String(255))
+    source_sha256: Mapped[str] = mapped_column(String(64))
+    """sha256 of the file as it came: the same file twice is a duplicate."""
+    blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    thumb_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    dhash: Mapped[int] = mapped_column(BigInteger)
+    """64-bit difference hash (signed), for near duplicates."""
+    label: Mapped[str] = mapped_column(Text, default="")
+    label_source: Mapped[str] = mapped_column(String(10), default="user")
+    warnings: Mapped[list[str]] = mapped_column(default=list, server_default=text("'[]'"))
+
+
+class LabelUndo(Base, Created):
+    """The labels before one bulk change, so that it can be taken back."""
+
+    __tablename__ = "label_undo"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"), index=True)
+    before: Mapped[dict[str, object]]
+    """item id → label before."""

@@ -1,0 +1,1 @@
+"""Models and their versions: pages, files, hashes, tags, search, downloads, reports."""

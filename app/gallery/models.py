@@ -1,0 +1,161 @@
+"""Tables of the gallery: a model has versions, a version has files and pictures, a file has hashes."""
+
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Date, ForeignKey, Index, Integer, String, Text, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.core.db import Base, Created
+
+
+class Model(Base, Created):
+    __tablename__ = "model"
+    __table_args__ = (
+        Index("ix_model_public_downloads", text("download_count DESC"), text("id DESC"), postgresql_where=text("visibility = 'public'")),
+        Index("ix_model_public_published", text("published_at DESC"), text("id DESC"), postgresql_where=text("visibility = 'public'")),
+        Index("ix_model_search", text("to_tsvector('simple', name || ' ' || description)"), postgresql_using="gin"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    username: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(String(100))
+    type: Mapped[str] = mapped_column(String(30))
+    """A Civitai model type: `Checkpoint`, `LORA`, …"""
+    category: Mapped[str] = mapped_column(String(30), default="")
+    """What a LoRA was trained for: `style`, `character`, `concept`."""
+    description: Mapped[str] = mapped_column(Text, default="")
+    """Markdown as typed; rendered and sanitised when shown."""
+    visibility: Mapped[str] = mapped_column(String(10), default="private")
+    share_key: Mapped[str | None] = mapped_column(String(40), unique=True)
+    rating: Mapped[int] = mapped_column(Integer, default=1)
+    allow_no_credit: Mapped[bool] = mapped_column(default=True)
+    allow_commercial_use: Mapped[list[str]] = mapped_column(default=lambda: ["Image", "RentCivit", "Rent", "Sell"])
+    allow_derivatives: Mapped[bool] = mapped_column(default=True)
+    allow_different_license: Mapped[bool] = mapped_column(default=True)
+    licence: Mapped[str] = mapped_column(String(100), default="")
+    poi: Mapped[bool] = mapped_column(Boolean, default=False)
+    download_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    image_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    published_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    taken_down_at: Mapped[datetime | None]
+    built_in: Mapped[bool] = mapped_column(default=False)
+    """Shipped with Bottega; `bottega up` keeps it installed."""
+    tags: Mapped[list["ModelTag"]] = relationship(lazy="selectin", cascade="all, delete-orphan", order_by="ModelTag.tag")
+    versions: Mapped[list["ModelVersion"]] = relationship(
+        lazy="selectin", cascade="all, delete-orphan", order_by="ModelVersion.id.desc()", back_populates="model"
+    )
+
+
+class ModelTag(Base):
+    __tablename__ = "model_tag"
+
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(60), primary_key=True, index=True)
+
+
+class ModelVersion(Base, Created):
+    __tablename__ = "model_version"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"), index=True)
+    model: Mapped["Model"] = relationship(lazy="joined", back_populates="versions")
+    name: Mapped[str] = mapped_column(String(100))
+    base_model: Mapped[str] = mapped_column(String(60))
+    family: Mapped[str | None] = mapped_column(String(30))
+    """Key of the family that can train or draw with it; None = cannot run here."""
+    description: Mapped[str] = mapped_column(Text, default="")
+    trained_words: Mapped[list[str]] = mapped_column(default=list, server_default=text("'[]'"))
+    status: Mapped[str] = mapped_column(String(20), default="Draft")
+    """`Draft` or `Published`."""
+    upload_type: Mapped[str] = mapped_column(String(10), default="Created")
+    """`Created` or `Trained` (here)."""
+    training_details: Mapped[dict[str, Any] | None]
+    steps: Mapped[int | None]
+    epochs: Mapped[int | None]
+    clip_skip: Mapped[int | None]
+    strength: Mapped[float] = mapped_column(default=0.8)
+    training_job_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    published_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    download_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    files: Mapped[list["ModelFile"]] = relationship(
+        lazy="selectin", cascade="all, delete-orphan", order_by="ModelFile.id", back_populates="version"
+    )
+    pictures: Mapped[list["VersionPicture"]] = relationship(
+        lazy="selectin", cascade="all, delete-orphan", order_by="VersionPicture.position"
+    )
+
+
+class ModelFile(Base, Created):
+    __tablename__ = "model_file"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id", ondelete="CASCADE"), index=True)
+    version: Mapped["ModelVersion"] = relationship(back_populates="files")
+    blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+    type: Mapped[str] = mapped_column(String(30), default="Model")
+    format: Mapped[str] = mapped_column(String(20), default="SafeTensor")
+    fp: Mapped[str | None] = mapped_column(String(20))
+    precision: Mapped[str | None] = mapped_column(String(10))
+    """`full` or `pruned`."""
+    size: Mapped[int] = mapped_column(BigInteger)
+    is_primary: Mapped[bool] = mapped_column(default=True)
+    facts: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What was read from the header: rank, alpha, keys."""
+    hashes: Mapped[list["FileHash"]] = relationship(lazy="selectin", cascade="all, delete-orphan")
+
+
+class FileHash(Base):
+    """One hash of a file, upper-case hex: SHA256, AutoV1, AutoV2, AutoV3, BLAKE3, CRC32."""
+
+    __tablename__ = "file_hash"
+
+    file_id: Mapped[int] = mapped_column(ForeignKey("model_file.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10), primary_key=True)
+    value: Mapped[str] = mapped_column(String(64), index=True)
+
+
+class VersionPicture(Base):
+    """A picture in the carousel of a version."""
+
+    __tablename__ = "version_picture"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), primary_key=True, index=True)
+    position: Mapped[int] = mapped_column(default=0)
+
+
+class Download(Base):
+    """Who fetched what on which day: a person is counted once a file and day."""
+
+    __tablename__ = "download"
+    __table_args__ = (UniqueConstraint("file_id", "person", "day"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("model_file.id", ondelete="CASCADE"))
+    person: Mapped[str] = mapped_column(String(64))
+    """Hash of the user id or of the address."""
+    day: Mapped[date] = mapped_column(Date)
+
+
+class Report(Base, Created):
+    """Somebody says that a public thing must not be here. No login is needed for that."""
+
+    __tablename__ = "report"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))
+    """`model` or `image`."""
+    target_id: Mapped[int]
+    reason: Mapped[str] = mapped_column(String(40))
+    detail: Mapped[str] = mapped_column(Text, default="")
+    reporter_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
+    status: Mapped[str] = mapped_column(String(20), default="open", index=True)
+    """`open`, `taken-down` or `dismissed`."""
+    note: Mapped[str] = mapped_column(Text, default="")
+    resolved_by: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
+    resolved_at: Mapped[datetime | None]

@@ -1,0 +1,1 @@
+"""From the generator's form to a job, and from its result to pictures."""

@@ -1,0 +1,1 @@
+"""Pictures that were generated here or brought along, with their generation data. Private by default."""

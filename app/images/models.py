@@ -1,0 +1,60 @@
+"""Tables of pictures. A picture keeps name, version id and weight of what it was made with in its own rows."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.core.db import Base, Created
+
+
+class Image(Base, Created):
+    __tablename__ = "image"
+    __table_args__ = (
+        UniqueConstraint("job_id", "job_index"),
+        Index("ix_image_user_id_id", "user_id", text("id DESC")),
+        Index("ix_image_public", text("id DESC"), postgresql_where=text("visibility = 'public'")),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
+    username: Mapped[str] = mapped_column(String(40))
+    blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    media_type: Mapped[str] = mapped_column(String(40), default="image/png")
+    size: Mapped[int] = mapped_column(BigInteger)
+    width: Mapped[int]
+    height: Mapped[int]
+    visibility: Mapped[str] = mapped_column(String(10), default="private")
+    """`private`, `unlisted` (reachable with `share_key`) or `public`."""
+    share_key: Mapped[str | None] = mapped_column(String(40), unique=True)
+    rating: Mapped[int] = mapped_column(Integer, default=1)
+    """Bit flag: 1 PG, 2 PG-13, 4 R, 8 X, 16 XXX, 32 blocked; 0 unrated."""
+    title: Mapped[str] = mapped_column(String(200), default="")
+    description: Mapped[str] = mapped_column(Text, default="")
+    tags: Mapped[list[str]] = mapped_column(default=list, server_default=text("'[]'"))
+    prompt: Mapped[str] = mapped_column(Text, default="")
+    negative_prompt: Mapped[str] = mapped_column(Text, default="")
+    meta: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    infotext: Mapped[str] = mapped_column(Text, default="")
+    base_model: Mapped[str] = mapped_column(String(60), default="")
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id", ondelete="SET NULL"))
+    job_index: Mapped[int | None]
+    published_at: Mapped[datetime | None]
+    taken_down_at: Mapped[datetime | None]
+    resources: Mapped[list["ImageResource"]] = relationship(
+        lazy="selectin", cascade="all, delete-orphan", order_by="ImageResource.position"
+    )
+
+
+class ImageResource(Base):
+    __tablename__ = "image_resource"
+
+    image_id: Mapped[int] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    """`checkpoint` or `lora`."""
+    name: Mapped[str] = mapped_column(String(200))
+    model_version_id: Mapped[int | None] = mapped_column(index=True)
+    weight: Mapped[float | None] = mapped_column(Float)
+    hash: Mapped[str] = mapped_column(String(64), default="")

@@ -1,0 +1,1 @@
+"""The queue's truth: job rows, leases, fences, events. Every change of state goes through `service.py`."""

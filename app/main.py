@@ -1,0 +1,48 @@
+"""The web application: every domain's pages and REST routes, middleware, error handlers.
+
+A domain is mounted by having `api.py` or `pages.py` with a `router`; nothing else lists them.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from fastapi import APIRouter, FastAPI
+from starlette.staticfiles import StaticFiles
+
+from app import models as models  # all tables, so that relationships resolve
+from app.core.config import get_settings
+from app.core.logs import setup_logs
+from app.web.errors import add_error_handlers
+from app.web.middleware import RefuseForgedWrites, SecurityHeaders, TrustedProxy, storage_origins
+from app.web.templating import DIST
+
+DOMAINS = (
+    "accounts", "uploads", "datasets", "jobs", "images", "gallery", "training", "generation", "admin", "web",
+)  # fmt: skip
+VERSION = "0.1.0"
+
+
+def _routers() -> list[APIRouter]:
+    names = [f"app.{domain}.{face}" for domain in DOMAINS for face in ("api", "pages")]
+    return [import_module(name).router for name in names if find_spec(name)]
+
+
+def create_app() -> FastAPI:
+    settings = get_settings()
+    setup_logs("web")
+    app = FastAPI(
+        title="Bottega",
+        version=VERSION,
+        description="Train, publish and use LoRAs. Send `Authorization: Bearer <token>`.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    for router in _routers():
+        app.include_router(router)
+    DIST.mkdir(parents=True, exist_ok=True)
+    app.mount("/static", StaticFiles(directory=DIST), name="static")
+    add_error_handlers(app)
+    app.add_middleware(RefuseForgedWrites, public_url=settings.server.public_url)
+    app.add_middleware(SecurityHeaders, storage_origins=storage_origins(settings))
+    app.add_middleware(TrustedProxy, trusted=settings.server.trusted_proxies)
+    return app

@@ -1,0 +1,1 @@
+"""Resumable upload sessions for files that are too large for a form."""

@@ -1,0 +1,1 @@
+"""The edge kit that every domain's pages and REST routes share."""

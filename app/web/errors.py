@@ -1,0 +1,124 @@
+"""One place that turns errors into answers: problem+json for /api, a page or a fragment for people.
+
+Nobody ever sees a traceback: what is not an AppError is logged with an id that the answer names.
+"""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from app.core.errors import AppError, FieldError, Invalid
+from app.core.ids import new_id
+from app.web.templating import render
+
+log = logging.getLogger("bottega.errors")
+
+
+def wants_json(request: Request) -> bool:
+    path = request.url.path
+    return path.startswith("/api/") or path in ("/openapi.json", "/healthz", "/readyz", "/metrics")
+
+
+def problem(request: Request, error: AppError) -> JSONResponse:
+    """RFC 9457 body. `type` resolves to the page that explains the code."""
+    body: dict[str, Any] = {
+        "type": f"{request.url.scheme}://{request.url.netloc}/docs/errors#{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        **error.extra,
+    }
+    if isinstance(error, Invalid):
+        body["errors"] = [{"pointer": e.pointer, "detail": e.detail, "code": e.code} for e in error.errors]
+    return JSONResponse(body, error.status, headers=error.headers, media_type="application/problem+json")
+
+
+def respond(request: Request, error: AppError) -> Response:
+    if wants_json(request):
+        return problem(request, error)
+    if error.status == 401 and request.method == "GET" and "hx-request" not in request.headers:
+        return Response(status_code=303, headers={"Location": f"/login?next={request.url.path}"})
+    template = "web/error_fragment.html" if "hx-request" in request.headers else "web/error.html"
+    response = render(request, template, error=error, status=error.status)
+    response.headers.update(error.headers)
+    return response
+
+
+def _pointer(location: tuple[str | int, ...]) -> str:
+    parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
+    return "#/" + "/".join(str(p) for p in parts)
+
+
+def _invalid(error: RequestValidationError) -> Invalid:
+    fields = [FieldError(_pointer(e["loc"]), _words(e), e["type"]) for e in error.errors()]
+    listed = "; ".join(f"{f.pointer.removeprefix('#/')}: {f.detail}" for f in fields[:5])
+    return Invalid(f"Please correct: {listed}.", fields)
+
+
+def _words(error: dict[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "this field is not known"
+    if error["type"] == "missing":
+        return "this field is required"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+class _Plain(AppError):
+    """An error of the framework (404, 405, …) in our own form."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = HTTPStatus(status).phrase
+        self.code = self.title.lower().replace(" ", "-")
+        self._headers = headers or {}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return self._headers
+
+
+_WORDS = {404: "There is nothing at this address.", 405: "This address does not take that kind of request."}
+
+
+async def _on_app_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    return respond(request, error)
+
+
+async def _on_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return respond(request, _invalid(error))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = _WORDS.get(error.status_code, str(error.detail))
+    return respond(request, _Plain(error.status_code, detail, dict(error.headers or {})))
+
+
+async def _on_database(request: Request, error: Exception) -> Response:
+    log.error("database: %s", error)
+    words = "The database is away for a moment. Nothing is lost; try again in a few seconds."
+    return respond(request, _Plain(503, words, {"Retry-After": "5"}))
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
+    crash = new_id("err")
+    log.exception("%s %s failed (%s)", request.method, request.url.path, crash, exc_info=error)
+    return respond(request, _Plain(500, f"Something went wrong here. Tell the admin this number: {crash}.", None))
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(AppError, _on_app_error)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(OperationalError, _on_database)
+    app.add_exception_handler(Exception, _on_crash)
