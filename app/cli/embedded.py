@@ -77,7 +77,9 @@ def find_binaries() -> Path:
 
 def server_version(binaries: Path) -> int:
     """Major version, e.g. 18."""
-    text = subprocess.run([binaries / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [binaries / "postgres", "--version"], capture_output=True, text=True, check=True
+    ).stdout
     match = re.search(r"(\d+)", text)
     if match is None:
         raise SetupError(f"Cannot read the version of {binaries / 'postgres'}: {text!r}")
@@ -274,7 +276,9 @@ class Valkey:
             return servers[0]
         on_path = shutil.which("valkey-server") or shutil.which("redis-server")
         if on_path is None:
-            raise SetupError("No Valkey found. Run './dev up' again, or set REDIS_URL to a running Valkey or Redis.")
+            raise SetupError(
+                "No Valkey found. Run './dev up' again, or set REDIS_URL to a running Valkey or Redis."
+            )
         return Path(on_path)
 
     def spawn_server(self, output: Output) -> "subprocess.Popen[bytes]":

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import DateTime, Engine, MetaData, create_engine, event, func
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column, sessionmaker
 
 from app.core.config import get_settings
 
@@ -75,15 +75,32 @@ def after_commit(session: Session, fn: Callable[[], None]) -> None:
     session.info.setdefault("after_commit", []).append(fn)
 
 
+@event.listens_for(Session, "after_transaction_create")
+def _mark_savepoint(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.nested:
+        marks = session.info.setdefault("after_commit_marks", [])
+        marks.append(len(session.info.get("after_commit", [])))
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _unmark_savepoint(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.nested:
+        session.info["after_commit_marks"].pop()
+
+
 @event.listens_for(Session, "after_commit")
 def _run_hooks(session: Session) -> None:
+    if session.in_nested_transaction():
+        return
     for fn in session.info.pop("after_commit", []):
         fn()
 
 
 @event.listens_for(Session, "after_rollback")
 def _drop_hooks(session: Session) -> None:
-    session.info.pop("after_commit", None)
+    """Forget what was hung on since the savepoint, or everything when the whole transaction is undone."""
+    keep = session.info["after_commit_marks"][-1] if session.in_nested_transaction() else 0
+    del session.info.get("after_commit", [])[keep:]
 
 
 @contextmanager
