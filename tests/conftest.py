@@ -14,11 +14,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
 
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 SERVERS: list[tuple["subprocess.Popen[bytes]", int]] = []
@@ -192,3 +196,14 @@ def db(engine: Engine) -> Iterator[Session]:
         yield session
         session.close()
         outer.rollback()
+
+
+@pytest.fixture
+def client(db: Session) -> Iterator["TestClient"]:
+    """The whole application, called as a browser on the same site would; nobody is logged in."""
+    from fastapi.testclient import TestClient
+
+    from app.main import create_app
+
+    with TestClient(create_app(), headers={"sec-fetch-site": "same-origin"}) as opened:
+        yield opened
