@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worker.inference.errors import SettingsError
 from worker.inference.prompt import Run, parse_weights, read_prompt
 
 COMMA_BACKTRACK = 20
@@ -24,7 +25,7 @@ Token = tuple[int, float]
 def encode_pair(pipe: Any, prompt: str, negative_prompt: str, clip_skip: int = 1) -> tuple[Tensor, Tensor]:
     """Embeddings [1, 77 n, width] of prompt and negative prompt, of equal length, in the U-Net's dtype.
 
-    `clip_skip` counts as A1111 does: 1 = the last layer. ValueError where the encoder has fewer layers.
+    `clip_skip` counts as A1111 does: 1 = the last layer. SettingsError where the encoder has fewer layers.
     """
     sides = [
         list(token_chunks(pipe.tokenizer, parse_weights(read_prompt(text).text), chunk_size(pipe)))
@@ -43,7 +44,8 @@ def encode_pair(pipe: Any, prompt: str, negative_prompt: str, clip_skip: int = 1
 def chunk_size(pipe: Any) -> int:
     """Tokens of a chunk without its start and end: 75 for CLIP."""
     positions: int = pipe.text_encoder.config.max_position_embeddings
-    return min(positions, pipe.tokenizer.model_max_length) - 2
+    limit: int = pipe.tokenizer.model_max_length
+    return min(positions, limit) - 2
 
 
 def token_chunks(tokenizer: Any, parts: list[list[Run]], size: int) -> Iterator[list[Token]]:
@@ -82,7 +84,7 @@ def _encode_chunk(pipe: Any, tokens: list[Token], clip_skip: int) -> Tensor:
 
 def _hidden(encoder: Any, ids: Tensor, clip_skip: int) -> Tensor:
     if not 1 <= clip_skip <= encoder.config.num_hidden_layers:
-        raise ValueError(f"Clip skip must be between 1 and {encoder.config.num_hidden_layers}.")
+        raise SettingsError(f"Clip skip must be between 1 and {encoder.config.num_hidden_layers}.")
     if clip_skip == 1:
         last: Tensor = encoder(ids).last_hidden_state
         return last

@@ -1,137 +1,190 @@
-"""Drawing pictures: the denoising loop, shared by the generator and by the trainer's samples.
+"""A generation from job to finished files: pipeline and LoRAs from the pool, pictures with infotext.
 
-Picture i depends on `seeds[i]` alone. Noise comes from a CPU generator of its own, and every
-picture is denoised by itself (its positive and negative pass as one batch of two): matrix products
-of another batch size may differ in the last bit, and then in the picture.
+Knows neither database nor queue: a job, local files, an output folder, a Reporter. What goes wrong
+is told in the `Finished` event, in words for the person who asked; only defects of this program raise.
 """
 
-import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import torch
-from PIL import Image
-from torch import Tensor
 
-from worker.inference.conditioning import encode_pair
-from worker.inference.samplers import create_scheduler
+from app.contract.events import Finished, LogLine, Picture, Progress
+from app.contract.jobs import GenerateJob, LoraRef
+from worker.inference.draw import Request, draw
+from worker.inference.errors import LoraError, NotFiniteError, SettingsError
+from worker.inference.infotext import describe, embed_png, write
+from worker.inference.lora_files import MAX_STRENGTH, MIN_STRENGTH, LoraUse, autov3
+from worker.inference.pool import PipelinePool
+from worker.inference.prompt import LoraTag, read_prompt
+from worker.reporter import Reporter
 
+__all__ = ["Request", "draw", "is_out_of_memory", "run_generate"]
 
-@dataclass(frozen=True)
-class Request:
-    """What to draw. Sides are pixels; `clip_skip` counts as A1111 does (1 = the last layer)."""
-
-    prompt: str
-    negative_prompt: str
-    sampler: str
-    steps: int
-    cfg_scale: float
-    width: int
-    height: int
-    seeds: tuple[int, ...]
-    clip_skip: int = 1
+Outcome = Literal["succeeded", "canceled", "paused", "failed"]
+_ENDINGS: dict[str, Outcome] = {"cancel": "canceled", "pause": "paused"}
 
 
-class NotFiniteError(RuntimeError):
-    """The model's numbers are no longer finite, so there is no picture."""
+def run_generate(
+    job: GenerateJob, files: Mapping[str, Path], out: Path, reporter: Reporter, pool: PipelinePool
+) -> Finished:
+    """Draw the job's pictures into `out` as 000.png, 001.png, …; report each as soon as it is written.
 
-
-class _Stopped(Exception):
-    """`should_stop` said so."""
-
-
-def draw(
-    pipe: Any,
-    request: Request,
-    *,
-    on_step: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> Iterator[tuple[int, Image.Image]]:
-    """Draw `len(seeds)` pictures with a Stable-Diffusion-1 type pipeline; yield (index, picture).
-
-    `on_step(done, total)` is called after each step and counts model steps over all pictures.
-    `should_stop` is asked before each step; True ends the iteration early. `pipe.scheduler` is read
-    and never changed. ValueError for settings that cannot be drawn, NotFiniteError for broken numbers.
+    `files` has a local path for the sha256 of the checkpoint and of every LoRA. A `cancel` acts before
+    the next step; a `pause` does too, and since pictures depend on seeds alone the job is then run anew.
     """
-    check_size(pipe, request.width, request.height)
-    embeddings = encode_pair(pipe, request.prompt, request.negative_prompt, request.clip_skip)
-    steps = len(create_scheduler(request.sampler, pipe.scheduler.config, request.steps).timesteps)
-    for index, seed in enumerate(request.seeds):
-
-        def after_step(step: int, done_before: int = index * steps) -> None:
-            if on_step:
-                on_step(done_before + step, steps * len(request.seeds))
-
-        def before_step() -> None:
-            if should_stop and should_stop():
-                raise _Stopped
-
-        try:
-            latents = _denoise(pipe, request, seed, embeddings, (before_step, after_step))
-        except _Stopped:
-            return
-        yield index, decode(pipe, latents)
-
-
-def check_size(pipe: Any, width: int, height: int) -> None:
-    """ValueError unless both sides are positive multiples of the VAE's factor."""
-    factor = pipe.vae_scale_factor
-    if width < factor or height < factor or width % factor or height % factor:
-        raise ValueError(f"Width and height must be multiples of {factor}.")
+    torch.set_num_threads(job.threads)
+    run = _Run(job, files, out, reporter, pool)
+    try:
+        return run.pictures()
+    except NotFiniteError:
+        return run.failed(
+            "not-finite",
+            "The picture became all noise without end. Lower the CFG scale, the weights in the prompt "
+            "or the LoRA strength.",
+        )
+    except LoraError as error:
+        return run.failed("lora-unusable", str(error))
+    except SettingsError as error:
+        return run.failed("invalid-settings", str(error))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    pool.clear()  # outside the handler: its traceback would keep the tensors alive
+    return run.failed(
+        "out-of-memory",
+        f"The machine ran out of memory while drawing at {job.width} × {job.height}. Choose a smaller size.",
+    )
 
 
-@torch.no_grad()
-def _denoise(
-    pipe: Any,
-    request: Request,
-    seed: int,
-    embeddings: tuple[Tensor, Tensor],
-    hooks: tuple[Callable[[], None], Callable[[int], None]],
-) -> Tensor:
-    unet, factor = pipe.unet, pipe.vae_scale_factor
-    before_step, after_step = hooks
-    scheduler = create_scheduler(request.sampler, pipe.scheduler.config, request.steps)
-    generator = torch.Generator().manual_seed(seed)
-    options = {"generator": generator} if _takes_generator(scheduler) else {}
-    shape = (1, unet.config.in_channels, request.height // factor, request.width // factor)
-    latents = torch.randn(shape, generator=generator).to(unet.device) * scheduler.init_noise_sigma
-    for step, timestep in enumerate(scheduler.timesteps, start=1):
-        before_step()
-        model_input = scheduler.scale_model_input(latents, timestep).to(unet.dtype)
-        predicted = _guided(unet, model_input, timestep, embeddings, request.cfg_scale)
-        latents = scheduler.step(predicted, timestep, latents, **options, return_dict=False)[0]
-        after_step(step)
-    return latents
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the CPU or on a device."""
+    words = str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in words or "out of memory" in words)
+    )
 
 
-def _takes_generator(scheduler: Any) -> bool:
-    return "generator" in inspect.signature(scheduler.step).parameters
+@dataclass
+class _Run:
+    job: GenerateJob
+    files: Mapping[str, Path]
+    out: Path
+    reporter: Reporter
+    pool: PipelinePool
+    wish: str | None = None
+    done: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def pictures(self) -> Finished:
+        self.reporter.report(Progress(phase="preparing"))
+        uses = self.lora_uses()
+        if self.stopped():
+            return self.finished()
+        warm = self.pool.get(self.job.base, self.files[self.job.base.file.sha256])
+        for note in warm.loras.attach(uses):
+            self.warn(note)
+        named = self.with_hashes()
+        request = _request(self.job)
+        drawing = draw(warm.pipe, request, on_step=self.step_counter(), should_stop=self.stopped)
+        for index, image in drawing:
+            infotext = write(describe(named, self.job.seeds[index]))
+            self.save(index, embed_png(image, infotext), infotext)
+        return self.finished()
+
+    def save(self, index: int, png: bytes, infotext: str) -> None:
+        name = f"{index:03d}.png"
+        (self.out / name).write_bytes(png)
+        self.reporter.report(
+            Picture(
+                index=index,
+                seed=self.job.seeds[index],
+                path=name,
+                width=self.job.width,
+                height=self.job.height,
+                infotext=infotext,
+            )
+        )
+
+    def step_counter(self) -> Callable[[int, int], None]:
+        begin = time.monotonic()
+
+        def count(done: int, total: int) -> None:
+            self.done = done
+            rate = done / max(time.monotonic() - begin, 1e-6)
+            self.reporter.report(
+                Progress(
+                    phase="sampling",
+                    current=done,
+                    total=total,
+                    rate=round(rate, 3),
+                    eta_seconds=round((total - done) / rate, 1),
+                )
+            )
+
+        return count
+
+    def stopped(self) -> bool:
+        while self.wish is None and (command := self.reporter.command()) is not None:
+            self.wish = command if command in _ENDINGS else None
+        return self.wish is not None
+
+    def lora_uses(self) -> list[LoraUse]:
+        """The job's LoRAs; a tag in the prompt that names one replaces its strength."""
+        prompt = read_prompt(self.job.prompt)
+        negative = read_prompt(self.job.negative_prompt)
+        tags = {tag.name: tag for tag in prompt.loras}
+        known = {lora.name for lora in self.job.loras}
+        for name in tags.keys() - known:
+            self.warn(f"The prompt names the LoRA “{name}”, which is not among those chosen: ignored.")
+        for words in prompt.ignored:
+            self.warn(f"{words} means nothing here: ignored.")
+        if negative.loras or negative.ignored:
+            self.warn("LoRAs in the negative prompt have no effect: ignored.")
+        return [self.lora_use(lora, tags) for lora in self.job.loras]
+
+    def lora_use(self, lora: LoraRef, tags: Mapping[str, LoraTag]) -> LoraUse:
+        tag = tags.get(lora.name) or LoraTag(lora.name, lora.strength, lora.strength)
+        strengths = [max(MIN_STRENGTH, min(MAX_STRENGTH, value)) for value in (tag.unet, tag.text_encoder)]
+        if strengths != [tag.unet, tag.text_encoder]:
+            self.warn(f"The strength of the LoRA “{lora.name}” was brought into the range from -1 to 2.")
+        return LoraUse(self.files[lora.file.sha256], lora.file.sha256, lora.name, *strengths)
+
+    def with_hashes(self) -> GenerateJob:
+        """The job with AutoV3 hashes filled in where they were not known."""
+        loras = tuple(
+            lora if lora.autov3 else lora.model_copy(update={"autov3": autov3(self.files[lora.file.sha256])})
+            for lora in self.job.loras
+        )
+        return self.job.model_copy(update={"loras": loras})
+
+    def warn(self, message: str) -> None:
+        self.reporter.report(LogLine(level="warning", message=message))
+
+    def finished(self) -> Finished:
+        return self._end(_ENDINGS[self.wish] if self.wish else "succeeded")
+
+    def failed(self, code: str, detail: str) -> Finished:
+        self.reporter.report(LogLine(level="error", message=detail))
+        return self._end("failed", code, detail)
+
+    def _end(self, outcome: Outcome, code: str | None = None, detail: str | None = None) -> Finished:
+        seconds = round(time.monotonic() - self.started, 3)
+        return Finished(outcome=outcome, code=code, detail=detail, steps=self.done, run_seconds=seconds)
 
 
-def _guided(
-    unet: Any, latents: Tensor, timestep: Tensor, embeddings: tuple[Tensor, Tensor], cfg_scale: float
-) -> Tensor:
-    """Classifier-free guidance in fp32; a scale of 1 needs no negative pass."""
-    positive, negative = embeddings
-    if cfg_scale == 1:
-        only: Tensor = unet(latents, timestep, encoder_hidden_states=positive).sample
-        return only.float()
-    both = unet(
-        torch.cat([latents, latents]), timestep, encoder_hidden_states=torch.cat([negative, positive])
-    ).sample.float()
-    without, with_prompt = both.chunk(2)
-    guided: Tensor = without + cfg_scale * (with_prompt - without)
-    return guided
-
-
-@torch.no_grad()
-def decode(pipe: Any, latents: Tensor) -> Image.Image:
-    """Latents [1, channels, height, width] of one picture → RGB. NotFiniteError where they are broken."""
-    config = pipe.vae.config
-    scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-    pixels = pipe.vae.decode(scaled.to(pipe.vae.dtype)).sample[0].float()
-    if not bool(torch.isfinite(pixels).all()) or not bool(torch.isfinite(latents).all()):
-        raise NotFiniteError("The model's numbers left the range that can be drawn.")
-    levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+def _request(job: GenerateJob) -> Request:
+    return Request(
+        prompt=job.prompt,
+        negative_prompt=job.negative_prompt,
+        sampler=job.sampler,
+        steps=job.steps,
+        cfg_scale=job.cfg_scale,
+        width=job.width,
+        height=job.height,
+        seeds=job.seeds,
+        clip_skip=job.clip_skip,
+    )

@@ -18,6 +18,7 @@ from diffusers import (
 )
 
 from app.contract.jobs import SAMPLERS
+from worker.inference.errors import SettingsError
 
 TRAINED_WITH = (
     "num_train_timesteps",
@@ -60,13 +61,13 @@ TABLE: dict[str, Sampler] = {
 def create_scheduler(name: str, checkpoint: Mapping[str, Any], steps: int) -> Any:
     """A fresh scheduler with its `timesteps` set, on the CPU, for one picture.
 
-    `checkpoint` is the scheduler configuration that came with the checkpoint. ValueError for a
+    `checkpoint` is the scheduler configuration that came with the checkpoint. SettingsError for a
     name outside `SAMPLERS` and for steps below 1.
     """
     if name not in TABLE:
-        raise ValueError(f"Unknown sampler {name!r}. Use one of: {', '.join(SAMPLERS)}.")
+        raise SettingsError(f"Unknown sampler {name!r}. Use one of: {', '.join(SAMPLERS)}.")
     if steps < 1:
-        raise ValueError("Steps must be 1 or more.")
+        raise SettingsError("Steps must be 1 or more.")
     sampler = TABLE[name]
     trained = {key: checkpoint[key] for key in TRAINED_WITH if key in checkpoint}
     spacing = "trailing" if checkpoint.get("timestep_spacing") == "trailing" else sampler.spacing

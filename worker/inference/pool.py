@@ -1,0 +1,110 @@
+"""Pipelines kept in memory between generations, least recently used out under a byte budget.
+
+Loading a checkpoint costs seconds, a picture of a small one less: the warm child of the generate
+worker holds one pool. LoRAs are switched on the warm pipeline (`Warm.loras`). Not for several threads.
+"""
+
+import gc
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from app.contract.jobs import CheckpointRef
+from worker.families import catalog
+from worker.inference.lora_files import LoraSwitch
+
+Load = Callable[[CheckpointRef, Path, torch.dtype], Any]
+MODELS = ("unet", "text_encoder", "vae")
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A loaded pipeline and its LoRAs."""
+
+    pipe: Any
+    loras: LoraSwitch
+
+    @property
+    def nbytes(self) -> int:
+        """Weights, and those kept aside while LoRAs act."""
+        return sum(model_bytes(getattr(self.pipe, name)) for name in MODELS) + self.loras.kept_bytes
+
+
+def load_pipeline(base: CheckpointRef, path: Path, dtype: torch.dtype) -> Any:
+    """The checkpoint's pipeline by its family's adapter."""
+    return catalog.load(base.family).pipeline(path, dtype)
+
+
+class PipelinePool:
+    """`budget` is in bytes of weights. The pipeline in use stays, even where it alone is larger."""
+
+    def __init__(
+        self,
+        budget: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        load: Load = load_pipeline,
+    ) -> None:
+        self.budget = budget
+        self._device, self._dtype, self._load = torch.device(device), dtype, load
+        self._warm: OrderedDict[str, Warm] = OrderedDict()
+
+    def get(self, base: CheckpointRef, path: Path) -> Warm:
+        """The pipeline of `base`, whose files lie at `path`; loaded, after making room, unless it is warm."""
+        key = base.file.sha256
+        if key not in self._warm:
+            self._make_room(weights_bytes(path, self._dtype))
+            pipe = self._load(base, path, self._dtype).to(self._device)
+            for name in MODELS:
+                getattr(pipe, name).eval().requires_grad_(False)
+            self._warm[key] = Warm(pipe, LoraSwitch(pipe))
+        self._warm.move_to_end(key)
+        return self._warm[key]
+
+    def _make_room(self, needed: int) -> None:
+        dropped = False
+        while self._warm and self.nbytes + needed > self.budget:
+            self._warm.popitem(last=False)
+            dropped = True
+        if dropped:
+            self._give_back()
+
+    def clear(self) -> None:
+        """Forget all pipelines and give their memory back."""
+        self._warm.clear()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(warm.nbytes for warm in self._warm.values())
+
+    @property
+    def warm(self) -> list[str]:
+        """sha256 of the checkpoints in memory, least recently used first."""
+        return list(self._warm)
+
+
+def model_bytes(model: torch.nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+
+
+def weights_bytes(path: Path, dtype: torch.dtype) -> int:
+    """Bytes that the weights at `path` (folder or one file) take as `dtype`, from the headers alone."""
+    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+    elements = 0
+    for name in files:
+        with safe_open(name, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118
+                elements += torch.Size(file.get_slice(key).get_shape()).numel()
+    return elements * dtype.itemsize
