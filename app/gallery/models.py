@@ -1,12 +1,27 @@
 """Tables of the gallery: a model has versions, a version has files and pictures, a file has hashes."""
 
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Boolean, Date, ForeignKey, Index, Integer, String, Text, UniqueConstraint, func, text
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    distinct,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
 from app.core.db import Base, Created
+from app.images.models import Image, ImageResource
 
 
 class Model(Base, Created):
@@ -37,7 +52,9 @@ class Model(Base, Created):
     licence: Mapped[str] = mapped_column(String(100), default="")
     poi: Mapped[bool] = mapped_column(Boolean, default=False)
     download_count: Mapped[int] = mapped_column(default=0, server_default="0")
-    image_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    if TYPE_CHECKING:
+        image_count: Mapped[int]
+        """Public pictures made with any of its versions; counted in the query, so it is never stale."""
     published_at: Mapped[datetime | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
     taken_down_at: Mapped[datetime | None]
@@ -89,6 +106,16 @@ class ModelVersion(Base, Created):
     )
 
 
+Model.image_count = column_property(
+    select(func.count(distinct(Image.id)))
+    .join(ImageResource, ImageResource.image_id == Image.id)
+    .join(ModelVersion, ModelVersion.id == ImageResource.model_version_id)
+    .where(ModelVersion.model_id == Model.id, Image.visibility == "public", Image.taken_down_at.is_(None))
+    .correlate(Model)
+    .scalar_subquery()
+)
+
+
 class ModelFile(Base, Created):
     __tablename__ = "model_file"
 
@@ -110,7 +137,7 @@ class ModelFile(Base, Created):
 
 
 class FileHash(Base):
-    """One hash of a file, upper-case hex: SHA256, AutoV1, AutoV2, AutoV3, BLAKE3, CRC32."""
+    """One hash of a file, upper-case hex: SHA256, AutoV1, AutoV2, AutoV3, BLAKE3, CRC32, and our own Tensor."""
 
     __tablename__ = "file_hash"
 

@@ -21,6 +21,10 @@ class Image(Base, Created):
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
     username: Mapped[str] = mapped_column(String(40))
     blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    thumb_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    """At most 450 px wide; the picture itself where that is small enough."""
+    origin: Mapped[str] = mapped_column(String(10), default="generated")
+    """`generated`, `uploaded`, or `page`: belongs to a model page and follows its visibility."""
     media_type: Mapped[str] = mapped_column(String(40), default="image/png")
     size: Mapped[int] = mapped_column(BigInteger)
     width: Mapped[int]
