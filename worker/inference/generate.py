@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from app.contract.events import Finished, LogLine, Picture, Progress
 from app.contract.jobs import GenerateJob, LoraRef
+from worker.device import is_out_of_memory, peak_memory, prepare
+from worker.families.base import CheckpointRefused
 from worker.inference.draw import Request, draw
 from worker.inference.errors import LoraError, NotFiniteError, SettingsError
 from worker.inference.infotext import describe, embed_png, write
@@ -22,7 +22,7 @@ from worker.inference.pool import PipelinePool
 from worker.inference.prompt import LoraTag, read_prompt
 from worker.reporter import Reporter
 
-__all__ = ["Request", "draw", "is_out_of_memory", "run_generate"]
+__all__ = ["Request", "draw", "run_generate"]
 
 Outcome = Literal["succeeded", "canceled", "paused", "failed"]
 _ENDINGS: dict[str, Outcome] = {"cancel": "canceled", "pause": "paused"}
@@ -36,7 +36,7 @@ def run_generate(
     `files` has a local path for the sha256 of the checkpoint and of every LoRA. A `cancel` acts before
     the next step; a `pause` does too, and since pictures depend on seeds alone the job is then run anew.
     """
-    torch.set_num_threads(job.threads)
+    prepare(pool.device, job.threads)
     run = _Run(job, files, out, reporter, pool)
     try:
         return run.pictures()
@@ -46,6 +46,8 @@ def run_generate(
             "The picture became all noise without end. Lower the CFG scale, the weights in the prompt "
             "or the LoRA strength.",
         )
+    except CheckpointRefused as error:
+        return run.failed("checkpoint-refused", str(error))
     except LoraError as error:
         return run.failed("lora-unusable", str(error))
     except SettingsError as error:
@@ -57,14 +59,6 @@ def run_generate(
     return run.failed(
         "out-of-memory",
         f"The machine ran out of memory while drawing at {job.width} × {job.height}. Choose a smaller size.",
-    )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on the CPU or on a device."""
-    words = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in words or "out of memory" in words)
     )
 
 
@@ -173,7 +167,14 @@ class _Run:
 
     def _end(self, outcome: Outcome, code: str | None = None, detail: str | None = None) -> Finished:
         seconds = round(time.monotonic() - self.started, 3)
-        return Finished(outcome=outcome, code=code, detail=detail, steps=self.done, run_seconds=seconds)
+        return Finished(
+            outcome=outcome,
+            code=code,
+            detail=detail,
+            steps=self.done,
+            peak_memory_bytes=peak_memory(self.pool.device),
+            run_seconds=seconds,
+        )
 
 
 def _request(job: GenerateJob) -> Request:

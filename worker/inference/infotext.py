@@ -183,7 +183,7 @@ def write(info: Infotext) -> str:
 
 
 def _quoted(key: str, value: str) -> str:
-    """A value with comma, colon or line break is a JSON string; `Hashes` stays bare, as its readers expect."""
+    """Values with comma, colon or line break are JSON strings; `Hashes` stays bare, as is the custom."""
     if key == "Hashes" or not re.search(r"[,:\n\"]", value):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -52,7 +52,7 @@ class PipelinePool:
         load: Load = load_pipeline,
     ) -> None:
         self.budget = budget
-        self._device, self._dtype, self._load = torch.device(device), dtype, load
+        self.device, self._dtype, self._load = torch.device(device), dtype, load
         self._warm: OrderedDict[str, Warm] = OrderedDict()
 
     def get(self, base: CheckpointRef, path: Path) -> Warm:
@@ -60,7 +60,7 @@ class PipelinePool:
         key = base.file.sha256
         if key not in self._warm:
             self._make_room(weights_bytes(path, self._dtype))
-            pipe = self._load(base, path, self._dtype).to(self._device)
+            pipe = self._load(base, path, self._dtype).to(self.device)
             for name in MODELS:
                 getattr(pipe, name).eval().requires_grad_(False)
             self._warm[key] = Warm(pipe, LoraSwitch(pipe))
@@ -82,7 +82,7 @@ class PipelinePool:
 
     def _give_back(self) -> None:
         gc.collect()
-        if self._device.type == "cuda":
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     @property
