@@ -4,6 +4,7 @@ Every variable is `BOTTEGA_<GROUP>_<NAME>`; the few that people know by other na
 (`DATABASE_URL`, `REDIS_URL`, `STORAGE_URL`, `PUBLIC_URL`, `BOTTEGA_HOME`, …) are aliases.
 """
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -62,6 +63,8 @@ class QueueSettings(BaseSettings):
     poll_seconds: float = 5.0
     reap_seconds: float = 10.0
     max_attempts: int = 4
+    stall_seconds: float = Field(default=1800.0, description="A job that says nothing for so long is started again.")
+    warm_seconds: float = Field(default=900.0, description="The drawing process keeps its models this long when idle.")
     resume_seconds: float = Field(default=180.0, description="A training saves a resume point this often.")
     keep_checkpoints_days: int = 30
     threads: int = Field(default=0, description="torch threads of a job; 0 = all cores.")
@@ -115,6 +118,11 @@ class Settings:
             if url.startswith(prefix):
                 return "postgresql+psycopg://" + url.removeprefix(prefix)
         return url
+
+    @property
+    def installation(self) -> str:
+        """Eight hex digits that differ between installations on one machine (cookies do not know ports)."""
+        return hashlib.sha256(f"{self.home}|{self.server.port}".encode()).hexdigest()[:8]
 
     @property
     def storage_url(self) -> str:

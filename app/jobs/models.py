@@ -6,7 +6,19 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Identity, Index, Integer, String, Text, UniqueConstraint, func, text
+from sqlalchemy import (
+    BigInteger,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.db import Base, Created
@@ -50,6 +62,8 @@ class Job(Base, Created):
     webhook: Mapped[dict[str, Any] | None]
 
     fence: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    event_no: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """Reports of this fence that are recorded: one sent again after a broken commit changes nothing."""
     attempt: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     """Claims after a lost lease count; pause and resume do not."""
     lost: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
@@ -74,7 +88,7 @@ class JobEvent(Base, Created):
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
     kind: Mapped[str] = mapped_column(String(20))
-    """`status`, `progress`, `log`, `sample`, `checkpoint`, `picture`, `done`."""
+    """`status`, `progress`, `metric`, `log`, `sample`, `checkpoint`, `picture`, `done`."""
     data: Mapped[dict[str, Any]]
 
 

@@ -112,6 +112,7 @@ def upgrade() -> None:
     sa.Column('labels', postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
     sa.Column('webhook', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.Column('fence', sa.BigInteger(), server_default='0', nullable=False),
+    sa.Column('event_no', sa.Integer(), server_default='0', nullable=False),
     sa.Column('attempt', sa.Integer(), server_default='0', nullable=False),
     sa.Column('lost', sa.Integer(), server_default='0', nullable=False),
     sa.Column('max_attempts', sa.Integer(), nullable=False),

@@ -1,0 +1,219 @@
+"""What a worker may do with a job that it holds: claim it, keep the lease, record, end it.
+
+Each claim takes a new fence number. Every write locks the row and checks the fence, so a worker
+that lost its lease (it slept, its network broke) changes nothing any more: LeaseLost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.contract.events import Command, Finished, LogLine, Metric, Progress, ResumePoint
+from app.contract.states import LEASED, JobState
+from app.core.blobs import Blob, release_blobs
+from app.core.config import get_settings
+from app.core.db import after_commit
+from app.jobs import service
+from app.jobs.models import Job, JobMetric
+from app.jobs.wakeups import wake
+
+
+class LeaseLost(Exception):
+    """Somebody else may hold the job now: stop at once and write nothing."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on one job. `event_no` counts what was recorded under this fence."""
+
+    job_id: str
+    fence: int
+
+
+_HELD = [state.value for state in LEASED]
+
+
+def _lease_end() -> object:
+    return func.clock_timestamp() + timedelta(seconds=get_settings().queue.lease_seconds)
+
+
+def claim(db: Session, worker_id: str, queues: Sequence[str]) -> Job | None:
+    """Take the first waiting job of `queues`, or None. Takes a new fence and a lease."""
+    query = (
+        select(Job)
+        .where(Job.status == JobState.QUEUED.value, Job.queue.in_(list(queues)))
+        .order_by(Job.priority.desc(), Job.seq)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    job = db.scalar(query)
+    if job is None:
+        return None
+    first = job.started_at is None
+    service.change_state(db, job, JobState.STARTING)
+    job.fence += 1
+    job.event_no = 0
+    job.attempt = job.lost + 1
+    job.worker_id = worker_id
+    job.phase = "preparing"
+    job.lease_until = _lease_end()
+    job.heartbeat_at = func.now()
+    if first:
+        job.started_at = func.now()
+    db.flush()
+    if first:
+        job.metrics = {**job.metrics, "queue_seconds": (job.started_at - job.created_at).total_seconds()}
+    db.flush()
+    # More may be waiting, and one hint wakes nobody who was busy when it came.
+    after_commit(db, lambda queue=job.queue: wake(queue)) if _has_more(db, job.queue) else None
+    return job
+
+
+def _has_more(db: Session, queue: str) -> bool:
+    waiting = select(Job.id).where(Job.status == JobState.QUEUED.value, Job.queue == queue)
+    return bool(db.scalar(select(waiting.exists())))
+
+
+def hold(db: Session, lease: Lease) -> Job:
+    """Lock the job's row for a write under the fence. Errors: LeaseLost."""
+    query = (
+        select(Job)
+        .where(Job.id == lease.job_id, Job.fence == lease.fence, Job.status.in_(_HELD))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    job = db.scalar(query)
+    if job is None:
+        raise LeaseLost(lease.job_id)
+    return job
+
+
+def heartbeat(db: Session, lease: Lease) -> list[Command]:
+    """Keep the lease for another period; answers what the user wishes of the job. Errors: LeaseLost."""
+    job = hold(db, lease)
+    job.lease_until = _lease_end()
+    job.heartbeat_at = func.now()
+    return take_wishes(job)
+
+
+def take_wishes(job: Job) -> list[Command]:
+    """Commands for the running job; `sample` and `save` are handed over once."""
+    wishes: list[Command] = []
+    if job.status == JobState.CANCELING:
+        wishes.append("cancel")
+    elif job.status == JobState.PAUSING:
+        wishes.append("pause")
+    if job.wishes:
+        wishes += [w for w in job.wishes if w in ("sample", "save")]
+        job.wishes = []
+    return wishes
+
+
+def is_new(job: Job, number: int) -> bool:
+    """Is report `number` (from 1) of this fence not yet recorded? Counts it as recorded."""
+    if number <= job.event_no:
+        return False
+    job.event_no = number
+    return True
+
+
+def start_running(db: Session, lease: Lease) -> None:
+    """The job's process is at work."""
+    job = hold(db, lease)
+    if job.status == JobState.STARTING:
+        service.change_state(db, job, JobState.RUNNING)
+
+
+def record_progress(db: Session, job: Job, progress: Progress | None, metrics: Sequence[Metric]) -> None:
+    """The newest progress and all new points of the curves; `job` comes from `hold`."""
+    if progress is not None:
+        job.phase = progress.phase
+        job.progress = _progress(job, progress)
+        service.add_event(db, job, "progress", {"phase": progress.phase, **job.progress})
+    if metrics:
+        rows = [{"job_id": job.id, "step": m.step, "loss": m.loss, "lr": m.lr} for m in metrics]
+        statement = insert(JobMetric).values(rows)
+        # A resumed training repeats the steps after its last save: the newer run counts.
+        new = {"loss": statement.excluded.loss, "lr": statement.excluded.lr}
+        db.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=new))
+        job.metrics = {**job.metrics, "loss": metrics[-1].loss}
+        points = [m.model_dump(include={"step", "loss", "lr"}) for m in metrics]
+        service.add_event(db, job, "metric", {"points": points})
+
+
+def _progress(job: Job, p: Progress) -> dict[str, object]:
+    """Progress as the API shows it. `fraction` never goes back while the phase is the same."""
+    fraction = round(p.current / p.total, 4) if p.total else None
+    shown = p.model_dump(exclude={"kind", "phase"})
+    return {"fraction": fraction, **shown}
+
+
+def record_log(db: Session, job: Job, line: LogLine) -> None:
+    service.add_event(db, job, "log", {"level": line.level, "message": line.message})
+
+
+def record_resume(db: Session, job: Job, point: ResumePoint, blob: Blob) -> None:
+    """The job can now go on from `point.step`; the save before is freed."""
+    before = job.resume_sha256
+    job.resume_sha256, job.resume_step = blob.sha256, point.step
+    if before != blob.sha256:
+        release_blobs(db, [before])
+
+
+def finish(db: Session, job: Job, finished: Finished) -> None:
+    """Write the job's own last word; `job` comes from `hold`."""
+    if finished.steps is not None or finished.run_seconds is not None:
+        figures = {"steps": finished.steps, "peak_vram_bytes": finished.peak_memory_bytes}
+        job.metrics = {**job.metrics, **{k: v for k, v in figures.items() if v is not None}}
+    ran = finished.run_seconds
+    if ran is not None:
+        job.metrics = {**job.metrics, "run_seconds": round(job.metrics.get("run_seconds", 0) + ran, 3)}
+    match finished.outcome:
+        case "failed":
+            error = (finished.code or "failed", finished.detail or "The job failed.")
+            service.change_state(db, job, JobState.FAILED, error=error)
+        case "paused" if job.status != JobState.CANCELING:
+            service.change_state(db, job, JobState.PAUSED)
+        case "succeeded":
+            service.change_state(db, job, JobState.SUCCEEDED)
+        case _:
+            service.change_state(db, job, JobState.CANCELED)
+
+
+def give_back(db: Session, lease: Lease) -> None:
+    """A worker that shuts down returns the job unharmed: no attempt is counted."""
+    job = hold(db, lease)
+    match JobState(job.status):
+        case JobState.CANCELING:
+            service.change_state(db, job, JobState.CANCELED)
+        case JobState.PAUSING:
+            service.change_state(db, job, JobState.PAUSED)
+        case _:
+            service.change_state(db, job, JobState.QUEUED, reason="worker-restarted")
+
+
+def lose(db: Session, job: Job) -> None:
+    """The job's worker or process died: again, or enough. `job` is locked by the caller."""
+    job.lost += 1
+    match JobState(job.status):
+        case JobState.CANCELING:
+            service.change_state(db, job, JobState.CANCELED)
+        case JobState.PAUSING:
+            job.lost -= 1
+            service.change_state(db, job, JobState.PAUSED)
+        case _ if job.lost >= job.max_attempts:
+            times = "once" if job.lost == 1 else f"{job.lost} times"
+            words = f"The worker was lost {times} while it did this job. Its log on the server may say why."
+            service.change_state(db, job, JobState.FAILED, reason="worker-lost", error=("worker-lost", words))
+        case _:
+            service.change_state(db, job, JobState.QUEUED, reason="worker-lost")
+
+
+def forget_progress(db: Session, job: Job) -> None:
+    """Drop the points after the step from which a new attempt goes on."""
+    db.execute(delete(JobMetric).where(JobMetric.job_id == job.id, JobMetric.step > (job.resume_step or 0)))
