@@ -6,14 +6,16 @@ A domain is mounted by having `api.py` or `pages.py` with a `router`; nothing el
 from importlib import import_module
 from importlib.util import find_spec
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.staticfiles import StaticFiles
 
 from app import models as models  # all tables, so that relationships resolve
+from app.accounts.deps import guard, show_viewer
 from app.core.config import get_settings
 from app.core.logs import setup_logs
 from app.web.errors import add_error_handlers
 from app.web.middleware import RefuseForgedWrites, SecurityHeaders, TrustedProxy, storage_origins
+from app.web.ratelimit import RateLimitHeaders
 from app.web.templating import DIST
 
 DOMAINS = (
@@ -36,12 +38,15 @@ def create_app() -> FastAPI:
         description="Train, publish and use LoRAs. Send `Authorization: Bearer <token>`.",
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(guard)],
     )
+    app.state.show_viewer = show_viewer
     for router in _routers():
         app.include_router(router)
     DIST.mkdir(parents=True, exist_ok=True)
     app.mount("/static", StaticFiles(directory=DIST), name="static")
     add_error_handlers(app)
+    app.add_middleware(RateLimitHeaders)
     app.add_middleware(RefuseForgedWrites, public_url=settings.server.public_url)
     app.add_middleware(SecurityHeaders, storage_origins=storage_origins(settings))
     app.add_middleware(TrustedProxy, trusted=settings.server.trusted_proxies)

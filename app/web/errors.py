@@ -6,11 +6,13 @@ Nobody ever sees a traceback: what is not an AppError is logged with an id that 
 import logging
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import OperationalError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from app.core.errors import AppError, FieldError, Invalid
@@ -22,7 +24,9 @@ log = logging.getLogger("bottega.errors")
 
 def wants_json(request: Request) -> bool:
     path = request.url.path
-    return path.startswith("/api/") or path in ("/openapi.json", "/healthz", "/readyz", "/metrics")
+    if path.startswith("/api/") or path in ("/openapi.json", "/healthz", "/readyz", "/metrics"):
+        return True
+    return request.headers.get("authorization", "").lower().startswith("bearer ")
 
 
 def problem(request: Request, error: AppError) -> JSONResponse:
@@ -43,12 +47,23 @@ def problem(request: Request, error: AppError) -> JSONResponse:
 def respond(request: Request, error: AppError) -> Response:
     if wants_json(request):
         return problem(request, error)
-    if error.status == 401 and request.method == "GET" and "hx-request" not in request.headers:
-        return Response(status_code=303, headers={"Location": f"/login?next={request.url.path}"})
+    if error.code == "unauthorized" and (login := _login_page(request)):
+        return login
     template = "web/error_fragment.html" if "hx-request" in request.headers else "web/error.html"
     response = render(request, template, error=error, status=error.status)
     response.headers.update(error.headers)
     return response
+
+
+def _login_page(request: Request) -> Response | None:
+    """Somebody who is not logged in comes back to the page they wanted."""
+    if "hx-request" in request.headers:
+        page = urlsplit(request.headers.get("hx-current-url", "")).path or "/"
+        return Response(headers={"HX-Redirect": f"/login?{urlencode({'next': page})}"})
+    if request.method != "GET":
+        return None
+    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return Response(status_code=303, headers={"Location": f"/login?{urlencode({'next': wanted})}"})
 
 
 def _pointer(location: tuple[str | int, ...]) -> str:
@@ -101,6 +116,8 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = _WORDS.get(error.status_code, str(error.detail))
+    if not hasattr(request.state, "viewer") and not wants_json(request):
+        await run_in_threadpool(request.app.state.show_viewer, request)  # no route, so no dependency has run
     return respond(request, _Plain(error.status_code, detail, dict(error.headers or {})))
 
 

@@ -55,7 +55,8 @@ class RefuseForgedWrites:
     """CSRF: a write that carries a cookie must come from our own pages.
 
     Sec-Fetch-Site decides where browsers send it; on plain http beyond localhost they do not, and
-    Origin does. A request with an Authorization header does not use cookies at all.
+    Origin does. A request with a Bearer token does not use cookies at all; Basic does not help, because
+    browsers attach it by themselves where a proxy asked for it.
     """
 
     def __init__(self, app: ASGIApp, public_url: str | None) -> None:
@@ -70,7 +71,7 @@ class RefuseForgedWrites:
         await PlainTextResponse(text, 403)(scope, receive, send)
 
     def _is_ours(self, headers: Headers) -> bool:
-        if "authorization" in headers:
+        if headers.get("authorization", "").lower().startswith("bearer "):
             return True
         site = headers.get("sec-fetch-site")
         if site is not None:

@@ -1,0 +1,235 @@
+"""Who asks: a browser's session cookie or an API token, and what that token may do.
+
+`guard` runs for every route of the application: it finds the viewer, so that every page and
+every error page knows them, and counts the request. Routes then say whom they need:
+
+    user: CurrentUser                          anybody logged in; a token needs `read`, to write any other scope
+    user: OptionalUser                         the same, or None for somebody who is not logged in
+    user: Annotated[User, Scoped("train")]     a token needs that scope; a browser has all scopes of its role
+    user: AdminUser                            an admin; a token needs the scope `admin`
+    user: AnyTokenUser                         a token of any scope will do
+    user: CompatUser                           Civitai's habits: ?token=, Basic, and a bad token is nobody
+"""
+
+import base64
+import binascii
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.accounts import sessions, tokens
+from app.accounts.models import ApiToken, LoginSession, User
+from app.core.config import get_settings
+from app.core.errors import Forbidden, Unauthorized
+from app.web.deps import Db, open_session
+from app.web.middleware import SAFE_METHODS
+from app.web.ratelimit import count_request
+
+Viewer = User | None
+WRITING = ("generate", "train", "publish", "admin")
+
+
+@dataclass(frozen=True)
+class PageViewer:
+    """What templates may know of the viewer: a copy, so that it outlives a rolled-back transaction."""
+
+    id: int
+    username: str
+    role: str
+    preferences: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin"
+
+
+@dataclass(frozen=True)
+class Identity:
+    user: User | None = None
+    token: ApiToken | None = None
+    session: LoginSession | None = None
+    refused: bool = False
+    """A token was sent and is not valid."""
+
+    @property
+    def scopes(self) -> list[str]:
+        if self.token is not None:
+            return list(self.token.scopes)
+        return tokens.user_scopes(self.user) if self.user else []
+
+
+def cookie_name(request: Request) -> str:
+    """One name per installation, because cookies do not know ports; `__Host-` only where browsers keep it."""
+    name = f"bottega_{get_settings().installation}_{request.url.port or 0}"
+    return f"__Host-{name}" if request.url.scheme == "https" else name
+
+
+def session_secret(request: Request) -> str | None:
+    return request.cookies.get(cookie_name(request))
+
+
+def identify(request: Request, db: Db) -> Identity:
+    """Find the viewer. A Bearer token wins, and then cookies do not count. Never refuses by itself."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return _by_token(request, db, secret.strip())
+    return _by_cookie(request, db)
+
+
+def _by_token(request: Request, db: Db, secret: str) -> Identity:
+    token = tokens.find_token(db, secret)
+    found = Identity(refused=True) if token is None else Identity(user=token.user, token=token)
+    return _remember(request, found)
+
+
+def _by_cookie(request: Request, db: Db) -> Identity:
+    secret = session_secret(request)
+    session = sessions.find_session(db, secret) if secret else None
+    return _remember(request, Identity(user=session.user, session=session) if session else Identity())
+
+
+def _remember(request: Request, identity: Identity) -> Identity:
+    user = identity.user
+    request.state.viewer = (
+        PageViewer(user.id, user.username, user.role, dict(user.preferences)) if user else None
+    )
+    return identity
+
+
+def show_viewer(request: Request) -> None:
+    """For an error page of an address that no route has: the page's header knows the viewer all the same."""
+    with suppress(SQLAlchemyError), contextmanager(open_session)(request) as db:
+        identify(request, db)
+
+
+Identified = Annotated[Identity, Depends(identify)]
+
+
+def guard(request: Request, identity: Identified) -> None:
+    """For the whole application: knows the viewer, counts the request. Errors: RateLimited."""
+    if identity.token is not None:
+        who = f"token:{identity.token.id}"
+    elif identity.user is not None:
+        who = f"user:{identity.user.id}"
+    else:
+        who = f"address:{request.client.host if request.client else ''}"
+    count_request(request, who, browser=identity.session is not None)
+
+
+def _need_user(identity: Identity) -> User:
+    if identity.refused:
+        raise Unauthorized("This token is not valid. Make a new one on the Settings page.", code="bad-token")
+    if identity.user is None:
+        raise Unauthorized("Log in first, or send a token: Authorization: Bearer <token>.")
+    return identity.user
+
+
+def _need_scope(identity: Identity, *scopes: str) -> None:
+    if identity.token is not None and not set(scopes) & set(identity.token.scopes):
+        words = " or ".join(scopes)
+        raise Forbidden(f"This token may not do that: it needs the scope {words}.", code="insufficient-scope")
+
+
+def _need_usual_scope(request: Request, identity: Identity) -> None:
+    """Where a route names no scope: `read` to look; one that only reads never writes."""
+    _need_scope(identity, *(("read",) if request.method in SAFE_METHODS else WRITING))
+
+
+_scheme = HTTPBearer(auto_error=False, scheme_name="token", description="A token of the Settings page.")
+_Documented = Security(_scheme)
+
+
+def _current_user(request: Request, identity: Identified, _: Annotated[object, _Documented]) -> User:
+    user = _need_user(identity)
+    _need_usual_scope(request, identity)
+    return user
+
+
+def _any_token_user(identity: Identified, _: Annotated[object, _Documented]) -> User:
+    return _need_user(identity)
+
+
+def _optional_user(request: Request, identity: Identified) -> Viewer:
+    if identity.refused:
+        _need_user(identity)
+    _need_usual_scope(request, identity)
+    return identity.user
+
+
+def _admin_user(identity: Identified, _: Annotated[object, _Documented]) -> User:
+    user = _need_user(identity)
+    _need_scope(identity, "admin")
+    if not user.is_admin:
+        raise Forbidden("Only an admin may see this.")
+    return user
+
+
+class _ScopedUser:
+    def __init__(self, scope: str) -> None:
+        if scope not in tokens.SCOPES:
+            raise ValueError(f"unknown scope {scope!r}")
+        self.scope = scope
+
+    def __call__(self, identity: Identified, _: Annotated[object, _Documented]) -> User:
+        user = _need_user(identity)
+        _need_scope(identity, self.scope)
+        return user
+
+
+def Scoped(scope: str) -> Any:  # noqa: N802 -- reads as a type: Annotated[User, Scoped("train")]
+    """The logged-in user, whose token, if one was sent, has `scope`."""
+    return Depends(_ScopedUser(scope))
+
+
+def _compat_secret(request: Request) -> str:
+    """A token as other programs send it: any scheme, Basic with the token as password, or ?token=."""
+    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(rest, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return rest.strip() or request.query_params.get("token", "")
+
+
+def identify_leniently(request: Request, db: Db, identity: Identified) -> Identity:
+    """For compatible routes: a token that is not valid is nobody, as Civitai does it."""
+    if identity.token is not None:
+        return identity
+    secret = _compat_secret(request)
+    if not secret.startswith(tokens.PREFIX):
+        return identity
+    return _by_token(request, db, secret)
+
+
+LenientlyIdentified = Annotated[Identity, Depends(identify_leniently)]
+
+
+def _compat_user(identity: LenientlyIdentified) -> Viewer:
+    return identity.user if "read" in identity.scopes else None
+
+
+class _CompatScopedUser:
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+
+    def __call__(self, identity: LenientlyIdentified) -> User:
+        user = _need_user(identity)
+        _need_scope(identity, self.scope)
+        return user
+
+
+def CompatScoped(scope: str) -> Any:  # noqa: N802 -- as Scoped
+    """As Scoped, on compatible routes: Basic and ?token= count too."""
+    return Depends(_CompatScopedUser(scope))
+
+
+CurrentUser = Annotated[User, Depends(_current_user)]
+OptionalUser = Annotated[User | None, Depends(_optional_user)]
+AdminUser = Annotated[User, Depends(_admin_user)]
+AnyTokenUser = Annotated[User, Depends(_any_token_user)]
+CompatUser = Annotated[User | None, Depends(_compat_user)]
