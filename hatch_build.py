@@ -115,7 +115,8 @@ def bundle(root: Path) -> dict[str, str]:
     done = node(
         root, root / "node_modules" / "esbuild" / "bin" / "esbuild", *entries,
         "--bundle", "--minify", "--splitting", "--format=esm", "--target=es2022", "--log-level=warning",
-        "--loader:.woff2=file", "--loader:.svg=file", "--legal-comments=none", f"--metafile={meta}", f"--outdir={dist}",
+        "--loader:.woff2=file", "--loader:.svg=file", "--legal-comments=none",
+        f"--metafile={meta}", f"--outdir={dist}",
         "--entry-names=[name]-[hash]", "--chunk-names=chunk-[hash]", "--asset-names=[name]-[hash]",
     )  # fmt: skip
     if done.returncode:
@@ -189,8 +190,8 @@ def licences(root: Path) -> dict[str, str]:
     texts = []
     for package in json.loads((root / "package.json").read_text())["dependencies"]:
         folder = root / "node_modules" / package
-        for path in sorted(folder.glob("LICEN[CS]E*")):
-            texts.append(f"{package}\n{'=' * len(package)}\n{path.read_text()}")
+        files = sorted(folder.glob("LICEN[CS]E*"))
+        texts += [f"{package}\n{'=' * len(package)}\n{path.read_text()}" for path in files]
     return write_hashed(root / "static" / "dist", Path("licences.txt"), "\n\n".join(texts).encode())
 
 

@@ -1,0 +1,86 @@
+"""`bottega`: the command line. Commands of the server machine are in their own modules.
+
+Imports that cost time are made inside the commands, so that `bottega --help` is quick.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.process import SetupError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """A mistake in the set-up is a sentence and exit code 1, not a traceback."""
+    try:
+        yield
+    except SetupError as error:
+        typer.echo(f"\n{error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def up(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log line.")] = False,
+    workers: Annotated[bool, typer.Option(help="Start a train and a generate worker too.")] = True,
+) -> None:
+    """Start everything on this machine and keep it running until Ctrl-C."""
+    from app.cli.up import up as run
+
+    with plain_errors():
+        run(verbose=verbose, workers=workers)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is used, what is missing and how to mend it. Exit code 1 if something does not work."""
+    from app.cli.doctor import doctor as look
+
+    findings = look()
+    for finding in findings:
+        typer.echo(f"{finding.state:<5} {finding.what}" + (f"\n      {finding.fix}" if finding.fix else ""))
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's tables up to date."""
+    from app.cli.environment import database
+    from app.cli.migrate import migrate as run
+
+    with plain_errors(), database() as url:
+        run(url)
+    typer.echo("The database is up to date.")
+
+
+@app.command()
+def backup(folder: Annotated[Path, typer.Argument(help="Folder to write to; made if missing.")]) -> None:
+    """Write the database, all files and the settings into a folder."""
+    from app.cli.backup import backup as run
+    from app.cli.environment import database
+
+    with plain_errors(), database() as url:
+        run(url, folder.resolve(), typer.echo)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(exists=True, help="Folder that a backup was written to.")],
+) -> None:
+    """Fill a new, empty installation from a backup."""
+    from app.cli.backup import restore as run
+    from app.cli.environment import database
+
+    with plain_errors(), database() as url:
+        run(url, folder.resolve(), typer.echo)
+
+
+if __name__ == "__main__":
+    app()
