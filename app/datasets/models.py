@@ -32,6 +32,8 @@ class DatasetItem(Base, Created):
     dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
     position: Mapped[int]
     name: Mapped[str] = mapped_column(String(255))
+    folder: Mapped[str] = mapped_column(String(255), default="", server_default="")
+    """Where it lay in a dropped folder or a zip: a label belongs to the picture beside it."""
     source_sha256: Mapped[str] = mapped_column(String(64))
     """sha256 of the file as it came: the same file twice is a duplicate."""
     blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
@@ -45,6 +47,20 @@ class DatasetItem(Base, Created):
     warnings: Mapped[list[str]] = mapped_column(default=list, server_default=text("'[]'"))
 
 
+class WaitingLabel(Base, Created):
+    """A label file whose picture has not come yet."""
+
+    __tablename__ = "waiting_label"
+
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"), primary_key=True)
+    folder: Mapped[str] = mapped_column(String(255), primary_key=True)
+    stem: Mapped[str] = mapped_column(String(255), primary_key=True)
+    """Of the file's name, in lower case."""
+    label: Mapped[str] = mapped_column(Text)
+    guessed: Mapped[bool] = mapped_column(default=False)
+    """Whether its encoding had to be guessed."""
+
+
 class LabelUndo(Base, Created):
     """The labels before one bulk change, so that it can be taken back."""
 
@@ -53,4 +69,4 @@ class LabelUndo(Base, Created):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"), index=True)
     before: Mapped[dict[str, object]]
-    """item id → label before."""
+    """item id → [label before, its source]."""

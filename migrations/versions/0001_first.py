@@ -213,6 +213,7 @@ def upgrade() -> None:
     sa.Column('dataset_id', sa.String(length=40), nullable=False),
     sa.Column('position', sa.Integer(), nullable=False),
     sa.Column('name', sa.String(length=255), nullable=False),
+    sa.Column('folder', sa.String(length=255), server_default='', nullable=False),
     sa.Column('source_sha256', sa.String(length=64), nullable=False),
     sa.Column('blob_sha256', sa.String(length=64), nullable=False),
     sa.Column('thumb_sha256', sa.String(length=64), nullable=False),
@@ -432,6 +433,16 @@ def upgrade() -> None:
     )
     op.create_index(op.f('ix_upload_blob_sha256'), 'upload', ['blob_sha256'], unique=False)
     op.create_index(op.f('ix_upload_user_id'), 'upload', ['user_id'], unique=False)
+    op.create_table('waiting_label',
+    sa.Column('dataset_id', sa.String(length=40), nullable=False),
+    sa.Column('folder', sa.String(length=255), nullable=False),
+    sa.Column('stem', sa.String(length=255), nullable=False),
+    sa.Column('label', sa.Text(), nullable=False),
+    sa.Column('guessed', sa.Boolean(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.ForeignKeyConstraint(['dataset_id'], ['dataset.id'], name=op.f('fk_waiting_label_dataset_id_dataset'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('dataset_id', 'folder', 'stem', name=op.f('pk_waiting_label'))
+    )
     op.create_table('webhook_delivery',
     sa.Column('id', sa.BigInteger(), sa.Identity(always=False), nullable=False),
     sa.Column('job_id', sa.String(length=40), nullable=False),
@@ -527,6 +538,7 @@ def downgrade() -> None:
     op.drop_table('image_resource')
     op.drop_index(op.f('ix_webhook_delivery_job_id'), table_name='webhook_delivery')
     op.drop_table('webhook_delivery')
+    op.drop_table('waiting_label')
     op.drop_index(op.f('ix_upload_user_id'), table_name='upload')
     op.drop_index(op.f('ix_upload_blob_sha256'), table_name='upload')
     op.drop_table('upload')
