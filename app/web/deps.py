@@ -17,6 +17,11 @@ def open_session(request: Request) -> Iterator[Session]:
         yield session
 
 
+async def read_form(request: Request) -> dict[str, str]:
+    """The text fields of a form whose names are not known beforehand; the last of a name wins."""
+    return {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
+
+
 def open_store(request: Request) -> Storage:
     return getattr(request.app.state, "storage", None) or get_storage()
 
@@ -25,3 +30,4 @@ def open_store(request: Request) -> Storage:
 Db = Annotated[Session, Depends(open_session, scope="function")]
 Store = Annotated[Storage, Depends(open_store)]
 Config = Annotated[Settings, Depends(get_settings)]
+FormFields = Annotated[dict[str, str], Depends(read_form)]

@@ -1,0 +1,261 @@
+"""From a submitted body to the job that a worker gets: settings, snapshot, prompts, figures.
+
+Every default is filled in here, once, so that the dry run, the form and the job agree.
+"""
+
+import re
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.contract.family import FamilySpec
+from app.contract.jobs import BlobRef, CheckpointRef, SamplePrompt, TrainItem, TrainJob, TrainParams
+from app.core.config import get_settings
+from app.core.errors import FieldError, Invalid, NotFound
+from app.datasets import service as datasets
+from app.gallery import service as gallery
+from app.jobs.models import Job, Worker
+from app.training.models import TrainingCheckpoint, TrainingRun
+from app.training.schemas import BaseIn, ContinueFrom, SamplePromptIn, TrainingIn, TrainingPlan, Warned
+from worker.families import catalog
+from worker.families.resolve import ParamErrors, resolve_params, samples_seen, steps_for
+
+AIR = re.compile(r"^urn:air:[^:]+:[^:]+:(?:civitai|bottega):(\d+)@(\d+)$")
+COMMON_WORDS = {
+    "person", "man", "woman", "girl", "boy", "dog", "cat", "house", "town", "tree", "street", "style", "art",
+    "photo", "picture", "painting", "landscape", "portrait", "face", "car", "city", "flower", "sky",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A training that could start now."""
+
+    job: TrainJob
+    spec: FamilySpec
+    steps: int
+    warnings: list[Warned]
+
+
+def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
+    """Resolve everything. Errors: Invalid with one entry a wrong field, NotFound for set or base."""
+    dataset = datasets.get_dataset(db, user, body.dataset)
+    base = find_base(db, user, body.base)
+    spec = family_spec(base)
+    items = tuple(datasets.snapshot(db, user, body.dataset))
+    _check_items(items, body)
+    params = _params(spec, body, len(items), dataset.label_type)
+    prompts = body.sample_prompts if body.sample_prompts is not None else default_prompts(items, body.trigger_word)
+    job = TrainJob(
+        name=body.name.strip(),
+        output_name=file_stem(body.name),
+        type=body.type,
+        base=base,
+        items=items,
+        label_type=dataset.label_type,
+        trigger_word=body.trigger_word.strip(),
+        params=params,
+        sample_prompts=tuple(_prompt(p, spec) for p in prompts),
+        continue_from=_continue_from(db, user, body.continue_from, base),
+        threads=threads(),
+    )
+    return Planned(job, spec, steps_for(params, len(items)), _warnings(job, spec))
+
+
+def threads() -> int:
+    """torch threads of a job: part of the job, because results to the bit depend on it."""
+    import os
+
+    return get_settings().queue.threads or os.cpu_count() or 1
+
+
+def find_base(db: Session, user: User, base: BaseIn) -> CheckpointRef:
+    """The checkpoint that `base` names. Errors: NotFound or Invalid with the reason."""
+    if base.model_version_id is not None:
+        return gallery.checkpoint_ref(db, user, base.model_version_id)
+    if base.air is not None:
+        match = AIR.match(base.air)
+        if match is None:
+            raise Invalid("That is not an AIR of this site.", [FieldError("#/base/air", "not an AIR", "air")])
+        return gallery.checkpoint_ref(db, user, int(match[2]))
+    version = gallery.get_version_by_hash(db, user, base.file_sha256 or "")
+    return gallery.checkpoint_ref(db, user, version.id)
+
+
+def family_spec(base: CheckpointRef) -> FamilySpec:
+    spec = catalog.specs().get(base.family)
+    if spec is None:
+        raise Invalid(
+            f"{base.name} is a {base.base_model} model, which cannot be trained here yet. Choose another base.",
+            [FieldError("#/base", "cannot be trained here", "base-model-unsupported")],
+            code="base-model-unsupported",
+        )
+    return spec
+
+
+def file_stem(name: str) -> str:
+    """A file name that every tool takes: only letters, digits, `_`, `.` and `-`."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", name.strip()).strip("._-")
+    return stem[:60] or "lora"
+
+
+def default_prompts(items: tuple[TrainItem, ...], trigger: str, count: int = 3) -> list[SamplePromptIn]:
+    """Prompts from labels spread over the set, the trigger word first."""
+    labels = [i.label.strip() for i in items if i.label.strip()] or [""]
+    spread = [labels[(len(labels) * n) // count] for n in range(min(count, len(labels)))]
+    prompts = [", ".join(part for part in (trigger.strip(), label) if part) for label in spread]
+    return [SamplePromptIn(prompt=p[:2000], seed=n + 1) for n, p in enumerate(prompts) if p]
+
+
+def _prompt(prompt: SamplePromptIn, spec: FamilySpec) -> SamplePrompt:
+    return SamplePrompt(
+        prompt=prompt.prompt,
+        negative_prompt=spec.sample_negative_prompt if prompt.negative_prompt is None else prompt.negative_prompt,
+        seed=1 if prompt.seed is None else prompt.seed,
+        width=_side(prompt.width or spec.generation.width, spec),
+        height=_side(prompt.height or spec.generation.height, spec),
+    )
+
+
+def _side(pixels: int, spec: FamilySpec) -> int:
+    limits = spec.generation
+    if pixels % limits.multiple or not limits.min_side <= pixels <= limits.max_side:
+        raise Invalid(
+            f"Sample pictures need sides of {limits.min_side} to {limits.max_side} pixels, "
+            f"in steps of {limits.multiple}.",
+            [FieldError("#/sample_prompts", f"{pixels} is not possible", "size")],
+        )
+    return pixels
+
+
+def _check_items(items: tuple[TrainItem, ...], body: TrainingIn) -> None:
+    if len(items) < 3:
+        raise Invalid(
+            f"Add at least 3 pictures; this set has {len(items)}. 15 to 30 work best.",
+            [FieldError("#/dataset", "too few pictures", "dataset-too-small")],
+            code="dataset-empty" if not items else "dataset-too-small",
+        )
+    if not body.trigger_word.strip() and not any(item.label.strip() for item in items):
+        raise Invalid(
+            "No picture has a label and there is no trigger word, so nothing could be learned by name. "
+            "Label the pictures or give a trigger word.",
+            [FieldError("#/trigger_word", "needed for a set without labels", "dataset-unlabeled")],
+            code="dataset-unlabeled",
+        )
+
+
+def _params(spec: FamilySpec, body: TrainingIn, images: int, label_type: str) -> TrainParams:
+    try:
+        return resolve_params(spec, body.type, body.preset, images, body.params, label_type=label_type)
+    except ParamErrors as error:
+        fields = [FieldError(f"#/params/{e.field}", e.message, "out-of-range") for e in error.errors]
+        words = " ".join(f"{spec.params[e.field].label if e.field in spec.params else e.field}: {e.message}" for e in error.errors)
+        raise Invalid(words, fields) from error
+
+
+def _continue_from(
+    db: Session, user: User, source: ContinueFrom | None, base: CheckpointRef
+) -> BlobRef | None:
+    if source is None:
+        return None
+    row = db.execute(
+        select(TrainingCheckpoint, TrainingRun)
+        .join(TrainingRun, TrainingRun.job_id == TrainingCheckpoint.job_id)
+        .where(TrainingCheckpoint.job_id == source.training, TrainingCheckpoint.epoch == source.epoch)
+    ).first()
+    if row is None or not (user.is_admin or row.TrainingRun.user_id == user.id):
+        raise NotFound("There is no such epoch to continue from.")
+    if row.TrainingRun.family != base.family:
+        raise Invalid("The epoch to continue from belongs to another base model.", code="lora-base-mismatch")
+    checkpoint = row.TrainingCheckpoint
+    return BlobRef(sha256=checkpoint.blob_sha256, size=checkpoint.size, name=checkpoint.name)
+
+
+def _warnings(job: TrainJob, spec: FamilySpec) -> list[Warned]:
+    """Advice that stops nothing."""
+    found = []
+    unlabelled = sum(not item.label.strip() for item in job.items)
+    if unlabelled:
+        found.append(Warned(code="dataset-unlabeled", detail=f"{unlabelled} of {len(job.items)} pictures have no label."))
+    if len(job.items) < 10:
+        found.append(Warned(code="few-pictures", detail=f"{len(job.items)} pictures work, but the result is likely stiff. 15 to 30 are best."))
+    trigger = job.trigger_word.lower()
+    if trigger in COMMON_WORDS:
+        found.append(Warned(code="common-trigger", detail=f"“{job.trigger_word}” is an everyday word that the model already knows. A made-up word works better."))
+    small = sum(item.width * item.height < job.params.resolution**2 / 2 for item in job.items)
+    if small:
+        found.append(Warned(code="small-pictures", detail=f"{small} pictures are smaller than the training resolution of {job.params.resolution} pixels."))
+    return found
+
+
+def describe_plan(db: Session, planned: Planned) -> TrainingPlan:
+    eta, basis = estimate(db, planned)
+    return TrainingPlan(
+        steps=planned.steps,
+        samples_seen=samples_seen(planned.job.params, len(planned.job.items)),
+        eta_seconds=eta,
+        eta_basis=basis,
+        memory_bytes=_memory(db, planned),
+        disk_bytes=_disk(planned),
+        queue_position=_queue_position(db),
+        params=planned.job.params.model_dump(),
+        warnings=planned.warnings,
+    )
+
+
+def estimate(db: Session, planned: Planned) -> tuple[float | None, Any]:
+    """(seconds, basis): from finished runs of this family, else from three timed steps, else nothing."""
+    work = planned.steps * _step_cost(planned.job.params)
+    history = [h["run_seconds"] / h["work"] for h in _history(db, planned.spec.name) if h.get("run_seconds") and h.get("work")]
+    if history:
+        return round(median(history) * work, 1), "history"
+    for facts in db.scalars(select(Worker.facts).where(Worker.seen_at > func.now() - func.make_interval(0, 0, 0, 1))):
+        seconds = (facts.get("seconds_per_step") or {}).get(planned.spec.name)
+        if seconds:
+            default = planned.spec.params
+            cost = float(default["batch_size"].default or 1) * float(planned.spec.resolution) ** 2
+            return round(seconds * work / cost, 1), "calibration"
+    return None, None
+
+
+def _step_cost(params: TrainParams) -> float:
+    """Work of one step in pixels: what time grows with."""
+    return float(params.batch_size * params.gradient_accumulation * params.resolution**2)
+
+
+def work_of(job: TrainJob, steps: int) -> float:
+    """Kept with a finished run, so that later runs can be estimated from it."""
+    return steps * _step_cost(job.params)
+
+
+def _history(db: Session, family: str) -> list[dict[str, Any]]:
+    query = (
+        select(Job.metrics)
+        .join(TrainingRun, TrainingRun.job_id == Job.id)
+        .where(TrainingRun.family == family, Job.status == "succeeded")
+        .order_by(Job.seq.desc())
+        .limit(5)
+    )
+    return list(db.scalars(query))
+
+
+def _memory(db: Session, planned: Planned) -> int | None:
+    peaks = [h["peak_memory_bytes"] for h in _history(db, planned.spec.name) if h.get("peak_memory_bytes")]
+    return max(peaks) if peaks else planned.spec.train_memory_bytes
+
+
+def _disk(planned: Planned) -> int:
+    """Adapters and sample pictures, about: 16-bit weights times a size that the rank gives."""
+    params = planned.job.params
+    return params.epochs * (params.network_dim * 100_000 + 60_000 * len(planned.job.sample_prompts))
+
+
+def _queue_position(db: Session) -> int:
+    waiting = db.scalar(
+        select(func.count()).select_from(Job).where(Job.queue == "train", Job.status.in_(("queued", "starting", "running", "pausing")))
+    )
+    return int(waiting or 0)

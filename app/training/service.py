@@ -1,0 +1,384 @@
+"""Trainings: start one, keep what its worker delivers, list checkpoints, publish one of them.
+
+`add_checkpoint`, `add_sample` and `complete_training` are called inside the worker's fenced
+transactions: a worker that lost its lease never gets this far.
+"""
+
+from datetime import timedelta
+from typing import Any, Literal
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.contract.events import Checkpoint, Finished, Sample
+from app.contract.jobs import TrainJob
+from app.core.blobs import Blob, release_blobs
+from app.core.config import get_settings
+from app.core.db import utcnow
+from app.core.errors import Conflict, NotFound
+from app.gallery import service as gallery
+from app.gallery.models import Model, ModelVersion
+from app.images import service as images
+from app.jobs import service as jobs
+from app.jobs.models import Job
+from app.training.models import TrainingCheckpoint, TrainingItem, TrainingRun, TrainingSample
+from app.training.plan import Planned, plan_training, work_of
+from app.training.schemas import CheckpointOut, PublishIn, SampleOut, TrainingIn
+
+
+def start_training(db: Session, user: User, body: TrainingIn) -> Job:
+    """Take a snapshot of the set and queue the job. Errors as `plan_training`, plus quotas."""
+    planned = plan_training(db, user, body)
+    job = jobs.enqueue(
+        db,
+        user,
+        type="training",
+        queue="train",
+        title=planned.job.name,
+        input=_echo(body, planned),
+        payload=planned.job.model_dump(mode="json"),
+        webhook=body.webhook.model_dump() if body.webhook else None,
+    )
+    db.add(_run(user, body, planned, job))
+    db.add_all(
+        TrainingItem(job_id=job.id, position=n, blob_sha256=item.file.sha256, label=item.label)
+        for n, item in enumerate(planned.job.items)
+    )
+    db.flush()
+    return job
+
+
+def _run(user: User, body: TrainingIn, planned: Planned, job: Job) -> TrainingRun:
+    return TrainingRun(
+        job_id=job.id,
+        user_id=user.id,
+        dataset_id=body.dataset,
+        name=planned.job.name,
+        type=body.type,
+        family=planned.spec.name,
+        base_version_id=planned.job.base.model_version_id,
+        trigger_word=planned.job.trigger_word,
+        preset=body.preset,
+        steps=planned.steps,
+        keep_until=utcnow() + timedelta(days=get_settings().queue.keep_checkpoints_days),
+    )
+
+
+def _echo(body: TrainingIn, planned: Planned) -> dict[str, Any]:
+    """The request with every default filled in."""
+    return body.model_dump(mode="json", exclude={"webhook"}) | {
+        "base": {"model_version_id": planned.job.base.model_version_id, "name": planned.job.base.name},
+        "params": planned.job.params.model_dump(),
+        "sample_prompts": [p.model_dump() for p in planned.job.sample_prompts],
+        "steps": planned.steps,
+        "images": len(planned.job.items),
+    }
+
+
+def get_training(db: Session, viewer: User | None, training_id: str) -> tuple[Job, TrainingRun]:
+    """The job and its run. Errors: NotFound, also for other people's."""
+    job = jobs.get_job(db, viewer, training_id)
+    run = db.get(TrainingRun, job.id)
+    if run is None:
+        raise NotFound("There is no such training.")
+    return job, run
+
+
+def wish(db: Session, viewer: User, training_id: str, what: Literal["sample", "save"]) -> Job:
+    """Ask the running training for samples or for a save at its next step."""
+    job, _ = get_training(db, viewer, training_id)
+    return jobs.wish(db, viewer, job.id, what)
+
+
+def add_checkpoint(db: Session, job: Job, event: Checkpoint, blob: Blob) -> None:
+    """Keep the adapter of an epoch. The same epoch again (after a resume) replaces the older row."""
+    values = {
+        "step": event.step,
+        "name": event.path.rsplit("/", 1)[-1],
+        "blob_sha256": blob.sha256,
+        "size": event.size,
+        "tensor_sha256": event.tensor_sha256,
+        "loss": event.loss,
+        "validation_loss": event.validation_loss,
+    }
+    old = db.scalar(_checkpoint_blob(job.id, event.epoch))
+    row = insert(TrainingCheckpoint).values(job_id=job.id, epoch=event.epoch, **values)
+    db.execute(row.on_conflict_do_update(index_elements=["job_id", "epoch"], set_=values))
+    if old and old != blob.sha256:
+        release_blobs(db, [old])
+
+
+def _checkpoint_blob(job_id: str, epoch: int) -> Any:
+    return select(TrainingCheckpoint.blob_sha256).where(
+        TrainingCheckpoint.job_id == job_id, TrainingCheckpoint.epoch == epoch
+    )
+
+
+def add_sample(db: Session, job: Job, event: Sample, blob: Blob) -> None:
+    """Keep a sample picture; the same one again after a resume changes nothing."""
+    row = insert(TrainingSample).values(
+        job_id=job.id,
+        epoch=event.epoch,
+        step=event.step,
+        prompt_index=event.prompt_index,
+        prompt=event.prompt,
+        seed=event.seed,
+        baseline=event.baseline,
+        blob_sha256=blob.sha256,
+        width=event.width,
+        height=event.height,
+    )
+    db.execute(
+        row.on_conflict_do_update(
+            index_elements=["job_id", "epoch", "step", "prompt_index", "baseline"],
+            set_={"blob_sha256": blob.sha256},
+        )
+    )
+
+
+def complete_training(db: Session, job: Job, finished: Finished) -> dict[str, Any]:
+    """Write down the recommendation and the figures; gives the job's `output`."""
+    run = db.get(TrainingRun, job.id)
+    if run is None:
+        return {}
+    run.recommended_epoch = finished.recommended_epoch
+    run.recommended_reason = finished.recommended_reason
+    payload = TrainJob.model_validate(job.payload)
+    steps = finished.steps or run.steps
+    job.metrics = {
+        **(job.metrics or {}),
+        "run_seconds": finished.run_seconds,
+        "peak_memory_bytes": finished.peak_memory_bytes,
+        "steps": steps,
+        "work": work_of(payload, steps),
+    }
+    epochs = db.scalars(
+        select(TrainingCheckpoint.epoch).where(TrainingCheckpoint.job_id == job.id).order_by(TrainingCheckpoint.epoch)
+    )
+    return {
+        "epochs": list(epochs),
+        "recommended_epoch": finished.recommended_epoch,
+        "recommended_reason": finished.recommended_reason,
+        "checkpoints": f"/api/v1/trainings/{job.id}/checkpoints",
+    }
+
+
+def list_samples(db: Session, job_id: str) -> list[TrainingSample]:
+    query = select(TrainingSample).where(TrainingSample.job_id == job_id)
+    order = (TrainingSample.epoch, TrainingSample.step, TrainingSample.prompt_index)
+    return list(db.scalars(query.order_by(*order)))
+
+
+def list_checkpoint_rows(db: Session, job_id: str) -> list[TrainingCheckpoint]:
+    query = select(TrainingCheckpoint).where(TrainingCheckpoint.job_id == job_id)
+    return list(db.scalars(query.order_by(TrainingCheckpoint.epoch)))
+
+
+def list_checkpoints(db: Session, viewer: User | None, training_id: str) -> list[CheckpointOut]:
+    """Every epoch with its samples; the row without the LoRA is part of each."""
+    job, run = get_training(db, viewer, training_id)
+    samples = list_samples(db, job.id)
+    baseline = [s for s in samples if s.baseline]
+    return [
+        _checkpoint_out(row, run, [s for s in samples if s.epoch == row.epoch and not s.baseline] + baseline)
+        for row in list_checkpoint_rows(db, job.id)
+    ]
+
+
+def _checkpoint_out(
+    row: TrainingCheckpoint, run: TrainingRun, samples: list[TrainingSample]
+) -> CheckpointOut:
+    recommended = run.recommended_epoch == row.epoch
+    return CheckpointOut(
+        epoch=row.epoch,
+        step=row.step,
+        size_bytes=row.size,
+        sha256=row.blob_sha256,
+        download_url=f"/api/v1/trainings/{row.job_id}/checkpoints/{row.epoch}/file",
+        samples=[_sample_out(s) for s in samples],
+        loss=row.loss,
+        validation_loss=row.validation_loss,
+        recommended=recommended,
+        recommended_reason=run.recommended_reason if recommended else None,  # type: ignore[arg-type]
+        created_at=row.created_at,
+    )
+
+
+def _sample_out(row: TrainingSample) -> SampleOut:
+    return SampleOut(
+        prompt_index=row.prompt_index,
+        prompt=row.prompt,
+        seed=row.seed,
+        url=f"/api/v1/trainings/{row.job_id}/samples/{row.id}/file",
+        baseline=row.baseline,
+        width=row.width,
+        height=row.height,
+    )
+
+
+def get_checkpoint(db: Session, viewer: User | None, training_id: str, epoch: int) -> TrainingCheckpoint:
+    """One epoch's adapter. Errors: NotFound."""
+    job, _ = get_training(db, viewer, training_id)
+    row = db.scalar(
+        select(TrainingCheckpoint).where(TrainingCheckpoint.job_id == job.id, TrainingCheckpoint.epoch == epoch)
+    )
+    if row is None:
+        raise NotFound(f"This training has no epoch {epoch}. Look at its checkpoints for those that there are.")
+    return row
+
+
+def get_sample(db: Session, viewer: User | None, training_id: str, sample_id: int) -> TrainingSample:
+    """One sample picture. Errors: NotFound."""
+    job, _ = get_training(db, viewer, training_id)
+    row = db.get(TrainingSample, sample_id)
+    if row is None or row.job_id != job.id:
+        raise NotFound("There is no such sample.")
+    return row
+
+
+def publish_checkpoint(db: Session, user: User, training_id: str, body: PublishIn) -> Model:
+    """Make a version of one epoch, with its samples as pictures. Errors: NotFound, Conflict when it is published."""
+    job, run = get_training(db, user, training_id)
+    checkpoint = get_checkpoint(db, user, training_id, body.checkpoint)
+    _refuse_twice(db, job.id, checkpoint.blob_sha256)
+    payload = TrainJob.model_validate(job.payload)
+    version = gallery.create_trained_version(
+        db,
+        user,
+        model_id=body.model_id,
+        name=body.name or run.name,
+        version_name=body.version_name or f"v1 · epoch {body.checkpoint}",
+        blob=db.get_one(Blob, checkpoint.blob_sha256),
+        file_name=checkpoint.name,
+        tensor_sha256=checkpoint.tensor_sha256,
+        base=payload.base,
+        category=run.type,
+        trained_words=_trained_words(run, body),
+        training_details=_details(payload, run, checkpoint),
+        strength=body.strength,
+        clip_skip=payload.params.clip_skip,
+        training_job_id=job.id,
+        description=body.description,
+        tags=body.tags,
+        rating=body.rating,
+        permissions=body.permissions.model_dump(),
+    )
+    _add_pictures(db, user, version, job, body)
+    run.model_id = version.model_id
+    gallery.publish_version(db, user, version, body.visibility)
+    return gallery.get_model(db, user, version.model_id)
+
+
+def _refuse_twice(db: Session, job_id: str, sha256: str) -> None:
+    published = gallery.find_trained_version(db, job_id, sha256)
+    if published is not None:
+        raise Conflict(
+            f"This epoch is already published as “{published.model.name}”.",
+            code="already-published",
+            model_id=published.model_id,
+        )
+
+
+def _trained_words(run: TrainingRun, body: PublishIn) -> list[str]:
+    if body.trained_words is not None:
+        return body.trained_words
+    return [run.trigger_word] if run.trigger_word else []
+
+
+def _details(payload: TrainJob, run: TrainingRun, checkpoint: TrainingCheckpoint) -> dict[str, Any]:
+    return {
+        "type": run.type,
+        "mediaType": "image",
+        "images": len(payload.items),
+        "steps": checkpoint.step,
+        "epoch": checkpoint.epoch,
+        "epochs": payload.params.epochs,
+        "loss": checkpoint.loss,
+        "validationLoss": checkpoint.validation_loss,
+        "baseModel": payload.base.name,
+        "params": payload.params.model_dump(),
+    }
+
+
+def _add_pictures(db: Session, user: User, version: ModelVersion, job: Job, body: PublishIn) -> None:
+    payload = TrainJob.model_validate(job.payload)
+    rows = [s for s in list_samples(db, job.id) if s.epoch == body.checkpoint and not s.baseline]
+    for position, row in enumerate(rows):
+        prompt = payload.sample_prompts[row.prompt_index] if row.prompt_index < len(payload.sample_prompts) else None
+        image = images.create_sample(
+            db,
+            user,
+            blob=db.get_one(Blob, row.blob_sha256),
+            width=row.width,
+            height=row.height,
+            prompt=row.prompt,
+            negative_prompt=prompt.negative_prompt if prompt else "",
+            seed=row.seed,
+            base_model=payload.base.base_model,
+            rating=body.rating,
+            resources=_resources(payload, version),
+        )
+        gallery.add_picture(db, version, image, position)
+
+
+def _resources(payload: TrainJob, version: ModelVersion) -> list[dict[str, Any]]:
+    base = {
+        "kind": "checkpoint",
+        "name": payload.base.name,
+        "model_version_id": payload.base.model_version_id,
+        "weight": None,
+        "hash": payload.base.file.sha256[:10],
+    }
+    lora = {"kind": "lora", "name": version.model.name, "model_version_id": version.id, "weight": 1.0, "hash": ""}
+    return [base, lora]
+
+
+def expire_checkpoints(db: Session) -> int:
+    """Free checkpoints and samples of runs whose time is over; what is published keeps its own files."""
+    expired = list(
+        db.scalars(select(TrainingRun).where(TrainingRun.keep_until < func.now()).with_for_update(skip_locked=True).limit(20))
+    )
+    for run in expired:
+        shas = _free_rows(db, run.job_id)
+        run.keep_until = None
+        release_blobs(db, shas)
+    return len(expired)
+
+
+def _free_rows(db: Session, job_id: str) -> list[str | None]:
+    shas: list[str | None] = []
+    for table in (TrainingCheckpoint, TrainingSample, TrainingItem):
+        shas += db.scalars(delete(table).where(table.job_id == job_id).returning(table.blob_sha256))
+    return shas
+
+
+def control(db: Session, user: User, training_id: str, action: str) -> Job:
+    """A button of the job page: cancel, pause, resume, sample or save. Errors: NotFound for anything else."""
+    job, _ = get_training(db, user, training_id)
+    match action:
+        case "cancel":
+            return jobs.cancel_job(db, user, job.id)
+        case "pause":
+            return jobs.pause_job(db, user, job.id)
+        case "resume":
+            return jobs.resume_job(db, user, job.id)
+        case "sample" | "save":
+            return jobs.wish(db, user, job.id, action)
+    raise NotFound("There is no such action.")
+
+
+def top_tags(job: Job, count: int = 8) -> list[str]:
+    """The tags that most pictures of the snapshot share, for the publish form."""
+    found: dict[str, int] = {}
+    for item in job.payload["items"]:
+        for tag in {t.strip().lower() for t in item["label"].split(",") if 1 < len(t.strip()) <= 40}:
+            found[tag] = found.get(tag, 0) + 1
+    return [tag for tag, _ in sorted(found.items(), key=lambda kv: (-kv[1], kv[0]))[:count]]
+
+
+def own_models(db: Session, user: User) -> list[Model]:
+    """LoRA pages of this person that could get a new version."""
+    query = select(Model).where(Model.user_id == user.id, Model.type == "LORA", Model.built_in.is_(False))
+    return list(db.scalars(query.order_by(Model.id.desc()).limit(50)))

@@ -1,0 +1,105 @@
+"""The status sentence and the other words of the job page: plain, honest, one place."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from app.core.config import get_settings
+from app.jobs.models import Job
+from app.web.templating import duration, thousands
+
+PHASES = (
+    ("preparing", "Loading the base model"),
+    ("caching", "Preparing pictures and labels"),
+    ("training", "Training"),
+    ("sampling", "Drawing samples"),
+    ("saving", "Saving"),
+)
+STATUS = {
+    "queued": "Waiting",
+    "starting": "Starting",
+    "running": "Running",
+    "pausing": "Pausing",
+    "paused": "Paused",
+    "canceling": "Stopping",
+    "succeeded": "Done",
+    "failed": "Failed",
+    "canceled": "Stopped",
+    "expired": "Expired",
+}
+KIND = {"succeeded": "good", "failed": "bad", "canceled": "", "expired": "", "paused": "advice"}
+
+
+def sentence(job: Job, ahead: int) -> str:
+    """What is going on, as the page's title."""
+    if job.status == "queued":
+        return _waiting(job, ahead)
+    if job.status in ("starting", "running"):
+        return _running(job.progress or {}, job.phase)
+    fixed = {
+        "pausing": "Pausing after this step.",
+        "paused": f"Paused at step {thousands(_step(job))}. Nothing is lost.",
+        "canceling": "Stopping after this step.",
+        "canceled": "Stopped. The checkpoints so far are kept.",
+        "succeeded": "Done. Pick the best.",
+        "expired": "This training expired.",
+    }
+    return fixed.get(job.status) or failure(job)
+
+
+def _waiting(job: Job, ahead: int) -> str:
+    if job.status_reason == "no-worker":
+        return "Waiting: no training machine is online."
+    if job.lost:
+        return f"The server restarted. Going on from step {thousands(job.resume_step)} in a moment."
+    if ahead == 0:
+        return "Waiting for the training machine. It is your turn next."
+    return f"Waiting: {ahead} job{'s' if ahead != 1 else ''} ahead."
+
+
+def _step(job: Job) -> int:
+    return int((job.progress or {}).get("current") or job.resume_step or 0)
+
+
+def _running(progress: dict[str, Any], phase: str | None) -> str:
+    if phase != "training" or not progress.get("total"):
+        return dict(PHASES).get(phase or "", "Starting") + "."
+    text = f"Step {thousands(progress.get('current', 0))} of {thousands(progress['total'])}"
+    if progress.get("epochs"):
+        text += f", epoch {progress.get('epoch') or 1} of {progress['epochs']}"
+    eta = progress.get("eta_seconds")
+    return f"{text}. About {duration(eta)} left." if eta else f"{text}."
+
+
+def failure(job: Job) -> str:
+    error = job.error or {}
+    return str(error.get("detail") or "The training failed.").split("\n")[0]
+
+
+def phases(job: Job) -> list[tuple[str, str, str]]:
+    """(key, words, state) of the phases in order; state is `done`, `now` or `later`."""
+    keys = [key for key, _ in PHASES[:3]]
+    if job.status in ("succeeded",):
+        return [(key, words, "done") for key, words in PHASES[:3]]
+    phase = job.phase or ("preparing" if job.status in ("starting", "running") else "")
+    at = keys.index(phase) if phase in keys else (2 if phase in ("sampling", "saving") else -1)
+    states = ["done" if n < at else "now" if n == at else "later" for n in range(3)]
+    return [(key, words, state) for (key, words), state in zip(PHASES[:3], states, strict=True)]
+
+
+def figures(job: Job) -> list[str]:
+    """Small facts behind the phases: rate and memory, only those that were measured."""
+    progress, metrics = job.progress or {}, job.metrics or {}
+    facts = []
+    if rate := progress.get("rate"):
+        facts.append(f"{rate:.1f} steps a second" if rate >= 0.95 else f"{1 / rate:.1f} seconds a step")
+    if peak := metrics.get("peak_memory_bytes"):
+        facts.append(f"{peak / 1e9:.1f} GB of memory")
+    return facts
+
+
+def silent_since(job: Job) -> float | None:
+    """Seconds since the worker's last sign, once that is long enough to say so."""
+    if job.status not in ("running", "starting") or job.heartbeat_at is None:
+        return None
+    silent = (datetime.now(UTC) - job.heartbeat_at).total_seconds()
+    return silent if silent > get_settings().queue.lease_seconds else None

@@ -1,0 +1,67 @@
+// Compare samples: ← → moves between prompts, ↑ ↓ between epochs, so that only one thing changes at a time.
+
+let dialog;
+let cells = [];
+let current;
+
+export function openLightbox(grid, cell) {
+  cells = [...grid.querySelectorAll(".cell[data-src]")];
+  dialog ??= build();
+  show(cell);
+  dialog.showModal();
+}
+
+function build() {
+  const made = document.createElement("dialog");
+  made.className = "lightbox";
+  made.setAttribute("aria-label", "Sample picture");
+  made.innerHTML = `<img alt=""><p></p>
+    <div class="row"><button class="btn" data-move="left" aria-label="Prompt before">←</button>
+    <button class="btn" data-move="right" aria-label="Next prompt">→</button>
+    <button class="btn" data-move="up" aria-label="Newer epoch">↑</button>
+    <button class="btn" data-move="down" aria-label="Older epoch">↓</button>
+    <button class="btn" data-close>Close</button></div>`;
+  made.addEventListener("click", (event) => {
+    const move = event.target.closest("[data-move]");
+    if (move) step(move.dataset.move);
+    if (event.target === made) made.close();
+  });
+  made.addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" }[event.key];
+    if (!move) return;
+    event.preventDefault();
+    step(move);
+  });
+  swipe(made);
+  document.body.append(made);
+  return made;
+}
+
+function swipe(target) {
+  let x;
+  let y;
+  target.addEventListener("touchstart", (event) => ({ clientX: x, clientY: y } = event.touches[0]), { passive: true });
+  target.addEventListener("touchend", (event) => {
+    const dx = event.changedTouches[0].clientX - x;
+    const dy = event.changedTouches[0].clientY - y;
+    if (Math.max(Math.abs(dx), Math.abs(dy)) < 40) return;
+    step(Math.abs(dx) > Math.abs(dy) ? (dx < 0 ? "right" : "left") : dy < 0 ? "down" : "up");
+  });
+}
+
+function show(cell) {
+  current = cell;
+  dialog.querySelector("img").src = cell.dataset.src;
+  dialog.querySelector("img").alt = cell.dataset.words;
+  dialog.querySelector("p").textContent = cell.dataset.words;
+}
+
+function step(move) {
+  const sameLine = (cell) =>
+    move === "left" || move === "right"
+      ? cell.dataset.row === current.dataset.row
+      : cell.dataset.column === current.dataset.column;
+  const line = cells.filter(sameLine);
+  const at = line.indexOf(current) + (move === "left" || move === "up" ? -1 : 1);
+  if (line[at]) show(line[at]);
+}

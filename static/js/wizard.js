@@ -1,0 +1,36 @@
+// Step 1 of the wizard: saves while you type, and makes a trigger word from the name until you choose your own.
+
+const form = document.querySelector("[data-wizard]");
+if (form) {
+  const name = form.querySelector("[data-name]");
+  const trigger = form.querySelector("[data-trigger]");
+  let own = trigger.value !== "" && trigger.value !== suggest();
+  let timer;
+
+  trigger.addEventListener("input", () => (own = trigger.value !== ""));
+  form.addEventListener("input", () => {
+    if (!own) trigger.value = suggest();
+    clearTimeout(timer);
+    timer = setTimeout(save, 600);
+  });
+
+  function suggest() {
+    const word = name.value.toLowerCase().replace(/[^a-z0-9]+/g, "").slice(0, 20);
+    if (form.elements.type.value === "style") return word;
+    const leet = { a: "4", e: "3", i: "1", o: "0" };
+    for (let at = word.length - 1; at > 0; at--) {
+      if (leet[word[at]]) return word.slice(0, at) + leet[word[at]] + word.slice(at + 1);
+    }
+    return word;
+  }
+
+  async function save() {
+    const saved = document.getElementById("saved");
+    try {
+      const answer = await fetch(form.dataset.autosave, { method: "POST", body: new FormData(form) });
+      saved.textContent = answer.ok ? "Saved" : "Not saved";
+    } catch {
+      saved.textContent = "Waiting for the connection";
+    }
+  }
+}
