@@ -43,8 +43,8 @@ def run_generate(
     except NotFiniteError:
         return run.failed(
             "not-finite",
-            "The picture became all noise without end. Lower the CFG scale, the weights in the prompt "
-            "or the LoRA strength.",
+            "This picture cannot be drawn: its numbers grew beyond all limits. Lower the CFG scale, the "
+            "weights in the prompt or the LoRA strength.",
         )
     except CheckpointRefused as error:
         return run.failed("checkpoint-refused", str(error))
@@ -75,6 +75,7 @@ class _Run:
 
     def pictures(self) -> Finished:
         self.reporter.report(Progress(phase="preparing"))
+        self.out.mkdir(parents=True, exist_ok=True)
         uses = self.lora_uses()
         if self.stopped():
             return self.finished()

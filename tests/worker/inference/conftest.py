@@ -1,0 +1,31 @@
+"""One thread, one small pipeline and its folder for all tests here. Tests leave both as they were."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.worker.inference.small import small_pipeline
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def pipe() -> Any:
+    return small_pipeline()
+
+
+@pytest.fixture(scope="session")
+def base_folder(pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small pipeline as a diffusers folder."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "base"
+    pipe.save_pretrained(folder)
+    return folder
