@@ -24,8 +24,8 @@ DOMAINS = (
 VERSION = "0.1.0"
 
 
-def _routers() -> list[APIRouter]:
-    names = [f"app.{domain}.{face}" for domain in DOMAINS for face in ("api", "pages")]
+def _routers(face: str) -> list[APIRouter]:
+    names = [f"app.{domain}.{face}" for domain in DOMAINS]
     return [import_module(name).router for name in names if find_spec(name)]
 
 
@@ -41,8 +41,10 @@ def create_app() -> FastAPI:
         dependencies=[Depends(guard)],
     )
     app.state.show_viewer = show_viewer
-    for router in _routers():
+    for router in _routers("api"):
         app.include_router(router)
+    for router in _routers("pages"):
+        app.include_router(router, include_in_schema=False)
     DIST.mkdir(parents=True, exist_ok=True)
     app.mount("/static", StaticFiles(directory=DIST), name="static")
     add_error_handlers(app)

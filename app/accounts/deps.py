@@ -7,8 +7,8 @@ every error page knows them, and counts the request. Routes then say whom they n
     user: OptionalUser                         the same, or None for somebody who is not logged in
     user: Annotated[User, Scoped("train")]     a token needs that scope; a browser has all scopes of its role
     user: AdminUser                            an admin; a token needs the scope `admin`
-    user: AnyTokenUser                         a token of any scope will do
     user: CompatUser                           Civitai's habits: ?token=, Basic, and a bad token is nobody
+    user: CompatAnyUser                        the same for somebody who must be known; any scope will do
 """
 
 import base64
@@ -122,9 +122,11 @@ def guard(request: Request, identity: Identified) -> None:
 
 def _need_user(identity: Identity) -> User:
     if identity.refused:
-        raise Unauthorized("This token is not valid. Make a new one on the Settings page.", code="bad-token")
+        words = "This token is not valid. Make a new one on the Settings page."
+        raise Unauthorized(words, code="bad-token", error="Unauthorized")
     if identity.user is None:
-        raise Unauthorized("Log in first, or send a token: Authorization: Bearer <token>.")
+        words = "Log in first, or send a token: Authorization: Bearer <token>."
+        raise Unauthorized(words, error="Unauthorized")  # `error` is what Civitai's clients look for
     return identity.user
 
 
@@ -147,10 +149,6 @@ def _current_user(request: Request, identity: Identified, _: Annotated[object, _
     user = _need_user(identity)
     _need_usual_scope(request, identity)
     return user
-
-
-def _any_token_user(identity: Identified, _: Annotated[object, _Documented]) -> User:
-    return _need_user(identity)
 
 
 def _optional_user(request: Request, identity: Identified) -> Viewer:
@@ -209,6 +207,10 @@ def identify_leniently(request: Request, db: Db, identity: Identified) -> Identi
 LenientlyIdentified = Annotated[Identity, Depends(identify_leniently)]
 
 
+def _compat_any_user(identity: LenientlyIdentified, _: Annotated[object, _Documented]) -> User:
+    return _need_user(identity)
+
+
 def _compat_user(identity: LenientlyIdentified) -> Viewer:
     return identity.user if "read" in identity.scopes else None
 
@@ -231,5 +233,5 @@ def CompatScoped(scope: str) -> Any:  # noqa: N802 -- as Scoped
 CurrentUser = Annotated[User, Depends(_current_user)]
 OptionalUser = Annotated[User | None, Depends(_optional_user)]
 AdminUser = Annotated[User, Depends(_admin_user)]
-AnyTokenUser = Annotated[User, Depends(_any_token_user)]
 CompatUser = Annotated[User | None, Depends(_compat_user)]
+CompatAnyUser = Annotated[User, Depends(_compat_any_user)]

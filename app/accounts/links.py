@@ -12,7 +12,12 @@ from app.core.security import digest, new_key
 
 LIFETIME = {"setup": timedelta(days=7), "invite": timedelta(days=7), "reset": timedelta(days=1)}
 PATHS = {"setup": "/setup", "invite": "/register", "reset": "/reset"}
-GONE = "This link has been used or is too old. Ask the admin for a new one."
+GONE = {
+    "setup": "This link has been used or is too old. Log in, or make an account on the server with: "
+    "./dev bottega user create NAME --admin",
+    "invite": "This invitation has been used or is too old. Ask the admin for a new one.",
+    "reset": "This link has been used or is too old. Ask the admin for a new one.",
+}
 
 
 def create_link(db: Session, purpose: str, user: User | None = None) -> str:
@@ -47,7 +52,7 @@ def get_link(db: Session, purpose: str, key: str, *, lock: bool = False) -> OneT
     )
     link = db.scalar(query.with_for_update() if lock else query)
     if link is None:
-        raise NotFound(GONE)
+        raise NotFound(GONE[purpose], code="link-gone")
     return link
 
 

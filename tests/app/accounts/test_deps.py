@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.accounts import service, tokens
 from app.accounts.deps import (
     AdminUser,
-    AnyTokenUser,
+    CompatAnyUser,
     CompatScoped,
     CompatUser,
     CurrentUser,
@@ -43,7 +43,7 @@ def application(application: FastAPI) -> FastAPI:
         return user.username
 
     @application.get("/api/try/any")
-    def any_token(user: AnyTokenUser) -> str:
+    def any_token(user: CompatAnyUser) -> str:
         return user.username
 
     @application.get("/api/try/admin")
