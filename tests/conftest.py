@@ -95,23 +95,8 @@ def _template(server: str) -> str:
         if not ready.exists():
             create_database(server, name)
             migrate(database_url(server, name))
-            _tables_without_migrations(database_url(server, name))
             ready.touch()
     return name
-
-
-def _tables_without_migrations(url: str) -> None:
-    """Until the first migration is written."""
-    from sqlalchemy import create_engine
-
-    import app.models  # noqa: F401
-    from app.cli.migrate import ROOT, sqlalchemy_url
-    from app.core.db import Base
-
-    if not list((ROOT / "migrations" / "versions").glob("*.py")):
-        engine = create_engine(sqlalchemy_url(url))
-        Base.metadata.create_all(engine)
-        engine.dispose()
 
 
 def database_url(server: str, name: str) -> str:

@@ -82,5 +82,25 @@ def restore(
         run(url, folder.resolve(), typer.echo)
 
 
+@app.command()
+def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete all data of this installation: accounts, pictures, models, jobs."""
+    from app.cli.reset import folders
+    from app.cli.reset import reset as run
+    from app.core.config import get_settings
+
+    home = get_settings().home
+    found = folders(home)
+    if not found:
+        typer.echo(f"There is nothing to delete in {home}.")
+        return
+    typer.echo("This deletes " + ", ".join(str(path) for path in found))
+    if not yes:
+        typer.confirm("Delete all of it?", abort=True)
+    with plain_errors():
+        run(home)
+    typer.echo("Deleted.")
+
+
 if __name__ == "__main__":
     app()
