@@ -13,7 +13,7 @@ Default = float | int | str | bool | None
 def _number(
     label: str,
     help: str,
-    default: float | int | None,
+    default: float | None,
     limits: tuple[float, float, float],
     *,
     nullable: bool = False,
@@ -53,7 +53,10 @@ _LENGTH = {
         nullable=True,
     ),
     "max_steps": _number(
-        "Steps", "Train exactly this many steps. Empty: as epochs and repeats say.", None, (1, 10_000, 1),
+        "Steps",
+        "Train exactly this many steps. Empty: as epochs and repeats say.",
+        None,
+        (1, 10_000, 1),
         nullable=True,
     ),
     "batch_size": _number("Batch size", "Pictures in one step.", 4, (1, 16, 1)),
@@ -83,7 +86,11 @@ _NETWORK = {
         "Network alpha", "Strength of the LoRA while it learns; half of the dim is usual.", 8, (0.1, 128, 0.1)
     ),
     "conv_dim": _number(
-        "Convolution dim", "Train convolutions too, with this size. Empty: no.", None, (1, 64, 1), nullable=True
+        "Convolution dim",
+        "Train convolutions too, with this size. Empty: no.",
+        None,
+        (1, 64, 1),
+        nullable=True,
     ),
     "conv_alpha": _number(
         "Convolution alpha", "Empty: half of the convolution dim.", None, (0.1, 64, 0.1), nullable=True
@@ -93,7 +100,9 @@ _LOSS = {
     "noise_offset": _number(
         "Noise offset", "Helps very dark or very bright pictures. 0 = off.", 0.0, (0, 1, 0.01)
     ),
-    "min_snr_gamma": _number("Min-SNR gamma", "Evens out easy and hard noise levels. 0 = off.", 5.0, (0, 20, 0.5)),
+    "min_snr_gamma": _number(
+        "Min-SNR gamma", "Evens out easy and hard noise levels. 0 = off.", 5.0, (0, 20, 0.5)
+    ),
 }
 _PICTURES = {
     "enable_bucket": _switch("Aspect buckets", "Keep the shape of each picture. Off: cut a square.", True),
@@ -112,7 +121,9 @@ _CAPTIONS = {
     "caption_dropout": _number(
         "Caption dropout", "Share of steps in which a picture comes without its tags.", 0.05, (0, 1, 0.01)
     ),
-    "clip_skip": _number("Clip skip", "1 = last layer of the text encoder, 2 = the one before.", 1, (1, 4, 1)),
+    "clip_skip": _number(
+        "Clip skip", "1 = last layer of the text encoder, 2 = the one before.", 1, (1, 4, 1)
+    ),
 }
 _RUN = {
     "gradient_checkpointing": _switch("Gradient checkpointing", "Less memory, slower steps.", False),

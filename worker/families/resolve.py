@@ -75,7 +75,7 @@ def samples_seen(params: TrainParams, images: int) -> int:
 
 
 def epoch_ends(params: TrainParams, images: int) -> dict[int, int]:
-    """Last step of each epoch that adds a step: {epoch: step}, both from 1. The last epoch is always there."""
+    """Last step of each epoch that adds one: {epoch: step}, both from 1. The last epoch is always there."""
     steps = steps_for(params, images)
     ends = {math.ceil(epoch * steps / params.epochs): epoch for epoch in range(1, params.epochs + 1)}
     return {epoch: step for step, epoch in ends.items()}

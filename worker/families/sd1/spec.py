@@ -30,7 +30,7 @@ SPEC = FamilySpec(
         Aspect(name="landscape", width=768, height=512),
     ),
     sample_negative_prompt=(
-        "bad quality, low quality, worst quality, jpeg artifacts, blurry, pixelated, out of focus, watermark, "
-        "text, signature"
+        "bad quality, low quality, worst quality, jpeg artifacts, blurry, pixelated, out of focus, "
+        "watermark, text, signature"
     ),
 )

@@ -1,0 +1,138 @@
+"""What a model family must be able to do: few verbs, no inheritance.
+
+`recipe.train` knows only this protocol. Shared maths and formats are functions in the modules
+beside this one (epsilon, clip_unet, kohya_keys); an adapter puts them together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from app.contract.family import FamilySpec
+from worker.draws import Draws, Key
+
+Cond = dict[str, Tensor]
+"""What the model is conditioned on: tensors by name, first dimension = caption."""
+
+
+class CheckpointRefused(ValueError):
+    """This base checkpoint cannot be used; the message says why and what to bring instead."""
+
+
+@dataclass
+class Parts:
+    """The pieces of a loaded checkpoint. The encoders are None while they are freed."""
+
+    base: Path
+    device: torch.device
+    model: Any
+    """The network that predicts: a U-Net or a transformer."""
+    tokenizer: Any
+    scheduler: Any
+    """Only its configuration and `alphas_cumprod` are read."""
+    text_encoder: Any = None
+    vae: Any = None
+
+    def free_encoders(self, *, keep_text_encoder: bool) -> None:
+        """Drop what only encodes: `Family.load_encoders` brings it back for samples."""
+        self.vae = None
+        if not keep_text_encoder:
+            self.text_encoder = None
+
+
+class Latents(NamedTuple):
+    """Mean and standard deviation of the VAE's posterior, scaled as the model wants them: [B, C, h, w]."""
+
+    mean: Tensor
+    std: Tensor
+
+
+@dataclass(frozen=True)
+class LoraTargets:
+    """Names of the modules that get an adapter, relative to `parts.model` and `parts.text_encoder`."""
+
+    model: tuple[str, ...]
+    convolutions: tuple[str, ...]
+    """Adapted only with `conv_dim`."""
+    text_encoder: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one size. `keys` seed the draws of each sample; all tensors are on the device.
+
+    `std` None takes the mean itself. `timesteps` None draws them.
+    """
+
+    mean: Tensor
+    std: Tensor | None
+    cond: Cond
+    keys: Sequence[Key]
+    timesteps: Tensor | None = None
+    min_snr_gamma: float = 0.0
+    noise_offset: float = 0.0
+    clip_skip: int = 1
+    """Used where the text encoder is trained and runs within the loss."""
+
+
+class Family(Protocol):
+    spec: FamilySpec
+
+    def load(self, base: Path, device: torch.device, dtype: torch.dtype) -> Parts:
+        """All parts, frozen; the model in `dtype`, the encoders in fp32. Raises CheckpointRefused."""
+        ...
+
+    def load_encoders(self, parts: Parts) -> None:
+        """Put freed encoders back into `parts`."""
+        ...
+
+    def latent_factor(self, parts: Parts) -> int:
+        """Pixels a latent, along one side."""
+        ...
+
+    def encode_images(self, parts: Parts, pixels: Tensor) -> Latents:
+        """Pixels [B, 3, H, W] in -1…1 → scaled posterior [B, C, H/f, W/f], fp32."""
+        ...
+
+    def encode_captions(self, parts: Parts, captions: Sequence[str], clip_skip: int, *, live: bool) -> Cond:
+        """Captions → conditioning. `live`: tokens only, the text encoder runs within the loss."""
+        ...
+
+    def count_tokens(self, parts: Parts, caption: str) -> int:
+        """Tokens of a caption without start and end, before anything is cut off."""
+        ...
+
+    def lora_targets(self, parts: Parts) -> LoraTargets: ...
+
+    def loss(self, parts: Parts, batch: Batch, rng: Draws) -> Tensor:
+        """Weighted loss of each sample: [B], fp32."""
+        ...
+
+    def prediction_type(self, parts: Parts) -> str:
+        """`epsilon` or `v_prediction`."""
+        ...
+
+    def export_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Adapter state (see `worker.training.lora`) under the names that other programs read."""
+        ...
+
+    def import_keys(self, tensors: Mapping[str, Tensor], modules: Sequence[str]) -> dict[str, Tensor]:
+        """The way back, for `modules`. Raises ValueError for tensors that fit none of them."""
+        ...
+
+    def assemble(self, parts: Parts) -> Any:
+        """A diffusers pipeline around the loaded parts, adapters included."""
+        ...
+
+    def pipeline(self, base: Path, dtype: torch.dtype) -> Any:
+        """A fresh diffusers pipeline of this checkpoint, on the CPU."""
+        ...
+
+
+def modules_of(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[str]:
+    """Names of all sub-modules of these kinds, in the model's order."""
+    return [name for name, module in model.named_modules() if isinstance(module, kinds)]

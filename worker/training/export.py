@@ -1,0 +1,84 @@
+"""The adapter as one .safetensors file that other programs load.
+
+Written once: the hash of the whole file changes with any later edit of the metadata, and links by
+hash would break. The tensor hash (bytes after the header) does not depend on the metadata.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from app.contract.events import Checkpoint
+from app.contract.jobs import TrainJob
+from worker.families.base import Family
+from worker.training.checkpoint import ensure_space, finish_file
+from worker.training.errors import diverged
+from worker.training.metadata import Moment, model_spec, training_metadata
+from worker.training.run import Run
+
+FOLDER = "epochs"
+SAVED_AS = {"fp32": torch.float32, "bf16": torch.float16}
+"""Half a size where training was not exact either; fp16 because every program reads it."""
+HEADER_LIMIT = 2**20
+_LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
+
+
+def export_adapter(run: Run, path: Path, moment: Moment) -> Checkpoint:
+    """Write the adapter to `path`; the event's path is relative to the folder above `path`'s.
+
+    TrainingError for numbers that are not finite and for a full disk.
+    """
+    family, job = run.family, run.job
+    if not run.adapter.is_finite():
+        raise diverged(moment.step)
+    dtype = SAVED_AS[job.params.precision]
+    tensors = {name: tensor.to(dtype) for name, tensor in family.export_keys(run.adapter.state()).items()}
+    content = serialise(
+        tensors, training_metadata(family.spec, job, run.examples, moment), family, job, moment
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ensure_space(path.parent, len(content))
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(content)
+    finish_file(temporary, path, expected=len(tensors))
+    return Checkpoint(
+        epoch=moment.epoch,
+        step=moment.step,
+        path=str(path.relative_to(path.parent.parent)),
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        tensor_sha256=tensor_hash(content),
+    )
+
+
+def serialise(
+    tensors: Mapping[str, Tensor], facts: dict[str, str], family: Family, job: TrainJob, moment: Moment
+) -> bytes:
+    """The file's bytes with all metadata. The hashes are of a first serialisation with `facts` only."""
+    plain = save(dict(tensors), facts)
+    digest = tensor_hash(plain)
+    facts = facts | {"sshs_model_hash": digest, "sshs_legacy_hash": legacy_hash(plain)}
+    facts |= model_spec(family.spec, job, moment, digest)
+    content = save(dict(tensors), facts)
+    if header_length(content) > HEADER_LIMIT:
+        facts.pop("modelspec.thumbnail", None)
+        content = save(dict(tensors), facts)
+    return content
+
+
+def header_length(content: bytes) -> int:
+    return int.from_bytes(content[:8], "little")
+
+
+def tensor_hash(content: bytes) -> str:
+    """sha256 of everything after the header: AutoV3 is its first 12 digits."""
+    return hashlib.sha256(memoryview(content)[8 + header_length(content) :]).hexdigest()
+
+
+def legacy_hash(content: bytes) -> str:
+    """The first hash that LoRA tools used: 64 KiB from 1 MiB on, 8 digits."""
+    return hashlib.sha256(content[_LEGACY_START : _LEGACY_START + _LEGACY_LENGTH]).hexdigest()[:8]

@@ -1,0 +1,90 @@
+"""Sample pictures during a run, drawn by the same code as the generator's.
+
+They have draws of their own (each prompt's fixed seed), so a run with samples learns exactly what
+one without learns. The freed encoders come back for the moment.
+"""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.contract.events import Sample
+from app.contract.jobs import SamplePrompt
+from worker.inference.draw import Request, draw
+from worker.inference.errors import NotFiniteError
+from worker.training.errors import diverged
+from worker.training.run import Run
+
+FOLDER = "samples"
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """When samples are drawn. `name` makes their file names."""
+
+    epoch: int
+    step: int
+    name: str
+    baseline: bool = False
+
+
+def draw_samples(run: Run, occasion: Occasion) -> Path | None:
+    """Draw every sample prompt and report each picture; returns the first one's path.
+
+    A wish to stop ends it early. Raises `training-diverged` where the numbers are not finite.
+    """
+    prompts = run.job.sample_prompts
+    if not prompts:
+        return None
+    run.monitor.begin("sampling", total=len(prompts), unit="picture")
+    run.family.load_encoders(run.parts)
+    first: Path | None = None
+    try:
+        with run.adapter.switched_off() if occasion.baseline else nullcontext():
+            for sample in _pictures(run, occasion):
+                first = first or run.out / sample.path
+                run.monitor.report(sample)
+                run.monitor.count(sample.prompt_index + 1, len(prompts), "picture")
+    except NotFiniteError as error:
+        raise diverged(occasion.step) from error
+    finally:
+        run.parts.free_encoders(keep_text_encoder=run.live_text)
+    return first
+
+
+def _pictures(run: Run, occasion: Occasion) -> Iterator[Sample]:
+    pipe = run.family.assemble(run.parts)
+    (run.out / FOLDER).mkdir(parents=True, exist_ok=True)
+    for index, prompt in enumerate(run.job.sample_prompts):
+        for _, picture in draw(
+            pipe, _request(run, prompt), should_stop=lambda: run.monitor.listen() is not None
+        ):
+            path = f"{FOLDER}/{occasion.name}-{index}.png"
+            picture.save(run.out / path)
+            yield Sample(
+                epoch=occasion.epoch,
+                step=occasion.step,
+                prompt_index=index,
+                prompt=prompt.prompt,
+                seed=prompt.seed,
+                baseline=occasion.baseline,
+                path=path,
+                width=picture.width,
+                height=picture.height,
+            )
+
+
+def _request(run: Run, prompt: SamplePrompt) -> Request:
+    defaults = run.family.spec.generation
+    return Request(
+        prompt=prompt.prompt,
+        negative_prompt=prompt.negative_prompt,
+        sampler=defaults.sampler,
+        steps=defaults.steps,
+        cfg_scale=defaults.cfg_scale,
+        width=prompt.width,
+        height=prompt.height,
+        seeds=(prompt.seed,),
+        clip_skip=run.job.params.clip_skip,
+    )

@@ -1,0 +1,216 @@
+"""One training from job to adapter, to be read from top to bottom.
+
+Load, cache latents and captions, free the encoders, put the LoRA in, resume, loop, measure, sample,
+export. It knows no database, queue or web: a job, a family, files by hash, a work folder, a
+reporter. All its randomness depends on (seed, purpose, position), so that a run which was killed
+and goes on from its resume point ends with the same bits on a CPU.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from app.contract.events import Finished
+from app.contract.jobs import TrainJob
+from worker import device as devices
+from worker.draws import Draws
+from worker.families.base import CheckpointRefused, Family
+from worker.families.resolve import epoch_ends, samples_seen, saved_epochs, steps_for
+from worker.reporter import Reporter
+from worker.training import optim
+from worker.training.checkpoint import EpochRecord, RunState
+from worker.training.dataset import Stream, load_examples
+from worker.training.errors import Stopped, TrainingError
+from worker.training.lora import LEARNED, inject
+from worker.training.monitor import Monitor
+from worker.training.preview import Occasion, draw_samples
+from worker.training.run import Run, Task
+from worker.training.saving import furthest_resume, save_point, write_adapter
+from worker.training.setup import go_on, obtain_cache, tell_about
+from worker.training.step import LossLog, train_step, validation_loss
+
+RESUME_SECONDS = 180.0
+"""A resume point is also written when the last one is older than this."""
+
+
+def train(
+    job: TrainJob,
+    family: Family,
+    files: Mapping[str, Path],
+    out: Path,
+    reporter: Reporter,
+    *,
+    resume: Path | None = None,
+    device: torch.device | None = None,
+    resume_seconds: float = RESUME_SECONDS,
+) -> Finished:
+    """Train one LoRA; the last event reported is the returned one.
+
+    `files` maps the sha256 of every file that the job names to a local path; the base checkpoint is
+    a folder in diffusers layout. All output lies under `out`. The run goes on from `resume`, else
+    from the newest resume point in `out`. Only programming errors are raised.
+    """
+    began = time.monotonic()
+    device = device or devices.choose_device()
+    devices.prepare(device, job.threads)
+    out.mkdir(parents=True, exist_ok=True)
+    monitor = Monitor(reporter, steps_for(job.params, len(job.items)), job.params.epochs)
+    task = Task(job, family, files, out, monitor, device, Draws(job.params.seed))
+    try:
+        run = prepare(task, resume)
+        loop(run, resume_seconds, since=began - run.state.run_seconds)
+        finished = conclude(run)
+    except Stopped:
+        finished = Finished(outcome="paused" if monitor.stop == "pause" else "canceled")
+    except TrainingError as error:
+        finished = Finished(outcome="failed", code=error.code, detail=error.detail)
+    except CheckpointRefused as error:
+        finished = Finished(outcome="failed", code="base-model-unusable", detail=str(error))
+    except (RuntimeError, MemoryError) as error:
+        if not devices.is_out_of_memory(error):
+            raise
+        words = devices.out_of_memory_words(device, monitor.phase)
+        finished = Finished(outcome="failed", code="out-of-memory", detail=words)
+    figures = {"peak_memory_bytes": devices.peak_memory(device), "run_seconds": time.monotonic() - began}
+    finished = finished.model_copy(update=figures)
+    reporter.report(finished)
+    return finished
+
+
+def prepare(task: Task, resume: Path | None = None) -> Run:
+    """Everything up to the first step: checkpoint, set, caches, adapter, and where the last run stopped."""
+    job, family, p = task.job, task.family, task.job.params
+    task.monitor.begin("preparing")
+    saved = furthest_resume(task, resume)
+    parts = family.load(task.files[job.base.file.sha256], task.device, devices.DTYPES[p.precision])
+    multiple = math.lcm(family.spec.bucket_multiple, family.latent_factor(parts))
+    examples = load_examples(job, task.files, multiple, task.rng)
+    tell_about(task, parts, examples)
+
+    task.monitor.begin("caching", total=len(examples), unit="picture")
+    cache = obtain_cache(task, parts, examples, saved)
+
+    adapter = inject(parts, family.lora_targets(parts), p, task.rng)
+    optimizer = optim.create_optimizer(adapter, p)
+    parts.free_encoders(keep_text_encoder=p.text_encoder_lr > 0)
+    if p.gradient_checkpointing:
+        parts.model.enable_gradient_checkpointing()
+        parts.model.train()
+
+    state = RunState(started_at=time.time())
+    run = Run(
+        **vars(task),
+        parts=parts,
+        examples=examples,
+        cache=cache,
+        adapter=adapter,
+        optimizer=optimizer,
+        state=state,
+    )
+    go_on(run, saved)
+    return run
+
+
+def loop(run: Run, resume_seconds: float, since: float) -> None:
+    """All steps that are left. `since`: when the run began, time between attempts taken out."""
+    p, state, monitor = run.job.params, run.state, run.monitor
+    images = len(run.job.items)
+    steps, total = steps_for(p, images), samples_seen(p, images)
+    batch = p.batch_size * p.gradient_accumulation
+    ends, saves = epoch_ends(p, images), saved_epochs(p, images)
+    stream = Stream(run.trained, images * p.repeats, p.batch_size, run.rng)
+    losses = LossLog(run)
+
+    if not state.baseline_drawn:
+        draw_samples(run, Occasion(epoch=0, step=0, name="baseline", baseline=True))
+        state.baseline_drawn = monitor.listen() is None
+
+    saved_at = time.monotonic()
+    epoch = min((e for e, end in ends.items() if end > state.step), default=p.epochs)
+    monitor.begin_training(state.step, epoch)
+    while state.step < steps:
+        if monitor.listen() is not None:
+            stop(run, since)
+
+        first = state.step * batch
+        samples = stream.take(first, min(batch, total - first))
+        loss, rate = train_step(run, samples, optim.lr_factor(p, state.step, steps))
+        state.step += 1
+        losses.add(state.step, loss, rate)
+        monitor.stepped(state.step, epoch)
+
+        if state.step == ends[epoch]:
+            losses.flush()
+            began = time.monotonic()
+            end_epoch(run, epoch, losses.mean(), save=epoch in saves)
+            save_point(run, since)
+            saved_at = time.monotonic()
+            monitor.epoch_ended(saved_at - began, sum(1 for e in saves if e > epoch))
+            epoch = min((e for e in ends if e > epoch), default=epoch)
+            if state.step < steps:
+                monitor.begin_training(state.step, epoch)
+        elif time.monotonic() - saved_at >= resume_seconds:
+            losses.flush()
+            save_point(run, since)
+            saved_at = time.monotonic()
+        grant_wishes(run, epoch)
+
+
+def end_epoch(run: Run, epoch: int, loss: float | None, *, save: bool) -> None:
+    """Measure on the kept-out pictures; with `save` also draw samples and write the adapter."""
+    measured = validation_loss(run)
+    step = run.state.step
+    if save:
+        picture = draw_samples(run, Occasion(epoch=epoch, step=step, name=f"{epoch:06d}"))
+        run.monitor.begin("saving")
+        event = write_adapter(run, epoch, f"{epoch:06d}", picture)
+        run.monitor.report(event.model_copy(update={"loss": loss, "validation_loss": measured}))
+    run.state.history.append(EpochRecord(epoch, step, loss, measured, save))
+
+
+def stop(run: Run, since: float) -> None:
+    """Obey the wish to stop; a pause leaves a resume point of this very step."""
+    if run.monitor.stop == "pause":
+        run.monitor.begin("saving")
+        save_point(run, since)
+    raise Stopped
+
+
+def grant_wishes(run: Run, epoch: int) -> None:
+    """Samples or a file at this very step, when somebody asked for them."""
+    run.monitor.listen()
+    name = f"step{run.state.step:08d}"
+    if sample := run.monitor.wants("sample"):
+        draw_samples(run, Occasion(epoch=epoch, step=run.state.step, name=name))
+    if save := run.monitor.wants("save"):
+        run.monitor.begin("saving")
+        run.monitor.report(write_adapter(run, epoch, name))
+    if sample or save:
+        run.monitor.begin_training(run.state.step, epoch)
+
+
+def conclude(run: Run) -> Finished:
+    """The verdict: which epoch to take, or that nothing was learnt."""
+    if run.adapter.relative_change() < LEARNED:
+        detail = (
+            "It learned nothing: the LoRA changes the model by less than one part in a million. "
+            "Choose a higher learning rate or more steps."
+        )
+        raise TrainingError("adapter-empty", detail)
+    epoch, reason = recommended(run.state.history)
+    return Finished(
+        outcome="succeeded", recommended_epoch=epoch, recommended_reason=reason, steps=run.state.step
+    )
+
+
+def recommended(history: list[EpochRecord]) -> tuple[int, Literal["validation", "last"]]:
+    """The saved epoch with the lowest loss on kept-out pictures, ties to the earlier; else the last."""
+    saved = [record for record in history if record.saved]
+    measured = [(r.validation_loss, r.epoch) for r in saved if r.validation_loss is not None]
+    if measured:
+        return min(measured)[1], "validation"
+    return saved[-1].epoch, "last"
