@@ -23,7 +23,7 @@ CHUNK = 1 << 20
 class Storage(Protocol):
     """The verbs that the product needs. Keys are slash paths; a missing key is FileNotFoundError."""
 
-    def put(self, key: str, data: bytes | Path) -> None: ...
+    def put(self, key: str, data: bytes | Path | Iterator[bytes]) -> None: ...
     def get(self, key: str) -> bytes: ...
     def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]: ...
     def fetch(self, key: str, target: Path) -> None: ...
@@ -43,8 +43,8 @@ class ObjectStorage:
         self._store = store
         self._root = root
 
-    def put(self, key: str, data: bytes | Path) -> None:
-        """Write whole or not at all; a file is streamed, so its size does not matter."""
+    def put(self, key: str, data: bytes | Path | Iterator[bytes]) -> None:
+        """Write whole or not at all; files and iterators are streamed, so their size does not matter."""
         obstore.put(self._store, key, data)
 
     def get(self, key: str) -> bytes:

@@ -1,0 +1,92 @@
+"""Reads that answer a page in a few statements: counts, tags, filters, entity tags."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, func, select, true
+from sqlalchemy.orm import Session
+
+from app.core.blobs import Blob
+from app.datasets.models import Dataset, DatasetItem
+
+TagCount = tuple[str, int]
+TAGS_IN_LISTS = 50
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Figures of one set: pictures, labelled ones, bytes of pictures and thumbnails, tags by how often."""
+
+    items: int = 0
+    labelled: int = 0
+    size_bytes: int = 0
+    tags: tuple[TagCount, ...] = ()
+
+
+def dataset_etag(dataset: Dataset) -> str:
+    return f'"{dataset.version}"'
+
+
+def item_etag(item: DatasetItem) -> str:
+    """Of the label alone: the picture never changes."""
+    return f'"{hashlib.sha256(f"{item.label_source}:{item.label}".encode()).hexdigest()[:16]}"'
+
+
+def facts(db: Session, datasets: Sequence[Dataset], *, tags: int | None = None) -> dict[str, Facts]:
+    """Facts by data set id, in two statements; `tags` limits how many of the most frequent are named."""
+    ids = [dataset.id for dataset in datasets]
+    if not ids:
+        return {}
+    picture, thumb = select(Blob).subquery("picture"), select(Blob).subquery("thumb")
+    counts = db.execute(
+        select(
+            DatasetItem.dataset_id,
+            func.count(),
+            func.count().filter(DatasetItem.label != ""),
+            func.sum(picture.c.size + thumb.c.size),
+        )
+        .join(picture, picture.c.sha256 == DatasetItem.blob_sha256)
+        .join(thumb, thumb.c.sha256 == DatasetItem.thumb_sha256)
+        .where(DatasetItem.dataset_id.in_(ids))
+        .group_by(DatasetItem.dataset_id)
+    )
+    named = _tags(db, [d.id for d in datasets if d.label_type == "tag"], tags)
+    found = {id: Facts(items, labelled, int(size), tuple(named[id])) for id, items, labelled, size in counts}
+    return {id: found.get(id, Facts()) for id in ids}
+
+
+def _tags(db: Session, ids: Sequence[str], limit: int | None) -> dict[str, list[TagCount]]:
+    named: dict[str, list[TagCount]] = defaultdict(list)
+    if not ids:
+        return named
+    tag = func.unnest(func.string_to_array(DatasetItem.label, ", ")).table_valued("value").lateral("tag")
+    counted = (
+        select(DatasetItem.dataset_id, tag.c.value.label("tag"), func.count().label("count"))
+        .join(tag, true())
+        .where(DatasetItem.dataset_id.in_(ids))
+        .group_by(DatasetItem.dataset_id, tag.c.value)
+        .subquery()
+    )
+    place = func.row_number().over(
+        partition_by=counted.c.dataset_id, order_by=(counted.c.count.desc(), counted.c.tag)
+    )
+    ranked = select(counted, place.label("place")).subquery()
+    query = select(ranked.c.dataset_id, ranked.c.tag, ranked.c["count"]).order_by(ranked.c.place)
+    for dataset_id, name, count in db.execute(query.where(ranked.c.place <= limit) if limit else query):
+        named[dataset_id].append((name, count))
+    return named
+
+
+def filter_items(
+    query: Select[tuple[DatasetItem]], *, tag: str | None, unlabelled: bool | None, warning: str | None
+) -> Select[tuple[DatasetItem]]:
+    """Narrow a select of pictures: with this tag, without (or with) a label, with this warning."""
+    if tag:
+        query = query.where(func.string_to_array(DatasetItem.label, ", ").any(tag))
+    if unlabelled is not None:
+        query = query.where(DatasetItem.label == "" if unlabelled else DatasetItem.label != "")
+    if warning:
+        query = query.where(DatasetItem.warnings.contains([warning]))
+    return query

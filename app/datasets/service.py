@@ -1,0 +1,225 @@
+"""Sets of pictures: make, list, describe, delete, and the snapshot that a training takes.
+
+Adding files lives in `adding.py`, changing labels in `editing.py`; both are offered here too, so
+that other domains know one module.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.contract.jobs import BlobRef, FilesJob, TrainItem
+from app.core.blobs import Blob, release_blobs
+from app.core.db import unit_of_work
+from app.core.errors import FieldError, Invalid, Unauthorized, Unsupported
+from app.core.ids import new_id
+from app.core.paging import Page, keyset_page
+from app.core.storage import Storage
+from app.datasets.access import can_edit_dataset, can_see_dataset, get_dataset, get_item
+from app.datasets.adding import Progress, Report, add_files, is_near
+from app.datasets.editing import change_labels, check_match, set_label, undo_labels
+from app.datasets.export import zip_items
+from app.datasets.intake import Received
+from app.datasets.labels import normalise_label
+from app.datasets.models import Dataset, DatasetItem
+from app.datasets.queries import TAGS_IN_LISTS, Facts, dataset_etag, facts, filter_items
+from app.jobs.models import Job
+from app.jobs.service import enqueue
+from app.uploads.service import get_complete, delete_upload
+from app.uploads.models import Upload
+
+__all__ = [
+    "add_files", "can_edit_dataset", "can_see_dataset", "change_labels", "create_dataset", "delete_dataset",
+    "delete_item", "describe", "export_zip", "get_dataset", "get_item", "import_upload", "import_zip",
+    "list_datasets", "list_items", "set_label", "snapshot", "start_import", "undo_labels", "update_dataset",
+]  # fmt: skip
+
+LABEL_TYPES = ("tag", "caption")
+IN_REQUEST_BYTES = 64 << 20
+"""Zips up to this size are unpacked before the answer, larger ones by a job."""
+
+
+def create_dataset(
+    db: Session, user: User, *, name: str, media: str = "image", label_type: str = "tag"
+) -> Dataset:
+    """An empty set. Errors: Invalid for the name or the label type, Unsupported for video."""
+    if media == "video":
+        raise Unsupported("Video sets are not taken yet. Make a set of pictures.", code="video-not-supported")
+    dataset = Dataset(
+        id=new_id("ds"), user_id=user.id, name=_checked_name(name), media=media, label_type=_checked_type(label_type)
+    )
+    db.add(dataset)
+    db.flush()
+    return dataset
+
+
+def _checked_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not 1 <= len(name) <= 100:
+        raise Invalid("Give the set a name of 1 to 100 characters.", [FieldError("#/name", "1 to 100 characters")])
+    return name
+
+
+def _checked_type(label_type: str) -> str:
+    if label_type not in LABEL_TYPES:
+        raise Invalid("Labels are tags or captions.", [FieldError("#/label_type", "tag or caption")])
+    return label_type
+
+
+def list_datasets(
+    db: Session, viewer: User | None, *, cursor: str | None = None, limit: int = 50
+) -> Page[tuple[Dataset, Facts]]:
+    """One's own sets with their figures, newest first. Errors: Unauthorized."""
+    if viewer is None:
+        raise Unauthorized("Log in to see your data sets.")
+    query = select(Dataset).where(Dataset.user_id == viewer.id)
+    page = keyset_page(db, query, [Dataset.created_at, Dataset.id], cursor=cursor, limit=limit)
+    known = facts(db, page.items, tags=TAGS_IN_LISTS)
+    return Page([(dataset, known[dataset.id]) for dataset in page.items], page.next_cursor)
+
+
+def describe(db: Session, dataset: Dataset) -> Facts:
+    """Figures and all tags of one set."""
+    return facts(db, [dataset])[dataset.id]
+
+
+def update_dataset(
+    db: Session, user: User, dataset_id: str, *, name: str | None = None, label_type: str | None = None,
+    if_match: str | None = None,
+) -> Dataset:  # fmt: skip
+    """Rename, or say that labels are captions (or tags): then each label is brought to that form."""
+    dataset = get_dataset(db, user, dataset_id, edit=True, lock=True)
+    check_match(if_match, dataset_etag(dataset))
+    if name is not None:
+        dataset.name = _checked_name(name)
+    if label_type is not None and _checked_type(label_type) != dataset.label_type:
+        dataset.label_type = label_type
+        for item in db.scalars(select(DatasetItem).where(DatasetItem.dataset_id == dataset.id)):
+            item.label = normalise_label(item.label, label_type)
+    dataset.version += 1
+    db.flush()
+    return dataset
+
+
+def delete_dataset(db: Session, user: User, dataset_id: str) -> None:
+    """Remove a set and free what only it named. A training's snapshot keeps its own pictures."""
+    dataset = get_dataset(db, user, dataset_id, edit=True, lock=True)
+    items = db.scalars(select(DatasetItem).where(DatasetItem.dataset_id == dataset.id)).all()
+    freed = [sha for item in items for sha in (item.blob_sha256, item.thumb_sha256)]
+    db.delete(dataset)
+    release_blobs(db, [*freed])
+
+
+def delete_item(db: Session, user: User, dataset_id: str, item_id: str) -> Dataset:
+    """Remove one picture; pictures that looked like it may not be near duplicates any more."""
+    dataset, item = get_item(db, user, dataset_id, item_id, edit=True)
+    db.delete(item)
+    dataset.version += 1
+    release_blobs(db, [item.blob_sha256, item.thumb_sha256])
+    earlier: list[int] = []
+    for other in db.scalars(
+        select(DatasetItem).where(DatasetItem.dataset_id == dataset.id).order_by(DatasetItem.position)
+    ):
+        if "near-duplicate" in other.warnings and not any(is_near(other.dhash, seen) for seen in earlier):
+            other.warnings = [code for code in other.warnings if code != "near-duplicate"]
+        earlier.append(other.dhash)
+    db.flush()
+    return dataset
+
+
+def list_items(
+    db: Session, viewer: User | None, dataset_id: str, *, tag: str | None = None, unlabelled: bool | None = None,
+    warning: str | None = None, cursor: str | None = None, limit: int = 100,
+) -> Page[DatasetItem]:  # fmt: skip
+    """Pictures in the order in which they came. `tag` is one whole tag. Errors: NotFound."""
+    dataset = get_dataset(db, viewer, dataset_id)
+    query = select(DatasetItem).where(DatasetItem.dataset_id == dataset.id)
+    query = filter_items(query, tag=tag, unlabelled=unlabelled, warning=warning)
+    return keyset_page(
+        db, query, [DatasetItem.position, DatasetItem.id], cursor=cursor, limit=limit, ascending=True
+    )
+
+
+def get_items(db: Session, dataset_id: str, ids: list[str]) -> list[DatasetItem]:
+    """Pictures by id, in the order in which they came."""
+    query = select(DatasetItem).where(DatasetItem.dataset_id == dataset_id, DatasetItem.id.in_(ids))
+    return list(db.scalars(query.order_by(DatasetItem.position)))
+
+
+def snapshot(db: Session, viewer: User | None, dataset_id: str) -> list[TrainItem]:
+    """What a training takes: stored pictures and labels as they are now, in order. Later edits change nothing."""
+    dataset = get_dataset(db, viewer, dataset_id)
+    rows = db.execute(
+        select(DatasetItem, Blob.size)
+        .join(Blob, Blob.sha256 == DatasetItem.blob_sha256)
+        .where(DatasetItem.dataset_id == dataset.id)
+        .order_by(DatasetItem.position)
+    )
+    return [
+        TrainItem(
+            file=BlobRef(sha256=item.blob_sha256, size=size, name=item.name),
+            width=item.width,
+            height=item.height,
+            label=item.label,
+        )
+        for item, size in rows
+    ]
+
+
+def export_zip(db: Session, storage: Storage, viewer: User | None, dataset_id: str) -> tuple[Dataset, Iterator[bytes]]:
+    """(set, the zip in pieces): `000.png` with `000.txt` and so on. The trigger word is in no label."""
+    dataset = get_dataset(db, viewer, dataset_id)
+    rows = db.execute(
+        select(DatasetItem.blob_sha256, DatasetItem.label, Blob.media_type)
+        .join(Blob, Blob.sha256 == DatasetItem.blob_sha256)
+        .where(DatasetItem.dataset_id == dataset.id)
+        .order_by(DatasetItem.position)
+    )
+    return dataset, zip_items(storage, [(sha, label, media) for sha, label, media in rows])
+
+
+def import_upload(storage: Storage, user: User, dataset_id: str, upload_id: str) -> Report:
+    """Add what an upload session brought, then end the session. Errors: NotFound, Conflict while it is not complete."""
+    with unit_of_work() as db:
+        upload = get_complete(db, user, upload_id)
+        name, sha256 = upload.name, upload.blob_sha256
+    with tempfile.TemporaryDirectory(prefix="bottega-import-") as folder:
+        path = storage.local_path(f"blobs/{sha256}")
+        if path is None:
+            path = Path(folder) / "file"
+            storage.fetch(f"blobs/{sha256}", path)
+        report = add_files(storage, user, dataset_id, [Received(name, path)])
+    with unit_of_work() as db:
+        delete_upload(db, storage, user, upload_id)
+    return report
+
+
+def start_import(db: Session, user: User, dataset_id: str, upload: Upload) -> Job:
+    """Let a worker add a large zip. Its job's output is the same report as a request's."""
+    dataset = get_dataset(db, user, dataset_id, edit=True)
+    payload = FilesJob(task="import_zip", upload=upload.id, dataset=dataset.id)
+    return enqueue(
+        db, user, type="files", queue="files", title=f"Add {upload.name} to {dataset.name}",
+        input={"upload": upload.id, "dataset": dataset.id}, payload=payload.model_dump(mode="json"),
+    )  # fmt: skip
+
+
+def import_zip(storage: Storage, user: User, job: FilesJob, progress: Progress | None = None) -> dict[str, object]:
+    """The worker's side of start_import: counts and errors, for the job's output. Safe to run again."""
+    assert job.dataset is not None and job.upload is not None
+    report = import_upload(storage, user, job.dataset, job.upload)
+    return {
+        "dataset": job.dataset,
+        "accepted": len(report.accepted),
+        "rejected": report.rejected,
+        "duplicates": [vars(duplicate) for duplicate in report.duplicates],
+        "labels": len(report.labels),
+    }
+
+
+def count_items(db: Session, dataset_id: str) -> int:
+    return db.scalar(select(func.count()).where(DatasetItem.dataset_id == dataset_id)) or 0

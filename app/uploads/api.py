@@ -1,0 +1,86 @@
+"""REST: upload sessions for large files."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from app.accounts.deps import CurrentUser
+from app.accounts.models import User
+from app.core.db import unit_of_work
+from app.core.storage import Storage
+from app.jobs.schemas import JobOut, job_out
+from app.uploads import service
+from app.uploads.models import Upload
+from app.uploads.schemas import UploadIn, UploadOut
+from app.web.deps import Db, Store
+from app.web.streaming import pause, read_body
+
+router = APIRouter(prefix="/api/v1/uploads", tags=["uploads"])
+
+
+def upload_out(db: Session, upload: Upload) -> UploadOut:
+    return UploadOut(
+        id=upload.id, name=upload.name, size=upload.size, part_size=upload.part_size,
+        parts=service.part_count(upload), missing=service.missing_parts(db, upload), state=upload.state,
+        sha256=upload.blob_sha256, hashes=_public(upload.hashes), job=upload.job_id, expires_at=upload.expires_at,
+    )  # fmt: skip
+
+
+def _public(hashes: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if hashes is None else {kind: value for kind, value in hashes.items() if kind != "Tensor"}
+
+
+@router.post("", status_code=201)
+def create_upload(body: UploadIn, db: Db, store: Store, user: CurrentUser, response: Response) -> UploadOut:
+    """Begin: announce the file, get the size and the number of its parts."""
+    upload = service.create_upload(db, store, user, name=body.name, size=body.size, sha256=body.sha256)
+    response.headers["Location"] = f"/api/v1/uploads/{upload.id}"
+    return upload_out(db, upload)
+
+
+@router.get("/{id}")
+def get_upload(id: str, db: Db, user: CurrentUser) -> UploadOut:
+    """What is missing; after a lost connection go on from here."""
+    return upload_out(db, service.get_upload(db, user, id))
+
+
+@router.put(
+    "/{id}/parts/{number}", status_code=204,
+    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+)  # fmt: skip
+async def put_part(id: str, number: int, request: Request, db: Db, store: Store, user: CurrentUser) -> Response:
+    """One part's raw bytes, with or without `Content-Digest: sha-256=:…:`. The same part may be sent again."""
+    size = await run_in_threadpool(_part_bytes, db, user, id, number)
+    await pause(db)
+    with tempfile.TemporaryDirectory(prefix="bottega-part-") as folder:
+        path = Path(folder) / "part"
+        await read_body(request, path, size, f"Part {number} must have {size} bytes, and more came. Send it again.")
+        await run_in_threadpool(_put_part, store, user, id, number, path)
+    return Response(status_code=204)
+
+
+def _part_bytes(db: Session, user: User, id: str, number: int) -> int:
+    return service.part_bytes(service.get_upload(db, user, id), number)
+
+
+def _put_part(store: Storage, user: User, id: str, number: int, path: Path) -> None:
+    with unit_of_work() as db:
+        service.put_part(db, store, user, id, number, path=path)
+
+
+@router.post("/{id}/complete", status_code=202)
+def complete_upload(id: str, db: Db, store: Store, user: CurrentUser, response: Response) -> JobOut:
+    """All parts are sent: check and keep the file. Up to 64 MB the job that is answered has ended already."""
+    job = service.complete_upload(db, store, user, id)
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return job_out(db, job)
+
+
+@router.delete("/{id}", status_code=204)
+def delete_upload(id: str, db: Db, store: Store, user: CurrentUser) -> None:
+    """Abort: what has come is deleted."""
+    service.delete_upload(db, store, user, id)

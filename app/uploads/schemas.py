@@ -1,0 +1,29 @@
+"""What the REST routes of uploads take and answer."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class UploadIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=1000)
+    size: int = Field(le=1 << 43, description="Bytes of the whole file.")
+    sha256: str | None = Field(default=None, description="When given, the file is compared with it.")
+
+
+class UploadOut(BaseModel):
+    id: str
+    name: str
+    size: int
+    part_size: int
+    parts: int
+    missing: list[int]
+    """Numbers, from 1, of the parts that have not come yet."""
+    state: str
+    sha256: str | None
+    hashes: dict[str, Any] | None
+    job: str | None
+    expires_at: datetime

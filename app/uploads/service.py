@@ -1,0 +1,243 @@
+"""Resumable uploads, shaped like S3's multipart: parts in any order, each as often as needed, then complete.
+
+Parts lie in storage under `uploads/<id>/<n>`, so any web process may take the next one. Completing
+streams them once, through all hashes, into one object that becomes a blob.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.accounts.quotas import check_quota
+from app.contract.jobs import FilesJob
+from app.contract.states import JobState
+from app.core.blobs import adopt_object, check_space, release_blobs
+from app.core.db import after_commit, unit_of_work, utcnow
+from app.core.errors import Conflict, FieldError, Invalid, NotFound, Unauthorized
+from app.core.hashing import FileHasher
+from app.core.ids import new_id
+from app.core.storage import Storage
+from app.jobs.models import Job
+from app.jobs.service import change_state, enqueue
+from app.uploads.models import Upload, UploadPart
+
+PART_SIZE = 16 << 20
+MAX_PARTS = 10_000
+LIFETIME = timedelta(days=7)
+AT_ONCE_BYTES = 64 << 20
+"""Up to this size an upload is put together before the answer; larger ones by a worker."""
+OPEN = ("open", "completing")
+
+
+def can_use_upload(viewer: User | None, upload: Upload) -> bool:
+    return viewer is not None and viewer.id == upload.user_id
+
+
+def get_upload(db: Session, viewer: User | None, upload_id: str, *, lock: str = "") -> Upload:
+    """One's own upload; `lock` is `share` for writers of parts, `update` for who changes its state.
+
+    Errors: Unauthorized, NotFound.
+    """
+    if viewer is None:
+        raise Unauthorized("Log in to upload.")
+    query = select(Upload).where(Upload.id == upload_id).execution_options(populate_existing=bool(lock))
+    if lock:
+        query = query.with_for_update(read=lock == "share")
+    upload = db.scalar(query)
+    if upload is None or not can_use_upload(viewer, upload):
+        raise NotFound("There is no such upload, or it is not yours. Start a new one.")
+    return upload
+
+
+def create_upload(
+    db: Session, storage: Storage, user: User, *, name: str, size: int, sha256: str | None = None
+) -> Upload:
+    """Open a session for one file of `size` bytes; its room is reserved. Errors: Invalid, QuotaExceeded, DiskFull."""
+    name = name.replace("\\", "/").rsplit("/", 1)[-1].strip()[-255:]
+    errors = [] if name and name.isprintable() else [FieldError("#/name", "name the file")]
+    if size < 1:
+        errors.append(FieldError("#/size", "an empty file cannot be uploaded"))
+    if sha256 is not None and not _is_sha256(sha256):
+        errors.append(FieldError("#/sha256", "64 hex digits"))
+    if errors:
+        raise Invalid("; ".join(f"{e.pointer[2:]}: {e.detail}" for e in errors) + ".", errors)
+    check_quota(db, user, size + reserved_bytes(db, user))
+    # Twice, because parts and whole lie side by side while they are put together.
+    check_space(storage, 2 * size)
+    upload = Upload(
+        id=new_id("up"), user_id=user.id, name=name, size=size, part_size=max(PART_SIZE, ceil(size / MAX_PARTS)),
+        declared_sha256=sha256.lower() if sha256 else None, state="open", expires_at=utcnow() + LIFETIME,
+    )  # fmt: skip
+    db.add(upload)
+    db.flush()
+    return upload
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdefABCDEF" for c in text)
+
+
+def reserved_bytes(db: Session, user: User) -> int:
+    """Bytes of sessions that are not complete; complete ones count as stored files."""
+    total = select(func.coalesce(func.sum(Upload.size), 0)).where(Upload.user_id == user.id, Upload.state.in_(OPEN))
+    return int(db.scalar(total) or 0)
+
+
+def part_count(upload: Upload) -> int:
+    return ceil(upload.size / upload.part_size)
+
+
+def part_bytes(upload: Upload, number: int) -> int:
+    """Exact length of part `number`, from 1; only the last one is shorter. Errors: NotFound."""
+    parts = part_count(upload)
+    if not 1 <= number <= parts:
+        raise NotFound(f"This upload has the parts 1 to {parts}.")
+    return upload.size - (parts - 1) * upload.part_size if number == parts else upload.part_size
+
+
+def missing_parts(db: Session, upload: Upload) -> list[int]:
+    if upload.state != "open":
+        return []
+    have = set(db.scalars(select(UploadPart.number).where(UploadPart.upload_id == upload.id)))
+    return [number for number in range(1, part_count(upload) + 1) if number not in have]
+
+
+def part_key(upload_id: str, number: int) -> str:
+    return f"uploads/{upload_id}/{number}"
+
+
+def put_part(db: Session, storage: Storage, user: User, upload_id: str, number: int, *, path: Path) -> None:
+    """Keep one part; the same part again replaces it. Errors: NotFound, Conflict once completing, Invalid length."""
+    upload = get_upload(db, user, upload_id, lock="share")
+    if upload.state != "open":
+        raise Conflict("This upload is complete already; no part of it can be changed.", code="upload-complete")
+    expected, size = part_bytes(upload, number), path.stat().st_size
+    if size != expected:
+        words = f"Part {number} must have {expected} bytes, and {size} came. Send it again."
+        raise Invalid(words, [FieldError("#/body", words)], code="part-size")
+    check_space(storage, size)
+    storage.put(part_key(upload_id, number), path)
+    row = insert(UploadPart).values(upload_id=upload_id, number=number, size=size)
+    db.execute(row.on_conflict_do_update(index_elements=["upload_id", "number"], set_={"size": size}))
+
+
+def complete_upload(db: Session, storage: Storage, user: User, upload_id: str) -> Job:
+    """All parts are there: put them together, at once or by the job that is answered. Safe to call again.
+
+    Errors: Conflict that names the missing parts; Invalid when the announced SHA256 is another.
+    """
+    upload = get_upload(db, user, upload_id, lock="update")
+    if upload.job_id is not None and (job := db.get(Job, upload.job_id)) and upload.state != "failed":
+        return job
+    if upload.state != "open":
+        raise Conflict("This upload has failed. Start a new one.", code="upload-failed")
+    if missing := missing_parts(db, upload):
+        words = f"{len(missing)} of {part_count(upload)} parts are missing. Send them, then complete again."
+        raise Conflict(words, code="parts-missing", missing=missing)
+    upload.state = "completing"
+    payload = FilesJob(task="finalize_upload", upload=upload.id)
+    job = enqueue(
+        db, user, type="files", queue="files", title=f"Check {upload.name}", input={"upload": upload.id},
+        payload=payload.model_dump(mode="json"),
+    )  # fmt: skip
+    upload.job_id = job.id
+    db.flush()
+    if upload.size <= AT_ONCE_BYTES:
+        for state in (JobState.STARTING, JobState.RUNNING):
+            change_state(db, job, state)
+        job.output = _finalize(db, storage, upload)
+        change_state(db, job, JobState.SUCCEEDED)
+    return job
+
+
+def finalize_upload(db: Session, storage: Storage, upload_id: str | None) -> dict[str, Any]:
+    """The worker's side of complete_upload; answers its output. Safe to run again after a crash.
+
+    Errors: NotFound when it was aborted meanwhile; Invalid for another SHA256, and then the upload has failed.
+    """
+    upload = db.get(Upload, upload_id) if upload_id else None
+    if upload is None:
+        raise NotFound("This upload was aborted meanwhile.")
+    if upload.state == "complete":
+        return _output(upload)
+    try:
+        return _finalize(db, storage, upload)
+    except Invalid:
+        with unit_of_work() as own:  # the caller's transaction is about to be rolled back
+            if failed := own.get(Upload, upload_id):
+                failed.state = "failed"
+                _drop_objects(own, storage, failed)
+        raise
+
+
+def _finalize(db: Session, storage: Storage, upload: Upload) -> dict[str, Any]:
+    hasher = FileHasher()
+    whole = f"uploads/{upload.id}/whole"
+    storage.put(whole, _hashed(storage, upload, hasher))
+    hashes = hasher.hashes()
+    sha256 = hashes["SHA256"].lower()
+    if hasher.size != upload.size or (upload.declared_sha256 or sha256) != sha256:
+        words = "What arrived is not the file that was announced: its SHA256 differs. Upload it again."
+        raise Invalid(words, code="digest-mismatch")
+    adopt_object(db, storage, whole, sha256, upload.size, "application/octet-stream")
+    upload.blob_sha256, upload.hashes, upload.state = sha256, dict(hashes), "complete"
+    db.execute(delete(UploadPart).where(UploadPart.upload_id == upload.id))
+    db.flush()
+    _drop_objects(db, storage, upload)
+    return _output(upload)
+
+
+def _hashed(storage: Storage, upload: Upload, hasher: FileHasher) -> Iterator[bytes]:
+    for number in range(1, part_count(upload) + 1):
+        for chunk in storage.stream(part_key(upload.id, number)):
+            hasher.update(chunk)
+            yield chunk
+
+
+def _output(upload: Upload) -> dict[str, Any]:
+    return {"upload": upload.id, "sha256": upload.blob_sha256, "size": upload.size, "hashes": upload.hashes}
+
+
+def _drop_objects(db: Session, storage: Storage, upload: Upload) -> None:
+    prefix = f"uploads/{upload.id}"
+    after_commit(db, lambda: storage.delete([key for key, _ in storage.list(prefix)]))
+
+
+def get_complete(db: Session, user: User, upload_id: str) -> Upload:
+    """An upload whose file may be used: `name`, `blob_sha256`, `size`, `hashes`. Errors: NotFound, Conflict."""
+    upload = get_upload(db, user, upload_id)
+    if upload.state == "complete":
+        return upload
+    words = {
+        "open": "This upload is not complete yet. Send the missing parts, then complete it.",
+        "completing": "This upload is still being checked. Try again in a moment.",
+    }.get(upload.state, "This upload has failed. Start a new one.")
+    raise Conflict(words, code="upload-incomplete")
+
+
+def delete_upload(db: Session, storage: Storage, user: User, upload_id: str) -> None:
+    """Abort a session, or end one whose file was used; what nothing else names is freed. Errors: NotFound."""
+    _remove(db, storage, get_upload(db, user, upload_id, lock="update"))
+
+
+def _remove(db: Session, storage: Storage, upload: Upload) -> None:
+    db.delete(upload)
+    release_blobs(db, [upload.blob_sha256], storage)
+    _drop_objects(db, storage, upload)
+
+
+def expire_uploads(db: Session, storage: Storage, *, limit: int = 50) -> int:
+    """Remove sessions whose time is up; for a clean-up that runs now and then. Answers how many."""
+    rows = db.scalars(
+        select(Upload).where(Upload.expires_at < func.now()).limit(limit).with_for_update(skip_locked=True)
+    ).all()
+    for upload in rows:
+        _remove(db, storage, upload)
+    return len(rows)

@@ -1,0 +1,79 @@
+"""Bodies in: streamed to a file, counted while they come, with no database connection held meanwhile."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import Request
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from app.core.errors import AppError, Invalid, TooLarge
+
+
+async def pause(db: Session) -> None:
+    """Give the request's connection back while a body streams in or pictures are decoded.
+
+    What was only read stays usable; the session begins a new transaction when it is used again.
+    """
+    await run_in_threadpool(db.close)
+
+
+def check_length(request: Request, max_bytes: int, words: str) -> None:
+    """Refuse by Content-Length, before a byte is read. Errors: TooLarge."""
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > max_bytes:
+        raise TooLarge(words, limit=max_bytes)
+
+
+async def counted(request: Request, max_bytes: int, words: str) -> AsyncIterator[bytes]:
+    """The body, as far as it is allowed to go, whatever its headers say. Errors: TooLarge."""
+    check_length(request, max_bytes, words)
+    seen = 0
+    async for chunk in request.stream():
+        seen += len(chunk)
+        if seen > max_bytes:
+            raise TooLarge(words, limit=max_bytes)
+        yield chunk
+
+
+async def read_body(request: Request, target: Path, max_bytes: int, words: str) -> None:
+    """Write the body to `target` and compare it with Content-Digest where one was sent (RFC 9530, sha-256).
+
+    Errors: TooLarge; Invalid `digest-mismatch`.
+    """
+    digest = hashlib.sha256()
+    with target.open("wb") as out:
+        async for chunk in counted(request, max_bytes, words):
+            digest.update(chunk)
+            out.write(chunk)
+    check_digest(request.headers.get("content-digest"), digest.digest())
+
+
+def check_digest(header: str | None, actual: bytes) -> None:
+    """`sha-256=:<base64>:`, alone or among other algorithms, which are ignored. Errors: Invalid."""
+    for part in (header or "").split(","):
+        name, _, value = part.strip().partition("=")
+        if name.lower() != "sha-256":
+            continue
+        try:
+            wanted = base64.b64decode(value.strip(": "), validate=True)
+        except binascii.Error:
+            wanted = b""
+        if wanted != actual:
+            raise Invalid("The bytes changed on their way. Send them again.", code="digest-mismatch")
+
+
+async def read_form(request: Request, max_bytes: int, max_files: int, words: str) -> FormData:
+    """A multipart form whose files lie on disk beyond 1 MiB each. Close it after use. Errors: TooLarge, AppError."""
+    parser = MultiPartParser(
+        request.headers, counted(request, max_bytes, words), max_files=max_files, max_fields=100  # type: ignore[arg-type]
+    )
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        raise AppError(f"The form cannot be read: {error.message}") from error
