@@ -9,7 +9,7 @@ from app.accounts.models import User
 from app.generation import service
 from app.generation.schemas import GenerationEstimate, GenerationIn
 from app.jobs import idempotency
-from app.jobs.schemas import job_out
+from app.jobs.views import job_out
 from app.web.deps import Db
 
 router = APIRouter(prefix="/api/v1/generations", tags=["generations"])

@@ -246,3 +246,21 @@ def _image_out(image: Image) -> dict[str, Any]:
         "seed": image.meta.get("seed"),
         "infotext": image.infotext,
     }
+
+
+def unfinished(db: Session, user: User) -> list[dict[str, Any]]:
+    """Cards of this person's generations that are not done, newest first."""
+    query = (
+        select(Job)
+        .where(Job.user_id == user.id, Job.type == "generation", Job.completed_at.is_(None))
+        .order_by(Job.seq.desc())
+        .limit(20)
+    )
+    return [card(db, user, job) for job in db.scalars(query)]
+
+
+def card(db: Session, user: User, job: Job) -> dict[str, Any]:
+    """What the generator's queue shows of one job."""
+    payload = GenerateJob.model_validate(job.payload)
+    ahead = jobs.queue_positions(db, [job]).get(job.id, 0) if job.status == "queued" else 0
+    return {"job": job, "payload": payload, "pictures": pictures_of(db, job), "ahead": ahead}
