@@ -1,13 +1,13 @@
-"""How a running job speaks outwards and hears wishes: two small verbs, never a database.
+"""How a running job speaks outwards, hears wishes and shares its device: never a database.
 
 `PipeReporter` runs in the child process of a job: one JSON object a line to its supervisor.
 `PrintReporter` serves `python -m worker.cli`. `NullReporter` keeps what it heard, for tests.
 """
 
-import json
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import IO, Protocol
 
 from rich.console import Console
@@ -26,6 +26,10 @@ class Reporter(Protocol):
         """Take the oldest wish that has not been taken, or None. Never blocks."""
         ...
 
+    def breathe(self) -> None:
+        """Called once a step, between steps: may wait while another job has its turn on the device."""
+        ...
+
 
 class NullReporter:
     """Keeps events in `events` and hands out the `commands` it was given."""
@@ -40,28 +44,34 @@ class NullReporter:
     def command(self) -> Command | None:
         return self._commands.popleft() if self._commands else None
 
+    def breathe(self) -> None:
+        """There is nobody to wait for."""
+
 
 class PipeReporter:
-    """JSON lines out; wishes in, read by a thread because reading a pipe blocks."""
+    """JSON lines out, `commands` in: somebody else fills them from a pipe.
 
-    def __init__(self, out: IO[str], wishes: IO[str]) -> None:
+    `turn` waits for the device where another job wants it too.
+    """
+
+    def __init__(self, out: IO[str], commands: deque[Command], turn: Callable[[], None]) -> None:
         self._out = out
         self._lock = threading.Lock()
-        self._commands: deque[Command] = deque()
-        threading.Thread(target=self._listen, args=(wishes,), daemon=True).start()
-
-    def _listen(self, wishes: IO[str]) -> None:
-        for line in wishes:
-            if line.strip():
-                self._commands.append(json.loads(line)["command"])
+        self._commands = commands
+        self._turn = turn
 
     def report(self, event: Event) -> None:
         with self._lock:
             self._out.write(event.model_dump_json() + "\n")
             self._out.flush()
+        if isinstance(event, Progress):
+            self.breathe()
 
     def command(self) -> Command | None:
         return self._commands.popleft() if self._commands else None
+
+    def breathe(self) -> None:
+        self._turn()
 
 
 class PrintReporter:
@@ -103,6 +113,9 @@ class PrintReporter:
 
     def command(self) -> Command | None:
         return None
+
+    def breathe(self) -> None:
+        """There is nobody to wait for."""
 
     def close(self) -> None:
         self._bar.stop()

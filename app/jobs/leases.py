@@ -16,10 +16,8 @@ from app.contract.events import Command, Finished, LogLine, Metric, Progress, Re
 from app.contract.states import LEASED, JobState
 from app.core.blobs import Blob, release_blobs
 from app.core.config import get_settings
-from app.core.db import after_commit
 from app.jobs import service
 from app.jobs.models import Job, JobMetric
-from app.jobs.wakeups import wake
 
 
 class LeaseLost(Exception):
@@ -34,7 +32,7 @@ class Lease:
     fence: int
 
 
-_HELD = [state.value for state in LEASED]
+HELD = [state.value for state in LEASED]
 
 
 def _lease_end() -> object:
@@ -69,21 +67,15 @@ def claim(db: Session, worker_id: str, queues: Sequence[str]) -> Job | None:
     if first:
         job.metrics = {**job.metrics, "queue_seconds": (job.started_at - job.created_at).total_seconds()}
     db.flush()
-    # More may be waiting, and one hint wakes nobody who was busy when it came.
-    after_commit(db, lambda queue=job.queue: wake(queue)) if _has_more(db, job.queue) else None
+    forget_progress(db, job)
     return job
-
-
-def _has_more(db: Session, queue: str) -> bool:
-    waiting = select(Job.id).where(Job.status == JobState.QUEUED.value, Job.queue == queue)
-    return bool(db.scalar(select(waiting.exists())))
 
 
 def hold(db: Session, lease: Lease) -> Job:
     """Lock the job's row for a write under the fence. Errors: LeaseLost."""
     query = (
         select(Job)
-        .where(Job.id == lease.job_id, Job.fence == lease.fence, Job.status.in_(_HELD))
+        .where(Job.id == lease.job_id, Job.fence == lease.fence, Job.status.in_(HELD))
         .with_for_update()
         .execution_options(populate_existing=True)
     )
@@ -122,9 +114,8 @@ def is_new(job: Job, number: int) -> bool:
     return True
 
 
-def start_running(db: Session, lease: Lease) -> None:
-    """The job's process is at work."""
-    job = hold(db, lease)
+def start_running(db: Session, job: Job) -> None:
+    """The job's process is at work; `job` comes from `hold`."""
     if job.status == JobState.STARTING:
         service.change_state(db, job, JobState.RUNNING)
 
@@ -167,12 +158,12 @@ def record_resume(db: Session, job: Job, point: ResumePoint, blob: Blob) -> None
 
 def finish(db: Session, job: Job, finished: Finished) -> None:
     """Write the job's own last word; `job` comes from `hold`."""
-    if finished.steps is not None or finished.run_seconds is not None:
-        figures = {"steps": finished.steps, "peak_vram_bytes": finished.peak_memory_bytes}
-        job.metrics = {**job.metrics, **{k: v for k, v in figures.items() if v is not None}}
-    ran = finished.run_seconds
-    if ran is not None:
-        job.metrics = {**job.metrics, "run_seconds": round(job.metrics.get("run_seconds", 0) + ran, 3)}
+    figures = {
+        "steps": finished.steps,
+        "run_seconds": finished.run_seconds,
+        "peak_vram_bytes": finished.peak_memory_bytes,
+    }
+    job.metrics = {**job.metrics, **{name: value for name, value in figures.items() if value is not None}}
     match finished.outcome:
         case "failed":
             error = (finished.code or "failed", finished.detail or "The job failed.")
@@ -185,9 +176,8 @@ def finish(db: Session, job: Job, finished: Finished) -> None:
             service.change_state(db, job, JobState.CANCELED)
 
 
-def give_back(db: Session, lease: Lease) -> None:
+def give_back(db: Session, job: Job) -> None:
     """A worker that shuts down returns the job unharmed: no attempt is counted."""
-    job = hold(db, lease)
     match JobState(job.status):
         case JobState.CANCELING:
             service.change_state(db, job, JobState.CANCELED)

@@ -1,0 +1,200 @@
+"""Notices to addresses that people gave: Standard Webhooks headers, no way into the local network.
+
+The name is resolved once and every address checked; the connection goes to a checked address, so
+a name that changes its mind in between gains nothing. Redirects are not followed. Targets inside
+private networks work only where an admin has allowed them (setting `webhooks`, `{"private": true}`).
+"""
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import secrets
+import socket
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.accounts.models import Setting
+from app.core.db import unit_of_work, utcnow
+from app.jobs import views
+from app.jobs.models import Job, WebhookDelivery
+
+log = logging.getLogger("bottega.webhooks")
+PAUSES = (0, 30, 300, 1800, 7200, 21600, 86400)
+"""Seconds before each attempt."""
+TIMEOUT = 10.0
+A_TICK = 20
+BUSY = timedelta(seconds=120)
+"""While one process sends a notice, the others leave it alone for so long."""
+
+
+class TargetRefused(Exception):
+    """The address may not be called; the message says why."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One delivery, taken out of the database so that no transaction waits for a stranger's server."""
+
+    id: int
+    url: str
+    body: bytes
+    secret: bytes
+    private: bool
+    attempts: int
+
+
+def deliver_due() -> int:
+    """Send the notices whose time has come; gives how many were tried."""
+    with unit_of_work() as db:
+        notices = take_due(db)
+    for notice in notices:
+        error = send(notice)
+        with unit_of_work() as db:
+            note_result(db, notice.id, error)
+    return len(notices)
+
+
+def take_due(db: Session) -> list[Notice]:
+    query = (
+        select(WebhookDelivery)
+        .where(WebhookDelivery.next_at <= func.now())
+        .order_by(WebhookDelivery.next_at)
+        .limit(A_TICK)
+        .with_for_update(skip_locked=True)
+    )
+    notices = []
+    for row in db.scalars(query):
+        row.attempts += 1
+        row.next_at = func.now() + BUSY
+        notices.append(_notice(db, row, db.get_one(Job, row.job_id)))
+    return notices
+
+
+def _notice(db: Session, row: WebhookDelivery, job: Job) -> Notice:
+    body = {
+        "type": f"job.{row.event}",
+        "timestamp": row.created_at.isoformat(),
+        "data": views.job_out(db, job),
+    }
+    return Notice(
+        id=row.id,
+        url=(job.webhook or {}).get("url", ""),
+        body=json.dumps(body, default=str).encode(),
+        secret=signing_key(db, job.user_id),
+        private=private_allowed(db),
+        attempts=row.attempts,
+    )
+
+
+def note_result(db: Session, delivery_id: int, error: str | None) -> None:
+    row = db.get(WebhookDelivery, delivery_id)
+    if row is None:
+        return
+    row.last_error = error
+    if error is None:
+        row.delivered_at, row.next_at = func.now(), None
+    elif row.attempts >= len(PAUSES) or row.event == "progress":
+        row.next_at = None
+    else:
+        row.next_at = func.now() + timedelta(seconds=PAUSES[row.attempts])
+
+
+def send(notice: Notice, *, now: datetime | None = None) -> str | None:
+    """POST one notice. None when it was taken, else what went wrong in words."""
+    try:
+        url, host = pinned(notice.url, private=notice.private)
+    except TargetRefused as refused:
+        return str(refused)
+    headers = sign(notice, now or utcnow()) | {"host": host, "content-type": "application/json"}
+    try:
+        with httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
+            name = host.rsplit(":", 1)[0] if not host.startswith("[") else host
+            answer = client.post(url, content=notice.body, headers=headers, extensions={"sni_hostname": name})
+    except (httpx.HTTPError, OSError) as error:
+        return f"no answer: {type(error).__name__}"
+    return None if answer.is_success else f"answered {answer.status_code}"
+
+
+def sign(notice: Notice, now: datetime) -> dict[str, str]:
+    """Standard Webhooks headers; the id stays the same at every attempt."""
+    message_id, timestamp = f"msg_{notice.id}", str(int(now.timestamp()))
+    signed = f"{message_id}.{timestamp}.".encode() + notice.body
+    digest = base64.b64encode(hmac.new(notice.secret, signed, hashlib.sha256).digest()).decode()
+    return {"webhook-id": message_id, "webhook-timestamp": timestamp, "webhook-signature": f"v1,{digest}"}
+
+
+def pinned(url: str, *, private: bool) -> tuple[str, str]:
+    """The address with its name replaced by a checked IP, and the Host header. Errors: TargetRefused."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (private and parts.scheme == "http"):
+        raise TargetRefused("only https addresses are called")
+    if not parts.hostname or parts.username or parts.password:
+        raise TargetRefused("the address has no plain host name")
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        raise TargetRefused("the name cannot be resolved") from error
+    addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
+    if not private and not all(is_public(address) for address in addresses):
+        raise TargetRefused("the address is in a private network; an admin can allow that")
+    chosen = addresses[0]
+    literal = f"[{chosen}]" if chosen.version == 6 else str(chosen)
+    return parts._replace(netloc=f"{literal}:{port}", fragment="").geturl(), parts.netloc
+
+
+def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Reachable for everybody: not loopback, private, link-local, shared, multicast, nor one of those inside IPv6."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if inner is not None:
+            return is_public(inner)
+        if address in ipaddress.ip_network("64:ff9b::/96"):
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return address.is_global and not address.is_multicast
+
+
+def private_allowed(db: Session) -> bool:
+    row = db.get(Setting, "webhooks")
+    return bool(row and row.value.get("private"))
+
+
+def signing_key(db: Session, user_id: int) -> bytes:
+    """32 bytes of one's own: derived from a server secret that is made at the first use."""
+    row = insert(Setting).values(key="webhook_key", value={"hex": secrets.token_hex(32)})
+    db.execute(row.on_conflict_do_nothing())
+    key = bytes.fromhex(db.get_one(Setting, "webhook_key").value["hex"])
+    return hmac.new(key, f"user {user_id}".encode(), hashlib.sha256).digest()
+
+
+def webhook_secret(db: Session, user_id: int) -> str:
+    """The secret in the form that Standard Webhooks libraries read."""
+    return "whsec_" + base64.b64encode(signing_key(db, user_id)).decode()
+
+
+def list_deliveries(db: Session, job_id: str) -> list[dict[str, Any]]:
+    """Notices of one job, oldest first."""
+    rows = db.scalars(
+        select(WebhookDelivery).where(WebhookDelivery.job_id == job_id).order_by(WebhookDelivery.id)
+    )
+    return [
+        {
+            "id": row.id,
+            "event": row.event,
+            "attempts": row.attempts,
+            "delivered_at": row.delivered_at,
+            "next_at": row.next_at,
+            "last_error": row.last_error,
+        }
+        for row in rows
+    ]

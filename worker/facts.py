@@ -1,0 +1,103 @@
+"""What a worker finds out about its machine: device, memory, seconds a training step takes.
+
+Measured once, by a child, when the worker has nothing else to do; kept beside the cache, because
+a restart changes nothing about it. Importing this module needs no torch.
+"""
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from worker.child_process import Child
+
+log = logging.getLogger("bottega.facts")
+VERSION = 1
+PATIENCE = 600.0
+"""Seconds for a measurement; it is given up when a job comes or the worker stops."""
+
+
+def measure(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs in a child. `wanted["steps"]` asks for timed training steps besides the device."""
+    from worker.device import choose_device, describe, prepare, total_memory
+
+    device = choose_device()
+    prepare(device, int(wanted.get("threads") or 1))
+    found: dict[str, Any] = {"device": describe(device), "memory_bytes": total_memory(device)}
+    if wanted.get("steps"):
+        from worker.training.calibrate import time_steps
+
+        found["steps"] = time_steps(device)
+    return found
+
+
+class Facts:
+    """The facts of one device. `values` is what goes into the worker's row."""
+
+    def __init__(
+        self,
+        folder: Path,
+        device: str,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        stopping: threading.Event,
+    ) -> None:
+        self._path = folder / f"facts-{device}.json"
+        self._command, self._env, self._stopping = command, env, stopping
+        self._lock = threading.Lock()
+        self.values: dict[str, Any] = self._read()
+
+    @property
+    def device_name(self) -> str:
+        return str(self.values.get("device", ""))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return self.values.get("memory_bytes")
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            values = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return values if values.get("version") == VERSION else {}
+
+    def measure_once(self, name: str, bell: threading.Event) -> None:
+        """Measure what the queue `name` needs to know and does not know yet; stops when the bell rings."""
+        key = "steps" if name == "train" else "device"
+        if name == "files" or key in self.values:
+            return
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            found = self._ask({"steps": name == "train"}, bell)
+            if found is not None:
+                self.values = {**self._read(), **self.values, **found, "version": VERSION}
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                part = self._path.with_suffix(".part")
+                part.write_text(json.dumps(self.values))
+                part.replace(self._path)
+        finally:
+            self._lock.release()
+
+    def _ask(self, wanted: dict[str, Any], bell: threading.Event) -> dict[str, Any] | None:
+        child = Child(self._command, self._env)
+        child.send({"facts": wanted})
+        end = time.monotonic() + PATIENCE
+        try:
+            while time.monotonic() < end and not bell.is_set() and not self._stopping.is_set():
+                try:
+                    answer = child.lines.get(timeout=0.2)
+                except queue.Empty:
+                    continue
+                if answer is None:
+                    log.warning("this machine could not be measured")
+                    return {"device": self.device_name, "steps": self.values.get("steps", {})}
+                return answer["facts"] if isinstance(answer, dict) else None
+            return None
+        finally:
+            child.close()

@@ -1,0 +1,28 @@
+"""What a job's events mean to the product: the one table that joins queue and domains."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.contract.events import Checkpoint, Finished, Picture, Sample
+from app.core.blobs import Blob
+from app.generation import service as generation
+from app.jobs.models import Job
+from app.training import service as training
+from worker.deliveries import Delivery
+
+
+class ProductHandlers:
+    def deliver(self, db: Session, job: Job, event: Delivery, blob: Blob) -> None:
+        match event:
+            case Checkpoint():
+                training.add_checkpoint(db, job, event, blob)
+            case Sample():
+                training.add_sample(db, job, event, blob)
+            case Picture():
+                generation.add_picture(db, job, event, blob)
+
+    def complete(self, db: Session, job: Job, finished: Finished) -> dict[str, Any]:
+        if job.type == "training":
+            return training.complete_training(db, job, finished)
+        return generation.complete_generation(db, job, finished)

@@ -1,0 +1,353 @@
+"""Supervising one job: files in, child at work, events out as fenced transactions, last word.
+
+Loses its lease: kills the child and writes nothing more. Loses its child: the job goes back to
+the queue and the loss counts. Is asked to stop: lets the child save, then gives the job back.
+"""
+
+import logging
+import os
+import queue
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import obstore
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from app.contract.events import (
+    Checkpoint,
+    Command,
+    Event,
+    Finished,
+    LogLine,
+    Metric,
+    Picture,
+    Progress,
+    ResumePoint,
+    Sample,
+)
+from app.contract.jobs import JOB, GenerateJob, TrainJob
+from app.contract.states import JobState
+from app.core.blobs import Blob, adopt_object, check_space, hash_file
+from app.core.config import get_settings
+from app.core.db import after_commit, unit_of_work
+from app.core.errors import AppError
+from app.core.storage import Storage
+from app.jobs import leases, service
+from app.jobs.leases import Lease, LeaseLost
+from app.jobs.models import Job
+from worker.child_process import Child
+from worker.deliveries import Handlers
+from worker.heart import Heart
+from worker.models_cache import CacheError, ModelsCache
+
+log = logging.getLogger("bottega.supervise")
+FLUSH_SECONDS = 1.0
+DRAIN_SECONDS = 8.0
+STORE_ATTEMPTS = 5
+T = TypeVar("T")
+MEDIA_TYPES = {".png": "image/png", ".safetensors": "application/octet-stream"}
+
+
+class StorageAway(AppError):
+    status, code = 503, "storage-away"
+
+
+@dataclass
+class Pending:
+    """Progress and points of the curves that are not yet written: only the newest progress counts."""
+
+    progress: Progress | None = None
+    metrics: list[Metric] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def due(self) -> bool:
+        return bool(self.progress or self.metrics) and time.monotonic() - self.since >= FLUSH_SECONDS
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What all jobs of one worker process share."""
+
+    storage: Storage
+    cache: ModelsCache
+    handlers: Handlers
+    run_folder: Path
+    device: str
+    stopping: threading.Event
+
+
+class Supervisor:
+    """One job from its claim to its end. `run()` gives the child back if it can be used again."""
+
+    def __init__(self, shop: Shop, job: Job, claimed_at: float) -> None:
+        self.shop, self.row = shop, job
+        self.lease = Lease(job.id, job.fence)
+        self.name = f"{job.id}-{job.fence}"
+        self.out = shop.run_folder / "work" / f"{os.getpid()}-{self.name}"
+        self.heart = Heart(self.lease, claimed_at, on_beat=self._on_beat, on_lost=self._on_lost)
+        self.child: Child | None = None
+        self._number = 0
+        self._told: set[Command] = set()
+        self._draining: float | None = None
+
+    def run(self, get_child: Callable[[], Child]) -> None:
+        """Do the job. The caller looks at `child.alive` afterwards. Never raises for what befalls one job."""
+        self.heart.start()
+        try:
+            self._work(get_child)
+        except LeaseLost:
+            log.warning("%s: the lease is lost, stopping", self.name)
+            self._on_lost()
+        finally:
+            self.heart.stop()
+            shutil.rmtree(self.out, ignore_errors=True)
+
+    def _work(self, get_child: Callable[[], Child]) -> None:
+        try:
+            message = self._message()
+        except CacheError as error:
+            self._end(Finished(outcome="failed", code=error.code, detail=error.detail))
+            return
+        child = self.child = get_child()
+        child.send(message)
+        self._write(leases.start_running)
+        last_word = self._follow(child)
+        if self._draining is not None and (last_word is None or last_word.outcome == "paused"):
+            self._give_back(child, last_word)
+        elif last_word is None:
+            self._lose(child)
+        else:
+            self._end(last_word)
+
+    def _message(self) -> dict[str, Any]:
+        job = JOB.validate_python(self.row.payload)
+        assert isinstance(job, TrainJob | GenerateJob)
+        files = self.shop.cache.job_files(job)
+        self.out.mkdir(parents=True, exist_ok=True)
+        return {
+            "id": self.name,
+            "job": job.model_dump(mode="json"),
+            "files": {sha256: str(path) for sha256, path in files.items()},
+            "resume": self._resume_file(),
+            "out": str(self.out),
+            "locks": str(self.shop.run_folder),
+            "device": self.shop.device,
+            "alive": max(0.1, self.heart.deadline - time.monotonic()),
+        }
+
+    def _resume_file(self) -> str | None:
+        if self.row.resume_sha256 is None:
+            return None
+        path = self.out / "resume-from"
+        self.shop.storage.fetch(f"blobs/{self.row.resume_sha256}", path)
+        return str(path)
+
+    # what the heart calls, from its own thread
+
+    def _on_beat(self, wishes: Sequence[Command], seconds: float) -> None:
+        if self.child is not None:
+            self.child.send({"id": self.name, "alive": seconds})
+            self._tell(wishes)
+
+    def _on_lost(self) -> None:
+        if self.child is not None:
+            self.child.kill()
+
+    def _tell(self, wishes: Sequence[Command]) -> None:
+        for wish in wishes:
+            if wish in ("cancel", "pause") and wish in self._told:
+                continue
+            self._told.add(wish)
+            if self.child is not None:
+                self.child.send({"id": self.name, "command": wish})
+
+    # the child's events
+
+    def _follow(self, child: Child) -> Finished | None:
+        """Record events until the last word, or until there will be none: None."""
+        pending, heard = Pending(), time.monotonic()
+        while True:
+            try:
+                event = child.lines.get(timeout=0.2)
+            except queue.Empty:
+                if pending.due:
+                    pending = self._flush(pending)
+                if not self._may_go_on(child, heard):
+                    return None
+                continue
+            heard = time.monotonic()
+            if self.heart.lost:
+                raise LeaseLost(self.lease.job_id)
+            match event:
+                case None:
+                    self._flush(pending)
+                    return None
+                case Progress():
+                    pending.progress = event
+                case Metric():
+                    pending.metrics.append(event)
+                case Finished():
+                    self._flush(pending)
+                    return event
+                case dict():
+                    continue
+                case _:
+                    pending = self._flush(pending)
+                    if failure := self._record(event):
+                        child.kill()
+                        return failure
+            if pending.due:
+                pending = self._flush(pending)
+
+    def _may_go_on(self, child: Child, heard: float) -> bool:
+        """Look after a silent child: lease, stall, shut-down."""
+        if self.heart.expired:
+            raise LeaseLost(self.lease.job_id)
+        if time.monotonic() - heard > get_settings().queue.stall_seconds:
+            log.error("%s: silent for too long, killed", self.name)
+            child.kill()
+        if self.shop.stopping.is_set():
+            if self._draining is None:
+                self._draining = time.monotonic()
+                self._tell(["pause"])
+            if time.monotonic() - self._draining > DRAIN_SECONDS:
+                return False
+        return True
+
+    def _flush(self, pending: Pending) -> Pending:
+        if pending.progress or pending.metrics:
+            self._write(lambda db, job: leases.record_progress(db, job, pending.progress, pending.metrics))
+        return Pending()
+
+    def _record(self, event: Event) -> Finished | None:
+        """Write one event. A Finished when the job must end because of it (the disk is full)."""
+        match event:
+            case LogLine():
+                self._write(lambda db, job: leases.record_log(db, job, event))
+            case Checkpoint() | Sample() | Picture() | ResumePoint():
+                try:
+                    self._deliver(event)
+                except AppError as error:
+                    return Finished(outcome="failed", code=error.code, detail=error.detail)
+            case _:
+                log.error("%s: unexpected event %s", self.name, event.kind)
+        return None
+
+    def _deliver(self, event: Checkpoint | Sample | Picture | ResumePoint) -> None:
+        """A file goes under this fence's own prefix; the transaction makes a blob and its rows of it."""
+        path = self.out / event.path
+        sha256, size = hash_file(path), path.stat().st_size
+        key = f"jobs/{self.lease.job_id}/{self.lease.fence}/{sha256[:16]}{path.suffix}"
+        check_space(self.shop.storage, size)
+        self._store(key, path)
+        media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+
+        def write(db: Session, job: Job) -> None:
+            blob = adopt_object(db, self.shop.storage, key, sha256, size, media_type)
+            self._name(db, job, event, blob)
+            after_commit(db, lambda: self.shop.storage.delete([key]))
+
+        self._write(write)
+        if isinstance(event, ResumePoint):
+            path.unlink(missing_ok=True)
+
+    def _store(self, key: str, path: Path) -> None:
+        for attempt in range(STORE_ATTEMPTS):
+            try:
+                self.shop.storage.put(key, path)
+                return
+            except obstore.exceptions.BaseError as error:
+                log.warning("%s: storage: %s", self.name, error)
+                time.sleep(0.5 * 2**attempt)
+        raise StorageAway("The storage does not answer. Try again later; the server's log says more.")
+
+    def _name(
+        self, db: Session, job: Job, event: Checkpoint | Sample | Picture | ResumePoint, blob: Blob
+    ) -> None:
+        if isinstance(event, ResumePoint):
+            leases.record_resume(db, job, event, blob)
+            return
+        self.shop.handlers.deliver(db, job, event, blob)
+        service.add_event(db, job, event.kind, event.model_dump(exclude={"kind", "path", "infotext"}))
+        if event.kind == "sample":
+            service.notify(db, job, "sample")
+
+    # the ends
+
+    def _end(self, last_word: Finished) -> None:
+        def write(db: Session, job: Job) -> None:
+            if last_word.outcome != "paused" or job.status == JobState.CANCELING:
+                job.output = self.shop.handlers.complete(db, job, last_word)
+            leases.finish(db, job, last_word)
+
+        with self.heart.lock:
+            self._write(write)
+            self.heart.stop()
+        log.info("%s: %s %s", self.name, last_word.outcome, last_word.code or "")
+
+    def _lose(self, child: Child) -> None:
+        if self.heart.lost:
+            raise LeaseLost(self.lease.job_id)
+        child.process.wait()
+        how = _ending(child.process.returncode)
+        log.warning("%s: its process ended: %s", self.name, how)
+
+        def write(db: Session, job: Job) -> None:
+            words = f"The process that did this job ended ({how})."
+            leases.record_log(db, job, LogLine(level="error", message=words))
+            leases.lose(db, job)
+
+        with self.heart.lock:
+            self._write(write)
+            self.heart.stop()
+
+    def _give_back(self, child: Child, last_word: Finished | None) -> None:
+        if last_word is None:
+            child.kill()
+        with self.heart.lock:
+            self._write(leases.give_back)
+            self.heart.stop()
+
+    def _write(self, change: Callable[[Session, Job], Any]) -> None:
+        """One fenced transaction, sent again while the database is away. Errors: LeaseLost."""
+        self._number += 1
+        number = self._number
+
+        def once() -> list[Command]:
+            with unit_of_work() as db:
+                job = leases.hold(db, self.lease)
+                if leases.is_new(job, number):
+                    change(db, job)
+                return leases.take_wishes(job) if job.status in leases.HELD else []
+
+        self._tell(outlast_outage(once, lambda: self.heart.expired))
+
+
+def outlast_outage(action: Callable[[], T], expired: Callable[[], bool]) -> T:
+    """Try again while the database is away. Errors: LeaseLost once `expired`; all that is no outage."""
+    wait = 0.05
+    while True:
+        try:
+            return action()
+        except DBAPIError as error:
+            if not isinstance(error, OperationalError | InterfaceError) and not error.connection_invalidated:
+                raise
+            if expired():
+                raise LeaseLost("the database was away for too long") from error
+        time.sleep(wait)
+        wait = min(2 * wait, 1.0)
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"{name}, perhaps because memory ran out" if -code == signal.SIGKILL else name
