@@ -19,7 +19,8 @@ from app.web.ratelimit import RateLimitHeaders
 from app.web.templating import DIST
 
 DOMAINS = (
-    "accounts", "uploads", "datasets", "jobs", "images", "gallery", "training", "generation", "admin", "web",
+    "accounts", "uploads", "datasets", "jobs", "images", "gallery", "training", "generation", "compat", "admin",
+    "web",
 )  # fmt: skip
 VERSION = "0.1.0"
 

@@ -154,6 +154,7 @@ class VersionPicture(Base):
     version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id", ondelete="CASCADE"), primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), primary_key=True, index=True)
     position: Mapped[int] = mapped_column(default=0)
+    image: Mapped["Image"] = relationship(lazy="joined")
 
 
 class Download(Base):

@@ -1,0 +1,134 @@
+"""REST: writing models and versions, files, reports. The compatible reads are `app.compat.civitai`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.accounts.deps import AdminUser, CompatUser, OptionalUser, Scoped
+from app.accounts.models import User
+from app.gallery import files, reports, service
+from app.gallery.schemas import ModelIn, ModelPatch, PublishIn, ReportIn, ReportResolve, VersionIn, VersionPatch
+from app.gallery.shapes import model_out, version_out
+from app.web.deps import Db, Store
+from app.web.downloads import content_disposition, send_blob
+
+router = APIRouter(tags=["models"])
+Publisher = Annotated[User, Scoped("publish")]
+
+
+@router.post("/api/v1/models", status_code=201)
+def create(request: Request, db: Db, user: Publisher, body: ModelIn) -> dict[str, Any]:
+    """A private model page. Add a version with a file, then publish it."""
+    return model_out(request, service.create_model(db, user, body), user)
+
+
+@router.patch("/api/v1/models/{model_id}")
+def change(request: Request, db: Db, user: Publisher, model_id: int, body: ModelPatch) -> dict[str, Any]:
+    return model_out(request, service.set_model(db, user, model_id, body), user)
+
+
+@router.delete("/api/v1/models/{model_id}", status_code=204)
+def remove(db: Db, user: Publisher, model_id: int) -> None:
+    """Delete the model with its versions and free their files."""
+    service.delete_model(db, user, model_id)
+
+
+@router.post("/api/v1/models/{model_id}/versions", status_code=201)
+def add_version(request: Request, db: Db, user: Publisher, model_id: int, body: VersionIn) -> dict[str, Any]:
+    return version_out(request, service.create_version(db, user, model_id, body), user)
+
+
+@router.patch("/api/v1/model-versions/{version_id}")
+def change_version(
+    request: Request, db: Db, user: Publisher, version_id: int, body: VersionPatch
+) -> dict[str, Any]:
+    return version_out(request, service.set_version(db, user, version_id, body), user)
+
+
+@router.patch("/api/v1/models/{model_id}/versions/{version_id}")
+def change_version_of(
+    request: Request, db: Db, user: Publisher, model_id: int, version_id: int, body: VersionPatch
+) -> dict[str, Any]:
+    service.version_of(db, user, model_id, version_id)
+    return version_out(request, service.set_version(db, user, version_id, body), user)
+
+
+@router.delete("/api/v1/model-versions/{version_id}", status_code=204)
+def remove_version(db: Db, user: Publisher, version_id: int) -> None:
+    service.delete_version(db, user, version_id)
+
+
+@router.delete("/api/v1/models/{model_id}/versions/{version_id}", status_code=204)
+def remove_version_of(db: Db, user: Publisher, model_id: int, version_id: int) -> None:
+    service.version_of(db, user, model_id, version_id)
+    service.delete_version(db, user, version_id)
+
+
+@router.post("/api/v1/models/{model_id}/publish")
+def publish(
+    request: Request, db: Db, user: Publisher, model_id: int, body: PublishIn | None = None
+) -> dict[str, Any]:
+    """Publish all drafts that have a file, or the one named; public unless `visibility` says unlisted."""
+    return model_out(request, service.publish_model(db, user, model_id, body or PublishIn()), user)
+
+
+@router.post("/api/v1/models/{model_id}/unpublish")
+def unpublish(request: Request, db: Db, user: Publisher, model_id: int) -> dict[str, Any]:
+    """Make the model private again; its links are dead at once."""
+    return model_out(request, service.set_visibility(db, user, model_id, "private"), user)
+
+
+@router.post("/api/v1/models/{model_id}/key")
+def renew_key(request: Request, db: Db, user: Publisher, model_id: int) -> dict[str, Any]:
+    """A new link for an unlisted model; the old one is dead at once."""
+    return model_out(request, service.renew_key(db, user, model_id), user)
+
+
+@router.head("/files/{file_id}/{name}", include_in_schema=False)
+@router.get("/files/{file_id}/{name}", response_class=Response)
+def file(
+    request: Request, db: Db, store: Store, viewer: CompatUser, file_id: int, name: str, key: str | None = None
+) -> Response:
+    """The bytes of a file, with ranges. `name` is only there for programs that name files by the address."""
+    found = files.get_file(db, viewer, file_id, key=key)
+    return send_blob(request, store, found.blob_sha256, name=found.name, redirect=True)
+
+
+@router.get("/files/{file_id}/sidecar/{name}")
+def sidecar(db: Db, viewer: CompatUser, file_id: int, name: str, key: str | None = None) -> Response:
+    """The .json that A1111, Forge and InvokeAI read beside a LoRA: trigger words, strength, notes."""
+    found = files.get_file(db, viewer, file_id, key=key)
+    headers = {"Content-Disposition": content_disposition(f"{files.stem(found)}.json")}
+    return JSONResponse(files.sidecar(found), headers=headers)
+
+
+@router.head("/files/{file_id}/preview/{name}", include_in_schema=False)
+@router.get("/files/{file_id}/preview/{name}", response_class=Response)
+def preview(
+    request: Request, db: Db, store: Store, viewer: CompatUser, file_id: int, name: str, key: str | None = None
+) -> Response:
+    """The first picture of the version, named as those programs look for it."""
+    found = files.get_file(db, viewer, file_id, key=key)
+    image = files.preview_image(found, viewer)
+    return send_blob(
+        request, store, image.blob_sha256, name=f"{files.stem(found)}.preview.png", media_type=image.media_type
+    )
+
+
+@router.post("/api/v1/reports", status_code=201, tags=["reports"])
+def report(db: Db, viewer: OptionalUser, body: ReportIn) -> dict[str, Any]:
+    """Say that something public must not be here. Needs no login."""
+    return reports.report_out(reports.create_report(db, viewer, body))
+
+
+@router.get("/api/v1/reports", tags=["reports"])
+def list_reports(db: Db, admin: AdminUser, status: str = "open") -> dict[str, Any]:
+    rows = reports.list_reports(db, admin, status=status)
+    return {"items": [reports.report_out(row) for row in rows]}
+
+
+@router.post("/api/v1/reports/{report_id}/resolve", tags=["reports"])
+def resolve(db: Db, admin: AdminUser, report_id: int, body: ReportResolve) -> dict[str, Any]:
+    """Take down, dismiss, or bring back what was taken down."""
+    return reports.report_out(reports.resolve_report(db, admin, report_id, action=body.action, note=body.note))

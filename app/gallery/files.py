@@ -1,0 +1,162 @@
+"""Files of a version: their hashes, which one a download means, and how often it was fetched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.core.blobs import Blob
+from app.core.errors import Invalid, NotFound
+from app.core.hashing import hash_stream
+from app.core.security import digest
+from app.core.storage import get_storage
+from app.gallery.models import Download, FileHash, Model, ModelFile, ModelVersion
+from app.gallery.permissions import can_view_version
+from app.images.models import Image
+from app.images.permissions import can_view_image
+from worker.families.catalog import specs
+
+FORMATS = {".safetensors": "SafeTensor", ".zip": "Diffusers", ".gguf": "GGUF", ".ckpt": "PickleTensor"}
+
+
+def format_of(name: str) -> str:
+    """Civitai's word for the kind of file, by its ending."""
+    ending = name[name.rfind(".") :].lower() if "." in name else ""
+    return FORMATS.get(ending, "Other")
+
+
+def family_of(model_type: str, base_model: str, formats: Sequence[str]) -> str | None:
+    """Key of the family that can run it here; None where none can.
+
+    A checkpoint runs as a zipped diffusers folder; a LoRA with every base of its family.
+    """
+    if model_type == "Checkpoint" and "Diffusers" not in formats:
+        return None
+    known = {spec.base_model.lower(): name for name, spec in specs().items()}
+    return known.get(base_model.strip().lower())
+
+
+def add_file(
+    db: Session,
+    version: ModelVersion,
+    blob: Blob,
+    *,
+    name: str,
+    hashes: dict[str, str] | None = None,
+    tensor_sha256: str | None = None,
+    fp: str | None = None,
+    precision: str | None = None,
+) -> ModelFile:
+    """Attach stored bytes with all their hashes; the first file is the primary one.
+
+    `hashes` are those of `hash_stream` where somebody has read the bytes already.
+    Errors: Invalid when the tensors are not those that `tensor_sha256` (hex) says.
+    """
+    found = hashes or hash_stream(get_storage().stream(blob.key))
+    if tensor_sha256 is not None and found.get("Tensor", "").lower() != tensor_sha256.lower():
+        raise Invalid("The file is damaged: its tensors are not those that were written.", code="file-damaged")
+    file = ModelFile(
+        version=version,
+        blob_sha256=blob.sha256,
+        name=name[:255],
+        format=format_of(name),
+        fp=fp,
+        precision=precision,
+        size=blob.size,
+        is_primary=not any(f.is_primary for f in version.files),
+        hashes=[FileHash(kind=kind, value=value) for kind, value in found.items()],
+    )
+    db.add(file)
+    db.flush()
+    return file
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the query of a download says: Civitai's words; empty means any."""
+
+    type: str = ""
+    format: str = ""
+    size: str = ""
+    fp: str = ""
+    file_id: int | None = None
+
+
+def choose_file(version: ModelVersion, wanted: Wanted) -> ModelFile:
+    """The file that is meant; the primary one where nothing is said. Errors: NotFound."""
+    fitting = [f for f in version.files if _fits(f, wanted)]
+    if not fitting:
+        raise NotFound("File not found", code="file-not-found")
+    return next((f for f in fitting if f.is_primary), fitting[0])
+
+
+def _fits(file: ModelFile, wanted: Wanted) -> bool:
+    if wanted.file_id is not None:
+        return file.id == wanted.file_id
+    asked = ((wanted.type, file.type), (wanted.format, file.format), (wanted.size, file.precision), (wanted.fp, file.fp))
+    return all(not word or word.lower() == (has or "").lower() for word, has in asked)
+
+
+def get_file(db: Session, viewer: User | None, file_id: int, *, key: str | None = None) -> ModelFile:
+    """Errors: NotFound, also for what this person may not see."""
+    file = db.get(ModelFile, file_id)
+    if file is None or not can_view_version(file.version, viewer, key):
+        raise NotFound("File not found", code="file-not-found")
+    return file
+
+
+def get_version_to_download(
+    db: Session, viewer: User | None, version_id: int, *, key: str | None = None
+) -> ModelVersion:
+    """Errors: NotFound in the words of Civitai's download, which programs look for."""
+    version = db.get(ModelVersion, version_id)
+    if version is None or not can_view_version(version, viewer, key):
+        raise NotFound("File not found", code="file-not-found")
+    return version
+
+
+def count_download(db: Session, viewer: User | None, file: ModelFile, address: str) -> bool:
+    """Count a person once a file and day; True when this was the first time."""
+    person = digest(f"user:{viewer.id}" if viewer else f"address:{address}")
+    row = insert(Download).values(file_id=file.id, person=person, day=func.current_date())
+    if db.scalar(row.on_conflict_do_nothing().returning(Download.id)) is None:
+        return False
+    version = file.version
+    more = {"download_count": ModelVersion.download_count + 1}
+    db.execute(update(ModelVersion).where(ModelVersion.id == version.id).values(more))
+    db.execute(
+        update(Model).where(Model.id == version.model_id).values(download_count=Model.download_count + 1)
+    )
+    return True
+
+
+def stem(file: ModelFile) -> str:
+    """The name without its ending."""
+    return file.name.rsplit(".", 1)[0] or "model"
+
+
+def sidecar(file: ModelFile) -> dict[str, object]:
+    """What A1111, Forge and InvokeAI read from `<stem>.json` beside a LoRA."""
+    version = file.version
+    autov3 = next((h.value for h in file.hashes if h.kind == "AutoV3"), "")
+    return {
+        "description": version.model.description[:2000],
+        "sd version": version.base_model,
+        "activation text": ", ".join(version.trained_words),
+        "preferred weight": version.strength,
+        "negative text": "",
+        "notes": f"{version.model.name} {version.name} by {version.model.username}. AutoV3 {autov3}".strip(),
+        "modelVersionId": version.id,
+    }
+
+
+def preview_image(file: ModelFile, viewer: User | None) -> Image:
+    """The first picture of the version that this person may see. Errors: NotFound."""
+    for picture in file.version.pictures:
+        image = picture.image
+        if image.taken_down_at is None and (image.origin == "page" or can_view_image(image, viewer)):
+            return image
+    raise NotFound("This version has no picture.")

@@ -1,0 +1,98 @@
+"""What REST takes for models, versions and reports. An unknown field is an error that names it."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.images.schemas import Rating, Visibility
+
+MODEL_TYPES = (
+    "Checkpoint", "TextualInversion", "Hypernetwork", "AestheticGradient", "LORA", "LoCon", "DoRA", "Controlnet",
+    "Upscaler", "MotionModule", "VAE", "TextEncoder", "UNet", "CLIPVision", "Poses", "Wildcards", "Workflows",
+    "Detection", "Other",
+)  # fmt: skip
+ModelType = Literal[
+    "Checkpoint", "TextualInversion", "Hypernetwork", "AestheticGradient", "LORA", "LoCon", "DoRA", "Controlnet",
+    "Upscaler", "MotionModule", "VAE", "TextEncoder", "UNet", "CLIPVision", "Poses", "Wildcards", "Workflows",
+    "Detection", "Other",
+]  # fmt: skip
+CATEGORIES = ("style", "character", "concept")
+Category = Literal["", "style", "character", "concept"]
+COMMERCIAL_USE = ("Image", "RentCivit", "Rent", "Sell")
+CommercialUse = Literal["Image", "RentCivit", "Rent", "Sell"]
+REASONS = {
+    "rights": "It uses my work or my likeness without permission",
+    "illegal": "It is illegal",
+    "minor": "It shows a minor in a sexual way",
+    "rating": "Its rating is too low",
+    "spam": "It is spam or misleading",
+    "other": "Something else",
+}
+Reason = Literal["rights", "illegal", "minor", "rating", "spam", "other"]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelPatch(Body):
+    """Every field may be left out; what is left out or null stays as it is."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=100)
+    category: Category | None = None
+    description: str | None = Field(default=None, max_length=50_000)
+    tags: list[str] | None = Field(default=None, max_length=20)
+    rating: Rating | None = None
+    licence: str | None = Field(default=None, max_length=100)
+    poi: bool | None = None
+    allow_no_credit: bool | None = None
+    allow_commercial_use: list[CommercialUse] | None = None
+    allow_derivatives: bool | None = None
+    allow_different_license: bool | None = None
+    visibility: Visibility | None = None
+
+
+class ModelIn(ModelPatch):
+    name: str = Field(min_length=1, max_length=100)
+    type: ModelType
+
+
+class VersionPatch(Body):
+    name: str | None = Field(default=None, min_length=1, max_length=100)
+    base_model: str | None = Field(default=None, min_length=1, max_length=60)
+    description: str | None = Field(default=None, max_length=50_000)
+    trained_words: list[str] | None = Field(default=None, max_length=50)
+    strength: float | None = Field(default=None, ge=-1, le=2)
+    clip_skip: int | None = Field(default=None, ge=1, le=12)
+    steps: int | None = Field(default=None, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+
+
+class VersionIn(VersionPatch):
+    """`upload` names a complete upload; without it the version stays a draft until it has a file."""
+
+    name: str = Field(min_length=1, max_length=100)
+    base_model: str = Field(min_length=1, max_length=60)
+    upload: str | None = None
+    fp: Literal["fp32", "fp16", "bf16", "fp8", "int8", "nf4"] | None = None
+    precision: Literal["full", "pruned"] | None = None
+
+
+class PublishIn(Body):
+    """`version` publishes that draft alone; otherwise all drafts that have a file."""
+
+    visibility: Literal["unlisted", "public"] = "public"
+    version: int | None = None
+
+
+class ReportIn(Body):
+    kind: Literal["model", "image"]
+    id: int = Field(ge=1)
+    reason: Reason
+    detail: str = Field(default="", max_length=2000)
+
+
+class ReportResolve(Body):
+    action: Literal["take-down", "dismiss", "restore"]
+    note: str = Field(default="", max_length=2000)
+

@@ -1,0 +1,198 @@
+"""Models, versions and files as JSON in Civitai's fields and units, for REST writes and compatible reads alike.
+
+Decisions: `allowCommercialUse` is a list; descriptions are never null; sizes are bytes/1024 unrounded;
+hashes upper case; exactly one file is primary, the others say false; counters that do not exist here are 0.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import Request
+
+from app.accounts.models import User
+from app.core.hashing import TENSOR
+from app.gallery.models import Model, ModelFile, ModelVersion
+from app.gallery.permissions import can_edit_model, can_view_version
+from app.gallery.service import primary_file
+from app.images.models import Image
+from app.images.permissions import can_view_image
+from app.images.shapes import version_image_out
+from app.web.links import origin
+from app.web.templating import markdown
+from app.web.times import iso
+from worker.families.catalog import specs
+
+AIR_TYPES = {
+    "Checkpoint": "checkpoint", "LORA": "lora", "DoRA": "dora", "LoCon": "lycoris", "TextualInversion": "embedding",
+    "Hypernetwork": "hypernet", "VAE": "vae", "Controlnet": "controlnet", "Upscaler": "upscaler",
+    "MotionModule": "motion", "AestheticGradient": "ag", "TextEncoder": "text_encoders", "UNet": "unet",
+    "CLIPVision": "clipvision",
+}  # fmt: skip
+MAX_IMAGES = 10
+
+
+def slug(name: str) -> str:
+    """The readable part of a page's address."""
+    words = "".join(c.lower() if c.isalnum() else " " for c in name).split()
+    return quote("-".join(words)[:60]) or "model"
+
+
+def model_path(model: Model, *, version: ModelVersion | None = None, with_key: bool = False) -> str:
+    """Address of the page; `with_key` adds the key of an unlisted model, for its owner to hand on."""
+    query = {"version": version.id} if version is not None else {}
+    if with_key and model.visibility == "unlisted" and model.share_key:
+        query["key"] = model.share_key  # type: ignore[assignment]
+    return f"/models/{model.id}/{slug(model.name)}" + (f"?{urlencode(query)}" if query else "")
+
+
+def air(version: ModelVersion) -> str:
+    """The resource name that Civitai's clients know: `urn:air:{ecosystem}:{type}:civitai:{model}@{version}`."""
+    spec = specs().get(version.family or "") or next(
+        (s for s in specs().values() if s.base_model.lower() == version.base_model.lower()), None
+    )
+    ecosystem = spec.air if spec else "other"
+    return f"urn:air:{ecosystem}:{AIR_TYPES.get(version.model.type, 'other')}:civitai:{version.model_id}@{version.id}"
+
+
+def download_path(file: ModelFile, key: str | None = None) -> str:
+    """The primary file needs no query, another one says what it is."""
+    query = {} if file.is_primary else {"type": file.type, "format": file.format}
+    if not file.is_primary:
+        query |= {name: value for name, value in (("size", file.precision), ("fp", file.fp)) if value}
+    if key:
+        query["key"] = key
+    return f"/api/download/models/{file.version_id}" + (f"?{urlencode(query)}" if query else "")
+
+
+def shown_hashes(file: ModelFile) -> dict[str, str]:
+    return {h.kind: h.value for h in file.hashes if h.kind != TENSOR}
+
+
+def file_out(request: Request, file: ModelFile, primary: ModelFile | None) -> dict[str, Any]:
+    safe = file.format in ("SafeTensor", "Diffusers", "GGUF")
+    metadata = {"format": file.format, "size": file.precision, "fp": file.fp}
+    return {
+        "id": file.id,
+        "sizeKB": file.size / 1024,
+        "name": file.name,
+        "type": file.type,
+        "pickleScanResult": "Success" if safe else "Pending",
+        "pickleScanMessage": "No pickle imports" if safe else None,
+        "virusScanResult": "Pending",
+        "virusScanMessage": None,
+        "scannedAt": None,
+        "metadata": {name: value for name, value in metadata.items() if value},
+        "hashes": shown_hashes(file),
+        "downloadUrl": origin(request) + download_path(file),
+        "primary": file is primary,
+    }
+
+
+def version_pictures(version: ModelVersion, viewer: User | None) -> list[Image]:
+    """Pictures of the carousel that this person may see. Who sees the page sees its own pictures."""
+    images = (p.image for p in version.pictures)
+    return [i for i in images if (i.origin == "page" and i.taken_down_at is None) or can_view_image(i, viewer)]
+
+
+def _version_core(request: Request, version: ModelVersion, viewer: User | None) -> dict[str, Any]:
+    primary = primary_file(version)
+    pictures = version_pictures(version, viewer)[:MAX_IMAGES]
+    return {
+        "id": version.id,
+        "name": version.name,
+        "baseModel": version.base_model,
+        "baseModelType": "Standard" if version.model.type == "Checkpoint" else None,
+        "publishedAt": iso(version.published_at),
+        "createdAt": iso(version.created_at),
+        "updatedAt": iso(version.updated_at),
+        "status": version.status,
+        "availability": availability(version.model),
+        "nsfwLevel": _level(version.model, pictures),
+        "description": str(markdown(version.description)),
+        "trainedWords": version.trained_words,
+        "earlyAccessConfig": {},
+        "earlyAccessEndsAt": None,
+        "paidAccess": None,
+        "air": air(version),
+        "uploadType": version.upload_type,
+        "usageControl": "Download",
+        "stats": {
+            "downloadCount": version.download_count, "thumbsUpCount": 0, "thumbsDownCount": 0,
+            "ratingCount": 0, "rating": 0,
+        },
+        "files": [file_out(request, file, primary) for file in version.files],
+        "images": [version_image_out(request, image) for image in pictures],
+        **({"downloadUrl": origin(request) + download_path(primary)} if primary else {}),
+    }  # fmt: skip
+
+
+def availability(model: Model) -> str:
+    return {"public": "Public", "unlisted": "Unsearchable"}.get(model.visibility, "Private")
+
+
+def _level(model: Model, pictures: Sequence[Image]) -> int:
+    level = model.rating
+    for picture in pictures:
+        level |= picture.rating
+    return level
+
+
+def version_out(request: Request, version: ModelVersion, viewer: User | None = None) -> dict[str, Any]:
+    """A version on its own, as GET /model-versions/:id answers it."""
+    model = version.model
+    trained = version.upload_type == "Trained"
+    return {
+        **_version_core(request, version, viewer),
+        "modelId": model.id,
+        "trainingStatus": "Approved" if trained else None,
+        "trainingDetails": version.training_details,
+        "licensingFee": None,
+        "model": {"name": model.name, "type": model.type, "nsfw": model.rating > 2, "poi": model.poi},
+    }
+
+
+def model_out(request: Request, model: Model, viewer: User | None) -> dict[str, Any]:
+    """A model with the versions that the viewer may see."""
+    shown = [v for v in model.versions if can_view_version(v, viewer)]
+    out = [_version_in_model(request, v, viewer, n) for n, v in enumerate(shown)]
+    level = model.rating
+    for version in out:
+        level |= version["nsfwLevel"]
+    return {
+        "id": model.id,
+        "name": model.name,
+        "description": str(markdown(model.description)),
+        "type": model.type,
+        "allowNoCredit": model.allow_no_credit,
+        "allowCommercialUse": model.allow_commercial_use,
+        "allowDerivatives": model.allow_derivatives,
+        "allowDifferentLicense": model.allow_different_license,
+        "minor": False,
+        "sfwOnly": False,
+        "poi": model.poi,
+        "nsfw": model.rating > 2,
+        "nsfwLevel": level,
+        "availability": availability(model),
+        "userId": model.user_id,
+        "cosmetic": None,
+        "baseModels": list(dict.fromkeys(v.base_model for v in shown)),
+        "supportsGeneration": any(v.family is not None for v in shown),
+        "stats": model_stats(model),
+        "creator": {"username": model.username, "image": None},
+        "tags": [tag.tag for tag in model.tags],
+        "modelVersions": out,
+        "url": origin(request) + model_path(model, with_key=can_edit_model(model, viewer)),
+    }
+
+
+def _version_in_model(request: Request, version: ModelVersion, viewer: User | None, index: int) -> dict[str, Any]:
+    runs = version.family is not None
+    return {**_version_core(request, version, viewer), "index": index, "covered": runs, "supportsGeneration": runs}
+
+
+def model_stats(model: Model) -> dict[str, int]:
+    return {
+        "downloadCount": model.download_count, "thumbsUpCount": 0, "thumbsDownCount": 0, "commentCount": 0,
+        "tippedAmountCount": 0, "favoriteCount": 0, "ratingCount": 0, "rating": 0,
+    }  # fmt: skip

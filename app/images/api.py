@@ -1,0 +1,65 @@
+"""REST routes of single pictures. Lists in Civitai's form are in `app.compat.civitai`, uploads in `app.gallery.api`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+
+from app.accounts.deps import OptionalUser, Scoped
+from app.accounts.models import User
+from app.images import service
+from app.images.models import Image
+from app.images.schemas import ImagePatch
+from app.images.shapes import EXTENSIONS, image_out
+from app.web.deps import Db, Store
+from app.web.downloads import send_blob
+
+router = APIRouter(prefix="/api/v1/images", tags=["images"])
+Sharer = Annotated[User, Scoped("publish")]
+Owner = Annotated[User, Scoped("generate")]
+
+
+@router.get("/{image_id}")
+def show(request: Request, db: Db, viewer: OptionalUser, image_id: int, key: str | None = None) -> dict[str, Any]:
+    """One picture with its generation data."""
+    return image_out(request, service.get_image(db, viewer, image_id, key=key), viewer, with_tags=True)
+
+
+@router.patch("/{image_id}")
+def change(request: Request, db: Db, user: Sharer, image_id: int, body: ImagePatch) -> dict[str, Any]:
+    """Change visibility, rating, title, description, tags."""
+    return image_out(request, service.set_image(db, user, image_id, body), user)
+
+
+@router.delete("/{image_id}", status_code=204)
+def remove(db: Db, user: Owner, image_id: int) -> None:
+    """Delete the picture and free its bytes."""
+    service.delete_image(db, user, image_id)
+
+
+@router.post("/{image_id}/share")
+def share(request: Request, db: Db, user: Sharer, image_id: int) -> dict[str, Any]:
+    """A link that shows the picture to whoever has it, until the sharing is deleted."""
+    shared = image_out(request, service.share_image(db, user, image_id), user)
+    return {"url": shared["shareUrl"]}
+
+
+@router.delete("/{image_id}/share", status_code=204)
+def unshare(db: Db, user: Sharer, image_id: int) -> None:
+    """Revoke the link."""
+    service.unshare_image(db, user, image_id)
+
+
+@router.head("/{image_id}/file", include_in_schema=False)
+@router.get("/{image_id}/file", response_class=Response)
+def file(
+    request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int, key: str | None = None
+) -> Response:
+    """The bytes, with generation data inside where the picture was drawn here."""
+    return send_image(request, store, service.get_image(db, viewer, image_id, key=key))
+
+
+def send_image(request: Request, store: Store, image: Image, *, download: bool = False) -> Response:
+    name = f"bottega-{image.id}.{EXTENSIONS.get(image.media_type, 'png')}"
+    return send_blob(
+        request, store, image.blob_sha256, name=name, media_type=image.media_type, inline=not download
+    )

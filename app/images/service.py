@@ -1,0 +1,220 @@
+"""Rules of pictures: made, changed, shared, deleted. Lists are in `queries.py`.
+
+A picture is private until its owner shares it with a key (unlisted) or publishes it. What was
+taken down stays as evidence, seen by admins only, and the same bytes cannot be published again.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.core.blobs import Blob, release_blobs
+from app.core.db import utcnow
+from app.core.errors import Forbidden, NotFound
+from app.core.security import new_key
+from app.core.storage import get_storage
+from app.images.models import Image, ImageResource
+from app.images.permissions import can_edit_image, can_view_image
+from app.images.schemas import ImagePatch
+from app.images.thumbs import thumbnail
+from app.jobs.models import Job
+from worker.inference import infotext as texts
+
+LinkResource = Callable[[str, str], tuple[int | None, str]]
+"""(hash, name) → (model version id or None, name to show)."""
+
+
+def get_image(db: Session, viewer: User | None, image_id: int, *, key: str | None = None) -> Image:
+    """Errors: NotFound, also for what this person may not see."""
+    image = db.get(Image, image_id)
+    if image is None or not can_view_image(image, viewer, key):
+        raise NotFound("This picture does not exist, or it is not shared with you.")
+    return image
+
+
+def _own(db: Session, user: User, image_id: int) -> Image:
+    image = get_image(db, user, image_id)
+    if not can_edit_image(image, user):
+        raise Forbidden("Only its owner can change this picture.")
+    return image
+
+
+def create_generated(
+    db: Session, job: Job, *, blob: Blob, index: int, resources: Sequence[dict[str, Any]], **facts: Any
+) -> Image:
+    """The row of finished picture `index` of a job; reported twice, it is the same row.
+
+    `facts`: width, height (pixels), infotext, prompt, negative_prompt, base_model, meta (Civitai's names).
+    Each resource: kind, name, model_version_id, weight, hash.
+    """
+    found = db.scalar(select(Image).where(Image.job_id == job.id, Image.job_index == index))
+    if found is not None:
+        return found
+    owner = db.get_one(User, job.user_id)
+    return _add(db, owner, blob, resources=_resources(resources), job_id=job.id, job_index=index, **facts)
+
+
+def create_sample(
+    db: Session, user: User, *, blob: Blob, prompt: str, seed: int | None = None,
+    resources: Sequence[dict[str, Any]] = (), **facts: Any,
+) -> Image:  # fmt: skip
+    """A picture that belongs to a model page, e.g. a training sample; it follows the page's visibility.
+
+    `facts`: width, height (pixels), negative_prompt, base_model, rating.
+    """
+    meta = {"prompt": prompt, "negativePrompt": facts.get("negative_prompt", ""), "seed": seed}
+    meta["Size"] = f"{facts['width']}x{facts['height']}"
+    shown = {name: value for name, value in meta.items() if value not in (None, "")}
+    return _add(db, user, blob, origin="page", prompt=prompt, meta=shown, resources=_resources(resources), **facts)
+
+
+def _resources(facts: Sequence[dict[str, Any]]) -> list[ImageResource]:
+    return [ImageResource(position=n, **fact) for n, fact in enumerate(facts)]
+
+
+def _add(db: Session, owner: User, blob: Blob, **fields: Any) -> Image:
+    small = thumbnail(db, get_storage(), blob, fields["width"])
+    kind = blob.media_type if blob.media_type.startswith("image/") else "image/png"
+    image = Image(
+        user_id=owner.id,
+        username=owner.username,
+        blob_sha256=blob.sha256,
+        thumb_sha256=small.sha256,
+        media_type=kind,
+        size=blob.size,
+        **fields,
+    )
+    db.add(image)
+    db.flush()
+    return image
+
+
+def create_uploaded(
+    db: Session, user: User, blob: Blob, *, width: int, height: int, infotext: str, link: LinkResource, title: str = ""
+) -> Image:
+    """A picture from elsewhere, already decoded safely: upright, without metadata.
+
+    Its generation data is a claim, not a proof; `link` finds resources by hash.
+    """
+    image = _add(db, user, blob, origin="uploaded", title=title, width=width, height=height, infotext=infotext)
+    read_generation_data(image, link)
+    db.flush()
+    return image
+
+
+def read_generation_data(image: Image, link: LinkResource) -> None:
+    """Fill prompt, settings and resources of a picture from its infotext."""
+    info = texts.read(image.infotext)
+    image.prompt, image.negative_prompt = info.prompt, info.negative_prompt
+    known = {
+        "prompt": info.prompt,
+        "negativePrompt": info.negative_prompt,
+        "seed": info.seed,
+        "steps": info.steps,
+        "sampler": info.sampler,
+        "cfgScale": info.cfg_scale,
+        "clipSkip": info.clip_skip if "Clip skip" in info.settings else None,
+        "Size": info.settings.get("Size"),
+        "Model": info.model,
+        "Model hash": info.model_hash,
+        "hashes": info.hashes or None,
+    }
+    image.meta = {name: value for name, value in known.items() if value not in (None, "")}
+    claims: list[tuple[str, str, str, float | None]] = [("lora", lora.name, lora.hash or "", lora.strength) for lora in info.loras][:20]
+    if info.model or info.model_hash:
+        claims.insert(0, ("checkpoint", info.model or info.model_hash or "", info.model_hash or "", None))
+    image.resources = [_claimed(n, claim, link) for n, claim in enumerate(claims)]
+
+
+def _claimed(position: int, claim: tuple[str, str, str, float | None], link: LinkResource) -> ImageResource:
+    kind, name, digits, weight = claim
+    version_id, shown = link(digits, name) if digits else (None, name)
+    return ImageResource(
+        position=position, kind=kind, name=shown[:200], hash=digits[:64], model_version_id=version_id, weight=weight
+    )
+
+
+def set_image(db: Session, user: User, image_id: int, patch: ImagePatch) -> Image:
+    """Change what the owner may change. Errors: NotFound, Forbidden (not the owner, or taken down before)."""
+    image = _own(db, user, image_id)
+    if patch.visibility is not None:
+        set_visibility(db, image, patch.visibility)
+    for name in ("rating", "title", "description"):
+        value = getattr(patch, name)
+        if value is not None:
+            setattr(image, name, value)
+    if patch.tags is not None:
+        image.tags = clean_tags(patch.tags)
+    db.flush()
+    return image
+
+
+def clean_tags(tags: Sequence[str]) -> list[str]:
+    """Lower-case, trimmed, without doubles, in the order given; at most 60 characters each."""
+    return list(dict.fromkeys(t for tag in tags if (t := " ".join(tag.lower().split())[:60])))
+
+
+def set_visibility(db: Session, image: Image, visibility: str) -> None:
+    """Unlisted makes a key if there is none; private revokes it. Errors: Forbidden for taken-down bytes."""
+    if visibility != "private":
+        refuse_taken_down(db, image)
+    if visibility == "private":
+        image.share_key = None
+    elif visibility == "unlisted" and image.share_key is None:
+        image.share_key = new_key()
+    elif visibility == "public" and image.published_at is None:
+        image.published_at = utcnow()
+    image.visibility = visibility
+
+
+def refuse_taken_down(db: Session, image: Image) -> None:
+    """Bytes that were taken down once are not shown again under another number."""
+    blocked = select(Image.id).where(Image.blob_sha256 == image.blob_sha256, Image.taken_down_at.is_not(None))
+    if db.scalar(blocked.limit(1)) is not None:
+        raise Forbidden("This picture was taken down here before and cannot be shared.", code="content-blocked")
+
+
+def share_image(db: Session, user: User, image_id: int) -> Image:
+    """Give the picture a key for a link; a public one stays public. Errors: NotFound, Forbidden."""
+    image = _own(db, user, image_id)
+    refuse_taken_down(db, image)
+    image.share_key = image.share_key or new_key()
+    if image.visibility == "private":
+        image.visibility = "unlisted"
+    return image
+
+
+def unshare_image(db: Session, user: User, image_id: int) -> Image:
+    """Revoke the key; the link is dead at once."""
+    image = _own(db, user, image_id)
+    image.share_key = None
+    if image.visibility == "unlisted":
+        image.visibility = "private"
+    return image
+
+
+def delete_image(db: Session, user: User, image_id: int) -> None:
+    """Remove the picture and free its bytes. Errors: NotFound, Forbidden."""
+    remove_images(db, [_own(db, user, image_id)])
+
+
+def remove_images(db: Session, images: Sequence[Image]) -> None:
+    """Delete rows that somebody has the right to delete, and free what only they named."""
+    shas = [sha for image in images for sha in (image.blob_sha256, image.thumb_sha256)]
+    for image in images:
+        db.delete(image)
+    release_blobs(db, shas)
+
+
+def take_down_image(db: Session, admin: User, image_id: int, *, back: bool = False) -> Image:
+    """Hide from everybody but admins, or bring back. The row and its bytes stay. Errors: Forbidden, NotFound."""
+    if not admin.is_admin:
+        raise Forbidden("Only an admin can take things down.")
+    image = db.get(Image, image_id)
+    if image is None:
+        raise NotFound("This picture does not exist.")
+    image.taken_down_at = None if back else utcnow()
+    return image

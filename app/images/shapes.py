@@ -1,0 +1,111 @@
+"""A picture as JSON: Civitai's fields, in Civitai's units, and after them our own."""
+
+from typing import Any
+
+from fastapi import Request
+
+from app.accounts.models import User
+from app.images.models import Image
+from app.images.permissions import can_edit_image
+from app.web.links import origin
+from app.web.times import iso
+
+LEVELS = {1: "None", 2: "Soft", 4: "Mature", 8: "X", 16: "X", 32: "Blocked"}
+NO_STATS = {
+    "cryCount": 0, "laughCount": 0, "likeCount": 0, "dislikeCount": 0, "heartCount": 0, "commentCount": 0,
+}  # fmt: skip
+EXTENSIONS = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/avif": "avif"}
+
+
+def image_path(image: Image, *, thumb: bool = False) -> str:
+    """Path of the bytes; an unlisted picture's key is in it, so it must only be shown to who may see it."""
+    name = "thumb" if thumb else f"file.{EXTENSIONS.get(image.media_type, 'png')}"
+    key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
+    return f"/images/{image.id}/{name}{key}"
+
+
+def page_path(image: Image) -> str:
+    key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
+    return f"/images/{image.id}{key}"
+
+
+def image_meta(image: Image) -> dict[str, Any]:
+    """Generation data under Civitai's names, resources by version id included."""
+    linked = [r for r in image.resources if r.model_version_id is not None]
+    return {
+        **image.meta,
+        "civitaiResources": [
+            {
+                "type": resource.kind,
+                "modelVersionId": resource.model_version_id,
+                **({} if resource.weight is None else {"weight": resource.weight}),
+            }
+            for resource in linked
+        ],
+    }
+
+
+def image_out(
+    request: Request, image: Image, viewer: User | None = None, *, with_meta: bool = True, with_tags: bool = False
+) -> dict[str, Any]:
+    """One item of GET /images. `nsfwLevel` is a word here and a number inside a version, as Civitai has it."""
+    level = LEVELS.get(image.rating, "None")
+    site = origin(request)
+    body = {
+        "id": image.id,
+        "url": site + image_path(image),
+        "hash": None,
+        "width": image.width,
+        "height": image.height,
+        "nsfwLevel": level,
+        "nsfw": level != "None",
+        "browsingLevel": image.rating,
+        "type": "image",
+        "createdAt": iso(image.created_at),
+        "postId": None,
+        "stats": dict(NO_STATS),
+        "meta": image_meta(image) if with_meta else None,
+        "username": image.username,
+        "baseModel": image.base_model,
+        "modelVersionIds": [r.model_version_id for r in image.resources if r.model_version_id is not None],
+        **({"tags": [{"id": n, "name": tag} for n, tag in enumerate(image.tags, 1)]} if with_tags else {}),
+        "thumbnailUrl": site + image_path(image, thumb=True),
+        "pageUrl": site + page_path(image),
+    }
+    return body | (_for_owner(request, image) if can_edit_image(image, viewer) else {})
+
+
+def _for_owner(request: Request, image: Image) -> dict[str, Any]:
+    share = f"{origin(request)}/images/{image.id}?key={image.share_key}" if image.share_key else None
+    return {
+        "visibility": image.visibility,
+        "rating": image.rating,
+        "title": image.title,
+        "description": image.description,
+        "tags": image.tags,
+        "infotext": image.infotext,
+        "job": image.job_id,
+        "shareUrl": share,
+    }
+
+
+def version_image_out(request: Request, image: Image) -> dict[str, Any]:
+    """A picture inside a version."""
+    return {
+        "id": image.id,
+        "url": origin(request) + image_path(image),
+        "nsfwLevel": image.rating,
+        "width": image.width,
+        "height": image.height,
+        "hash": None,
+        "type": "image",
+        "minor": False,
+        "poi": False,
+        "hasMeta": bool(image.meta),
+        "hasPositivePrompt": bool(image.prompt),
+        "onSite": image.origin != "uploaded",
+        "remixOfId": None,
+        "availability": "Public" if image.visibility == "public" else "Private",
+        "metadata": {"hash": None, "size": image.size, "width": image.width, "height": image.height},
+        "meta": image_meta(image),
+    }
