@@ -13,12 +13,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ICON_CALL = re.compile(r"\bicon\s*(?:\(([^()]*)\)|=\s*(\"[a-z0-9-]+\"|'[a-z0-9-]+'))")
+PLAIN_CALL = re.compile(r"\bicon\(\s*[\"']([a-z0-9-]+)[\"']\s*[,)]")
 LITERAL = re.compile(r"[\"']([a-z0-9-]+)[\"']")
 STROKE, OUR_STROKE = 'stroke-width="2"', 'stroke-width="1.75"'
 COPIED = {".svg", ".png", ".jpg", ".webp", ".ico", ".txt", ".webmanifest"}
@@ -157,20 +159,27 @@ def copy_files(root: Path) -> dict[str, str]:
 
 
 def icon_names(root: Path, known: set[str]) -> list[str]:
-    """Icons that templates name, and those of static/icons.txt that are named only at run time."""
+    """Icons that templates name, and those of static/icons.txt that are named only at run time.
+
+    A plain `icon("name")` must exist; of an expression, those texts count that name an icon.
+    """
     names: set[str] = set()
     for path in (root / "templates").rglob("*.html"):
-        for call, value in ICON_CALL.findall(path.read_text()):
-            found = LITERAL.findall(call or value)
-            if found and found[0] not in known:
-                sys.exit(f"{path.relative_to(root)}: there is no Lucide icon {found[0]!r}.")
-            names.update(known.intersection(found))
+        text = path.read_text()
+        require_known(PLAIN_CALL.findall(text), known, path.relative_to(root))
+        for call, value in ICON_CALL.findall(text):
+            names.update(known.intersection(LITERAL.findall(call or value)))
     listed = root / "static" / "icons.txt"
     lines = listed.read_text().split("\n") if listed.exists() else []
     extra = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
-    if unknown := sorted(extra - known):
-        sys.exit(f"static/icons.txt: there is no Lucide icon {unknown[0]!r}.")
+    require_known(extra, known, Path("static/icons.txt"))
     return sorted(names | extra)
+
+
+def require_known(names: Iterable[str], known: set[str], where: Path) -> None:
+    for name in names:
+        if name not in known:
+            sys.exit(f"{where}: there is no Lucide icon {name!r}.")
 
 
 def icon_sprite(root: Path) -> dict[str, str]:
