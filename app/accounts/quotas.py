@@ -6,7 +6,7 @@ cascading keys to its user. So a new table counts, and is freed with the account
 
 from typing import Any
 
-from sqlalchemy import Column, ForeignKey, Table, Select, column, func, select, table, union
+from sqlalchemy import Column, ForeignKey, Select, Table, column, func, select, table, union
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
@@ -42,10 +42,14 @@ def owned(user_id: int, wanted: Column[Any]) -> Select[Any] | None:
     path = owner_path(wanted.table)
     if path is None:
         return None
-    query = select(wanted)
+    return _joined(select(wanted), path).where(path[-1].parent == user_id, wanted.is_not(None))
+
+
+def _joined(query: Select[Any], path: list[ForeignKey]) -> Select[Any]:
+    query = query.select_from(path[0].parent.table)
     for key in path[:-1]:
         query = query.join(key.column.table, key.parent == key.column)
-    return query.where(path[-1].parent == user_id, wanted.is_not(None))
+    return query
 
 
 def blob_columns() -> list[Column[Any]]:
@@ -65,6 +69,19 @@ def used_bytes(db: Session, user: User) -> int:
     mine = owned_blobs(user.id)
     total = select(func.coalesce(func.sum(Blob.size), 0)).join(mine, mine.c[0] == Blob.sha256)
     return int(db.scalar(total) or 0)
+
+
+def used_by_everyone(db: Session) -> dict[int, int]:
+    """User id → bytes, in one query; who keeps nothing is absent."""
+    parts = []
+    for wanted in blob_columns():
+        if path := owner_path(wanted.table):
+            query = _joined(select(path[-1].parent, wanted), path).where(wanted.is_not(None))
+            parts.append(query)
+    owned_by = union(*parts).subquery("owned_by")
+    user_id, sha256 = owned_by.c
+    query = select(user_id, func.sum(Blob.size)).join(Blob, Blob.sha256 == sha256).group_by(user_id)
+    return {who: int(size) for who, size in db.execute(query)}
 
 
 def quota_bytes(user: User) -> int | None:
