@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.contract.family import FamilySpec
-from app.gallery import service as gallery
+from app.gallery.refs import get_version
 from app.gallery.picker import Choice, list_choices
 from app.generation import service
 from app.images import service as images
@@ -51,7 +51,7 @@ def _one(db: Session, user: User, kind: str, version_id: int | None) -> Choice |
 
 
 def _from_version(db: Session, user: User, version_id: int, filled: Filled) -> None:
-    version = gallery.get_version(db, user, version_id)
+    version = get_version(db, user, version_id)
     if version.model.type == "Checkpoint":
         filled.base = _one(db, user, "Checkpoint", version_id)
         return

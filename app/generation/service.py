@@ -17,11 +17,12 @@ from app.contract.family import FamilySpec
 from app.contract.jobs import SAMPLERS, BlobRef, CheckpointRef, GenerateJob, LoraRef
 from app.core.blobs import Blob
 from app.core.errors import FieldError, Invalid
-from app.gallery import service as gallery
+from app.gallery.refs import checkpoint_ref, lora_ref
 from app.generation.schemas import MAX_SEED, GenerationEstimate, GenerationIn
 from app.images import service as images
 from app.images.models import Image
 from app.jobs import service as jobs
+from app.jobs import workers
 from app.jobs.models import Job
 from app.training import service as training
 from app.training.plan import family_spec, threads
@@ -43,7 +44,7 @@ def start_generation(db: Session, user: User, body: GenerationIn) -> Job:
 
 
 def plan_generation(db: Session, user: User, body: GenerationIn) -> GenerateJob:
-    base = gallery.checkpoint_ref(db, user, body.model_version_id)
+    base = checkpoint_ref(db, user, body.model_version_id)
     spec = family_spec(base)
     defaults = spec.generation
     _check(body, spec)
@@ -89,7 +90,7 @@ def _check(body: GenerationIn, spec: FamilySpec) -> None:
 
 
 def _loras(db: Session, user: User, body: GenerationIn, base: CheckpointRef) -> tuple[LoraRef, ...]:
-    loras = [gallery.lora_ref(db, user, r.model_version_id, r.strength) for r in body.resources]
+    loras = [lora_ref(db, user, r.model_version_id, r.strength) for r in body.resources]
     if body.checkpoint_of_training is not None:
         loras.append(_epoch(db, user, body))
     seen: set[str] = set()
@@ -262,5 +263,6 @@ def unfinished(db: Session, user: User) -> list[dict[str, Any]]:
 def card(db: Session, user: User, job: Job) -> dict[str, Any]:
     """What the generator's queue shows of one job."""
     payload = GenerateJob.model_validate(job.payload)
-    ahead = jobs.queue_positions(db, [job]).get(job.id, 0) if job.status == "queued" else 0
-    return {"job": job, "payload": payload, "pictures": pictures_of(db, job), "ahead": ahead}
+    ahead = jobs.queue_positions(db, [job]).get(job.id, 1) - 1
+    served = job.queue in workers.served_queues(db)
+    return {"job": job, "payload": payload, "pictures": pictures_of(db, job), "ahead": ahead, "served": served}

@@ -8,7 +8,7 @@ from app.accounts.deps import Scoped
 from app.accounts.models import User
 from app.gallery.shapes import model_out
 from app.jobs import idempotency
-from app.jobs.schemas import job_out
+from app.jobs.views import job_out
 from app.training import service
 from app.training.plan import describe_plan, plan_training
 from app.training.schemas import CheckpointOut, PublishIn, TrainingIn, TrainingPlan
@@ -86,4 +86,4 @@ def save_now(db: Db, user: Trainer, training_id: str) -> dict[str, Any]:
 @router.post("/{training_id}/publish", status_code=201)
 def publish(request: Request, db: Db, user: Publisher, training_id: str, body: PublishIn) -> dict[str, Any]:
     """Make a model page, or a new version of one, from an epoch."""
-    return model_out(request, service.publish_checkpoint(db, user, training_id, body))
+    return model_out(request, service.publish_checkpoint(db, user, training_id, body), user)

@@ -8,6 +8,7 @@ from app.accounts.deps import CurrentUser
 from app.core.errors import AppError, Invalid
 from app.datasets import service as datasets
 from app.gallery.picker import list_choices
+from app.jobs import events, workers
 from app.jobs import service as jobs
 from app.training import drafts, service, words
 from app.training.plan import default_prompts, describe_plan, plan_training
@@ -32,7 +33,7 @@ def start_page(request: Request, db: Db, user: CurrentUser) -> Response:
     context = {
         "drafts": drafts.list_drafts(db, user),
         "bases": drafts.list_bases(db, user),
-        "workers": jobs.queue_has_worker(db, "train"),
+        "workers": "train" in workers.served_queues(db),
     }
     return render(request, "training/start.html", **context)
 
@@ -205,18 +206,19 @@ def _job_context(db: Db, user: CurrentUser, training_id: str) -> dict[str, Any]:
     job, run = service.get_training(db, user, training_id)
     samples = service.list_samples(db, job.id)
     checkpoints = service.list_checkpoint_rows(db, job.id)
+    place = jobs.queue_positions(db, [job]).get(job.id, 1)
     return {
         "job": job,
         "run": run,
         "status_words": words.STATUS[job.status],
-        "sentence": words.sentence(job, jobs.jobs_ahead(db, job)),
+        "sentence": words.sentence(job, place - 1, served="train" in workers.served_queues(db)),
         "phases": words.phases(job),
         "figures": words.figures(job),
         "silent": words.silent_since(job),
         "rows": sample_rows(samples, checkpoints),
         "prompts": job.payload["sample_prompts"],
         "checkpoints": checkpoints,
-        "logs": jobs.list_logs(db, job.id, limit=40),
+        "logs": [events.log_line(e) for e in reversed(events.list_logs(db, job, limit=5000)[-60:])],
         "terminal": job.status in ("succeeded", "failed", "canceled", "expired"),
     }
 

@@ -3,6 +3,7 @@
 Every default is filled in here, once, so that the dry run, the form and the job agree.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from statistics import median
@@ -17,8 +18,10 @@ from app.contract.jobs import BlobRef, CheckpointRef, SamplePrompt, TrainItem, T
 from app.core.config import get_settings
 from app.core.errors import FieldError, Invalid, NotFound
 from app.datasets import service as datasets
-from app.gallery import service as gallery
-from app.jobs.models import Job, Worker
+from app.gallery.queries import get_version_by_hash
+from app.gallery.refs import checkpoint_ref
+from app.jobs import workers
+from app.jobs.models import Job
 from app.training.models import TrainingCheckpoint, TrainingRun
 from app.training.schemas import BaseIn, ContinueFrom, SamplePromptIn, TrainingIn, TrainingPlan, Warned
 from worker.families import catalog
@@ -68,22 +71,20 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
 
 def threads() -> int:
     """torch threads of a job: part of the job, because results to the bit depend on it."""
-    import os
-
     return get_settings().queue.threads or os.cpu_count() or 1
 
 
 def find_base(db: Session, user: User, base: BaseIn) -> CheckpointRef:
     """The checkpoint that `base` names. Errors: NotFound or Invalid with the reason."""
     if base.model_version_id is not None:
-        return gallery.checkpoint_ref(db, user, base.model_version_id)
+        return checkpoint_ref(db, user, base.model_version_id)
     if base.air is not None:
         match = AIR.match(base.air)
         if match is None:
             raise Invalid("That is not an AIR of this site.", [FieldError("#/base/air", "not an AIR", "air")])
-        return gallery.checkpoint_ref(db, user, int(match[2]))
-    version = gallery.get_version_by_hash(db, user, base.file_sha256 or "")
-    return gallery.checkpoint_ref(db, user, version.id)
+        return checkpoint_ref(db, user, int(match[2]))
+    version = get_version_by_hash(db, user, base.file_sha256 or "")
+    return checkpoint_ref(db, user, version.id)
 
 
 def family_spec(base: CheckpointRef) -> FamilySpec:
@@ -213,12 +214,10 @@ def estimate(db: Session, planned: Planned) -> tuple[float | None, Any]:
     history = [h["run_seconds"] / h["work"] for h in _history(db, planned.spec.name) if h.get("run_seconds") and h.get("work")]
     if history:
         return round(median(history) * work, 1), "history"
-    for facts in db.scalars(select(Worker.facts).where(Worker.seen_at > func.now() - func.make_interval(0, 0, 0, 1))):
-        seconds = (facts.get("seconds_per_step") or {}).get(planned.spec.name)
-        if seconds:
-            default = planned.spec.params
-            cost = float(default["batch_size"].default or 1) * float(planned.spec.resolution) ** 2
-            return round(seconds * work / cost, 1), "calibration"
+    seconds = (workers.measured(db, ["seconds_per_step"]).get("seconds_per_step") or {}).get(planned.spec.name)
+    if seconds:
+        batch = float(planned.spec.params["batch_size"].default or 1)
+        return round(seconds * work / (batch * planned.spec.resolution**2), 1), "calibration"
     return None, None
 
 

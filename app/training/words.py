@@ -29,10 +29,10 @@ STATUS = {
 KIND = {"succeeded": "good", "failed": "bad", "canceled": "", "expired": "", "paused": "advice"}
 
 
-def sentence(job: Job, ahead: int) -> str:
+def sentence(job: Job, ahead: int, *, served: bool) -> str:
     """What is going on, as the page's title."""
     if job.status == "queued":
-        return _waiting(job, ahead)
+        return _waiting(job, ahead, served)
     if job.status in ("starting", "running"):
         return _running(job.progress or {}, job.phase)
     fixed = {
@@ -46,8 +46,8 @@ def sentence(job: Job, ahead: int) -> str:
     return fixed.get(job.status) or failure(job)
 
 
-def _waiting(job: Job, ahead: int) -> str:
-    if job.status_reason == "no-worker":
+def _waiting(job: Job, ahead: int, served: bool) -> str:
+    if not served:
         return "Waiting: no training machine is online."
     if job.lost:
         return f"The server restarted. Going on from step {thousands(job.resume_step)} in a moment."

@@ -9,11 +9,9 @@ export async function drawLoss() {
   if (!box) return;
   const answer = await fetch(box.dataset.loss);
   if (!answer.ok) return;
-  const { series } = await answer.json();
-  const points = series?.loss ?? [];
-  if (points.length < 2) return;
-  const steps = points.map((p) => p[0]);
-  const raw = points.map((p) => p[1]);
+  const { steps, series } = await answer.json();
+  if (steps.length < 2) return;
+  const raw = series.loss;
   const data = [steps, raw, smooth(raw)];
   if (chart) chart.setData(data);
   else chart = new uPlot(options(), data, box);
