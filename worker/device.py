@@ -35,14 +35,14 @@ def total_memory(device: torch.device) -> int:
     """Bytes that the device has in all."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return psutil.virtual_memory().total
+    return int(psutil.virtual_memory().total)
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be taken."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return int(psutil.virtual_memory().available)
 
 
 def describe(device: torch.device) -> str:

@@ -30,7 +30,7 @@ def tiny_base(folder: Path) -> Path:
         return folder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        StableDiffusionPipeline(
+        pipeline: Any = StableDiffusionPipeline(
             vae=tiny_vae(),
             text_encoder=tiny_text_encoder(),
             tokenizer=tiny_tokenizer(),
@@ -39,7 +39,8 @@ def tiny_base(folder: Path) -> Path:
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
-        ).save_pretrained(folder)
+        )
+        pipeline.save_pretrained(folder)
     return folder
 
 
@@ -101,9 +102,8 @@ def tiny_tokenizer() -> Any:
     words = letters + [f"{letter}</w>" for letter in letters]
     words += [merge.replace(" ", "") for merge in merges] + [START, END]
     vocabulary = {word: number for number, word in enumerate(words)}
-    return CLIPTokenizer(
-        vocab=vocabulary, merges=[tuple(merge.split()) for merge in merges], model_max_length=77
-    )
+    pairs: Any = [tuple(merge.split()) for merge in merges]
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=77)
 
 
 def tiny_pictures(folder: Path, count: int = 4, sizes: Sequence[tuple[int, int]] = ((64, 64),)) -> list[Path]:

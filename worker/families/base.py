@@ -80,7 +80,8 @@ class Batch:
 
 
 class Family(Protocol):
-    spec: FamilySpec
+    @property
+    def spec(self) -> FamilySpec: ...
 
     def load(self, base: Path, device: torch.device, dtype: torch.dtype) -> Parts:
         """All parts, frozen; the model in `dtype`, the encoders in fp32. Raises CheckpointRefused."""

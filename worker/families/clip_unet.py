@@ -37,7 +37,7 @@ class ClipUNet:
 
     def load(self, base: Path, device: torch.device, dtype: torch.dtype) -> Parts:
         check_folder(base, self.spec.title)
-        unet = UNet2DConditionModel.from_pretrained(base / "unet", torch_dtype=dtype, local_files_only=True)
+        unet = UNet2DConditionModel.from_pretrained(base / "unet", dtype=dtype, local_files_only=True)
         parts = Parts(
             base=base,
             device=device,
@@ -50,19 +50,20 @@ class ClipUNet:
 
     def load_encoders(self, parts: Parts) -> None:
         """fp32: half precision overflows in some autoencoders, and both run only for moments."""
-        options = {"local_files_only": True}
         if parts.text_encoder is None:
             transformers.utils.logging.disable_progress_bar()
             encoder = CLIPTextModel.from_pretrained(
-                parts.base / "text_encoder", dtype=torch.float32, **options
+                parts.base / "text_encoder", dtype=torch.float32, local_files_only=True
             )
             parts.text_encoder = _frozen(encoder, parts.device)
         if parts.vae is None:
-            vae = AutoencoderKL.from_pretrained(parts.base / "vae", torch_dtype=torch.float32, **options)
+            vae = AutoencoderKL.from_pretrained(
+                parts.base / "vae", dtype=torch.float32, local_files_only=True
+            )
             parts.vae = _frozen(vae, parts.device)
 
     def latent_factor(self, parts: Parts) -> int:
-        return 2 ** (len(parts.vae.config.block_out_channels) - 1)
+        return int(2 ** (len(parts.vae.config.block_out_channels) - 1))
 
     @torch.inference_mode()
     def encode_images(self, parts: Parts, pixels: Tensor) -> Latents:
@@ -140,9 +141,10 @@ class ClipUNet:
 
     def pipeline(self, base: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
         check_folder(base, self.spec.title)
-        return StableDiffusionPipeline.from_pretrained(
-            base, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
+        pipeline: StableDiffusionPipeline = StableDiffusionPipeline.from_pretrained(
+            base, dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
         )
+        return pipeline
 
 
 def check_folder(base: Path, title: str) -> None:

@@ -130,7 +130,7 @@ def _parse(spec: FamilySpec, submitted: Mapping[str, Any]) -> tuple[dict[str, An
 
 def _value(name: str, raw: Any, limits: ParamLimits) -> tuple[Any, str | None]:
     """The value in its field's type, or a sentence that says what is wrong with it."""
-    annotation = TrainParams.model_fields[name].annotation
+    annotation: Any = TrainParams.model_fields[name].annotation
     wants_switch = isinstance(limits.default, bool)
     if isinstance(raw, bool) and not wants_switch:
         return None, "Give a number." if not limits.choices else f"Choose one of {', '.join(limits.choices)}."

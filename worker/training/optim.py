@@ -37,7 +37,8 @@ def create_optimizer(adapter: Adapter, params: TrainParams) -> torch.optim.Optim
     if params.optimizer == "adafactor":
         return Adafactor(groups, **arguments)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints, and stdout may be a pipe of events
-        return Prodigy(groups, **arguments)
+        prodigy: torch.optim.Optimizer = Prodigy(groups, **arguments)
+        return prodigy
 
 
 def describe_optimizer(params: TrainParams) -> str:

@@ -1,0 +1,162 @@
+"""`python -m worker.cli job.json --out DIR`: a whole training without database and queue.
+
+job.json is either what a worker gets, with its files on this machine,
+`{"job": {…TrainJob…}, "files": {"<sha256>": "path"}}`, or what a person writes:
+`{"photos": "folder", "base": "folder", "name": "…", "trigger_word": "…", "params": {…}}`.
+Paths are relative to job.json. A second call with the same DIR goes on where the first one stopped.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from app.contract.events import Finished
+from app.contract.jobs import BlobRef, CheckpointRef, SamplePrompt, TrainItem, TrainJob
+from worker.families import catalog
+from worker.families.resolve import ParamErrors, resolve_params
+from worker.reporter import PrintReporter
+from worker.training.checkpoint import file_sha256
+
+PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
+SIMPLE = {
+    "photos": None, "base": None, "name": "My LoRA", "type": "style", "family": "starter", "preset": "normal",
+    "trigger_word": "", "label_type": "tag", "params": {}, "sample_prompts": [], "threads": 2,
+}  # fmt: skip
+"""What the simple form may say, with defaults; None must be given."""
+
+
+class BadJob(ValueError):
+    """The job file cannot be used; the message says what to change."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train what the job file says. 0 = trained, 1 = the training failed, 2 = the job file is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m worker.cli", description="Train a LoRA on this machine.")
+    parser.add_argument("job", type=Path, help="job file, JSON")
+    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is written")
+    options = parser.parse_args(arguments)
+    try:
+        job, files = read_job(options.job)
+    except (BadJob, ParamErrors, catalog.UnknownFamily, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    finished = run(job, files, options.out)
+    print(verdict(job, finished, options.out))
+    return 0 if finished.outcome == "succeeded" else 1
+
+
+def run(job: TrainJob, files: dict[str, Path], out: Path) -> Finished:
+    """Train with a progress bar on the terminal."""
+    from worker.training.recipe import train  # heavy: after the job file was found to be right
+
+    reporter = PrintReporter()
+    try:
+        return train(job, catalog.load(job.base.family), files, out, reporter)
+    finally:
+        reporter.close()
+
+
+def verdict(job: TrainJob, finished: Finished, out: Path) -> str:
+    if finished.outcome != "succeeded":
+        return finished.detail or finished.outcome
+    epoch = finished.recommended_epoch or 0
+    path = out / "epochs" / f"{job.output_name}-{epoch:06d}.safetensors"
+    why = (
+        "lowest loss on kept-out pictures" if finished.recommended_reason == "validation" else "the last one"
+    )
+    return f"{finished.steps} steps in {finished.run_seconds:.0f} s. Epoch {epoch} ({why}): {path}"
+
+
+def read_job(path: Path) -> tuple[TrainJob, dict[str, Path]]:
+    """The job and its files by sha256. Raises BadJob, ParamErrors, or pydantic's ValidationError."""
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+        raise BadJob("The job file must hold one JSON object.")
+    if "job" not in content:
+        return simple_job(content, path.parent)
+    job = TrainJob.model_validate(content["job"])
+    files = {digest: (path.parent / file).resolve() for digest, file in content.get("files", {}).items()}
+    named = [job.base.file, *(item.file for item in job.items), *filter(None, [job.continue_from])]
+    missing = [blob.name for blob in named if not files.get(blob.sha256, Path("missing")).exists()]
+    if missing:
+        raise BadJob(f"“files” names no existing path for {', '.join(missing[:5])}.")
+    return job, files
+
+
+def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str, Path]]:
+    """A job over a folder of pictures with .txt labels beside them."""
+    unknown = sorted(set(given) - set(SIMPLE))
+    if unknown:
+        raise BadJob(f"Unknown in the job file: {', '.join(unknown)}. Known: {', '.join(SIMPLE)}.")
+    wanted = SIMPLE | given
+    for name in ("photos", "base"):
+        if not wanted[name] or not (folder / str(wanted[name])).is_dir():
+            raise BadJob(f"“{name}” must name a folder.")
+    base = (folder / str(wanted["base"])).resolve()
+    files: dict[str, Path] = {}
+    items = tuple(_items((folder / str(wanted["photos"])).resolve(), files))
+    if wanted["family"] not in catalog.specs():
+        raise BadJob(f"Unknown family. Known: {', '.join(catalog.specs())}.")
+    spec = catalog.specs()[str(wanted["family"])]
+    params = resolve_params(
+        spec, wanted["type"], wanted["preset"], len(items), wanted["params"], label_type=wanted["label_type"]
+    )
+    digest = folder_sha256(base)
+    files[digest] = base
+    checkpoint = CheckpointRef(
+        file=BlobRef(sha256=digest, size=0, name=base.name),
+        format="Diffusers",
+        family=spec.name,
+        name=base.name,
+        base_model=spec.base_model,
+    )
+    size = {"width": spec.generation.width, "height": spec.generation.height}
+    prompts = tuple(SamplePrompt(**(size | prompt)) for prompt in wanted["sample_prompts"])
+    texts = {name: wanted[name] for name in ("name", "type", "trigger_word", "label_type", "threads")}
+    return TrainJob(
+        **texts,
+        output_name=stem(str(wanted["name"])),
+        base=checkpoint,
+        items=items,
+        params=params,
+        sample_prompts=prompts,
+    ), files
+
+
+def stem(name: str) -> str:
+    """A file name of letters that every system allows."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.") or "lora"
+
+
+def folder_sha256(folder: Path) -> str:
+    """One hash for a checkpoint folder: names and bytes of all its files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _items(photos: Path, files: dict[str, Path]) -> list[TrainItem]:
+    """The pictures of a folder by name; their paths go into `files`."""
+    items = []
+    for path in sorted(path for path in photos.iterdir() if path.suffix.lower() in PICTURES):
+        with Image.open(path) as opened:
+            width, height = ImageOps.exif_transpose(opened).size
+        label = path.with_suffix(".txt")
+        blob = BlobRef(sha256=file_sha256(path), size=path.stat().st_size, name=path.name)
+        files[blob.sha256] = path
+        text = label.read_text(encoding="utf-8-sig", errors="replace").strip() if label.exists() else ""
+        items.append(TrainItem(file=blob, width=width, height=height, label=text))
+    return items
+
+
+if __name__ == "__main__":
+    sys.exit(main())
