@@ -7,19 +7,21 @@ that other domains know one module.
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.contract.jobs import BlobRef, FilesJob, TrainItem
 from app.core.blobs import Blob, release_blobs
 from app.core.db import unit_of_work
-from app.core.errors import FieldError, Invalid, Unauthorized, Unsupported
+from app.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unsupported
 from app.core.ids import new_id
 from app.core.paging import Page, keyset_page
 from app.core.storage import Storage
 from app.datasets.access import can_edit_dataset, can_see_dataset, get_dataset, get_item
+from app.datasets.archives import is_zip
 from app.datasets.adding import Progress, Report, add_files, is_near
 from app.datasets.editing import change_labels, check_match, set_label, undo_labels
 from app.datasets.export import zip_items
@@ -29,13 +31,13 @@ from app.datasets.models import Dataset, DatasetItem
 from app.datasets.queries import TAGS_IN_LISTS, Facts, dataset_etag, facts, filter_items
 from app.jobs.models import Job
 from app.jobs.service import enqueue
-from app.uploads.service import get_complete, delete_upload
 from app.uploads.models import Upload
+from app.uploads.service import delete_upload, get_complete
 
 __all__ = [
-    "add_files", "can_edit_dataset", "can_see_dataset", "change_labels", "create_dataset", "delete_dataset",
+    "Report", "add_files", "can_edit_dataset", "can_see_dataset", "change_labels", "create_dataset", "delete_dataset",
     "delete_item", "describe", "export_zip", "get_dataset", "get_item", "import_upload", "import_zip",
-    "list_datasets", "list_items", "set_label", "snapshot", "start_import", "undo_labels", "update_dataset",
+    "get_items", "is_large_zip", "list_datasets", "list_items", "set_label", "snapshot", "start_import", "undo_labels", "update_dataset",
 ]  # fmt: skip
 
 LABEL_TYPES = ("tag", "caption")
@@ -182,8 +184,10 @@ def export_zip(db: Session, storage: Storage, viewer: User | None, dataset_id: s
     return dataset, zip_items(storage, [(sha, label, media) for sha, label, media in rows])
 
 
-def import_upload(storage: Storage, user: User, dataset_id: str, upload_id: str) -> Report:
-    """Add what an upload session brought, then end the session. Errors: NotFound, Conflict while it is not complete."""
+def import_upload(
+    storage: Storage, user: User, dataset_id: str, upload_id: str, progress: Progress | None = None
+) -> Report:
+    """Add what a complete upload session brought. Errors: NotFound, Conflict while it is not complete."""
     with unit_of_work() as db:
         upload = get_complete(db, user, upload_id)
         name, sha256 = upload.name, upload.blob_sha256
@@ -192,10 +196,12 @@ def import_upload(storage: Storage, user: User, dataset_id: str, upload_id: str)
         if path is None:
             path = Path(folder) / "file"
             storage.fetch(f"blobs/{sha256}", path)
-        report = add_files(storage, user, dataset_id, [Received(name, path)])
-    with unit_of_work() as db:
-        delete_upload(db, storage, user, upload_id)
-    return report
+        return add_files(storage, user, dataset_id, [Received(name, path)], progress)
+
+
+def is_large_zip(file: Received) -> bool:
+    with file.path.open("rb") as head:
+        return file.path.stat().st_size > IN_REQUEST_BYTES and is_zip(head.read(8))
 
 
 def start_import(db: Session, user: User, dataset_id: str, upload: Upload) -> Job:
@@ -208,18 +214,23 @@ def start_import(db: Session, user: User, dataset_id: str, upload: Upload) -> Jo
     )  # fmt: skip
 
 
-def import_zip(storage: Storage, user: User, job: FilesJob, progress: Progress | None = None) -> dict[str, object]:
-    """The worker's side of start_import: counts and errors, for the job's output. Safe to run again."""
-    assert job.dataset is not None and job.upload is not None
-    report = import_upload(storage, user, job.dataset, job.upload)
+def import_zip(db: Session, storage: Storage, *, dataset_id: str | None, upload_id: str | None) -> dict[str, Any]:
+    """The worker's side of start_import: counts and errors, for the job's output. Safe to run again.
+
+    Pictures are stored in units of work of their own, so that the set stays usable meanwhile; what a
+    lost worker has stored, the next one finds as duplicates. Errors: NotFound.
+    """
+    upload = db.get(Upload, upload_id or "")
+    dataset = db.get(Dataset, dataset_id or "")
+    if upload is None or dataset is None:
+        raise NotFound("The zip or its data set was deleted meanwhile.")
+    user = db.get_one(User, upload.user_id)
+    report = import_upload(storage, user, dataset.id, upload.id)
+    delete_upload(db, storage, user, upload.id)
     return {
-        "dataset": job.dataset,
+        "dataset": dataset.id,
         "accepted": len(report.accepted),
         "rejected": report.rejected,
         "duplicates": [vars(duplicate) for duplicate in report.duplicates],
         "labels": len(report.labels),
     }
-
-
-def count_items(db: Session, dataset_id: str) -> int:
-    return db.scalar(select(func.count()).where(DatasetItem.dataset_id == dataset_id)) or 0

@@ -12,7 +12,8 @@ from app.accounts.deps import CurrentUser
 from app.accounts.models import User
 from app.core.db import unit_of_work
 from app.core.storage import Storage
-from app.jobs.schemas import JobOut, job_out
+from app.jobs.schemas import JobOut
+from app.jobs.views import job_out
 from app.uploads import service
 from app.uploads.models import Upload
 from app.uploads.schemas import UploadIn, UploadOut
@@ -72,8 +73,8 @@ def _put_part(store: Storage, user: User, id: str, number: int, path: Path) -> N
         service.put_part(db, store, user, id, number, path=path)
 
 
-@router.post("/{id}/complete", status_code=202)
-def complete_upload(id: str, db: Db, store: Store, user: CurrentUser, response: Response) -> JobOut:
+@router.post("/{id}/complete", status_code=202, response_model=JobOut)
+def complete_upload(id: str, db: Db, store: Store, user: CurrentUser, response: Response) -> dict[str, Any]:
     """All parts are sent: check and keep the file. Up to 64 MB the job that is answered has ended already."""
     job = service.complete_upload(db, store, user, id)
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"

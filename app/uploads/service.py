@@ -18,13 +18,14 @@ from app.accounts.models import User
 from app.accounts.quotas import check_quota
 from app.contract.jobs import FilesJob
 from app.contract.states import JobState
-from app.core.blobs import adopt_object, check_space, release_blobs
+from app.core.blobs import adopt_object, check_space, put_blob, release_blobs
 from app.core.db import after_commit, unit_of_work, utcnow
 from app.core.errors import Conflict, FieldError, Invalid, NotFound, Unauthorized
 from app.core.hashing import FileHasher
 from app.core.ids import new_id
-from app.core.storage import Storage
+from app.core.storage import Storage, get_storage
 from app.jobs.models import Job
+from app.jobs.reaper import every_tick
 from app.jobs.service import change_state, enqueue
 from app.uploads.models import Upload, UploadPart
 
@@ -210,6 +211,15 @@ def _drop_objects(db: Session, storage: Storage, upload: Upload) -> None:
     after_commit(db, lambda: storage.delete([key for key, _ in storage.list(prefix)]))
 
 
+def create_complete(db: Session, storage: Storage, user: User, *, name: str, path: Path) -> Upload:
+    """A session for a file that came whole, so that a job can use it. Errors: QuotaExceeded, DiskFull."""
+    upload = create_upload(db, storage, user, name=name, size=path.stat().st_size)
+    upload.blob_sha256 = put_blob(db, storage, path).sha256
+    upload.state = "complete"
+    db.flush()
+    return upload
+
+
 def get_complete(db: Session, user: User, upload_id: str) -> Upload:
     """An upload whose file may be used: `name`, `blob_sha256`, `size`, `hashes`. Errors: NotFound, Conflict."""
     upload = get_upload(db, user, upload_id)
@@ -241,3 +251,10 @@ def expire_uploads(db: Session, storage: Storage, *, limit: int = 50) -> int:
     for upload in rows:
         _remove(db, storage, upload)
     return len(rows)
+
+
+def _expire(db: Session) -> int:
+    return expire_uploads(db, get_storage())
+
+
+every_tick(_expire)

@@ -1,0 +1,138 @@
+"""What the REST routes of data sets take and answer."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    """Unknown fields are refused by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DatasetIn(Strict):
+    name: str
+    media: Literal["image", "video"] = "image"
+    label_type: Literal["tag", "caption"] = "tag"
+
+
+class DatasetPatch(Strict):
+    name: str | None = None
+    label_type: Literal["tag", "caption"] | None = None
+
+
+class Counts(BaseModel):
+    items: int
+    labelled: int
+
+
+class Tag(BaseModel):
+    tag: str
+    count: int
+
+
+class DatasetOut(BaseModel):
+    id: str
+    name: str
+    media: str
+    label_type: str
+    counts: Counts
+    size_bytes: int
+    created_at: datetime
+    tags: list[Tag]
+    """Most frequent first; in lists at most 50."""
+
+
+class DatasetList(BaseModel):
+    items: list[DatasetOut]
+    next_cursor: str | None
+
+
+class ItemOut(BaseModel):
+    id: str
+    name: str
+    folder: str
+    sha256: str
+    width: int
+    height: int
+    duration: float | None = None
+    label: str
+    label_source: Literal["user", "auto", "file"]
+    warnings: list[str]
+    url: str
+    thumb_url: str
+    etag: str
+    """Of the label: for If-Match, when several tabs edit one set."""
+
+
+class ItemList(BaseModel):
+    items: list[ItemOut]
+    next_cursor: str | None
+
+
+class ItemPatch(Strict):
+    label: str
+
+
+class RejectedOut(BaseModel):
+    name: str
+    code: str
+    detail: str
+
+
+class DuplicateOut(BaseModel):
+    name: str
+    duplicate_of: str
+
+
+class LabelOut(BaseModel):
+    name: str
+    item: str | None
+    detail: str
+
+
+class AddedOut(BaseModel):
+    accepted: list[ItemOut]
+    rejected: list[RejectedOut]
+    duplicates: list[DuplicateOut]
+    labels: list[LabelOut] = []
+    """Label files that came without their pictures; `item` is null while one waits for its picture."""
+
+
+class FromUpload(Strict):
+    upload: str
+
+
+class LabelChange(Strict):
+    op: Literal["add", "remove", "rename", "prepend", "set"]
+    tag: str
+    to: str | None = None
+    items: list[str] | None = Field(default=None, max_length=5000)
+
+
+class LabelChanged(BaseModel):
+    changed: int
+    undo: str
+
+
+class Undo(Strict):
+    undo: str
+
+
+class Undone(BaseModel):
+    changed: int
+
+
+class PageQuery(Strict):
+    cursor: str | None = None
+    limit: int = Field(default=50, ge=1, le=200)
+
+
+class ItemQuery(Strict):
+    cursor: str | None = None
+    limit: int = Field(default=100, ge=1, le=1000)
+    tag: str | None = None
+    unlabelled: bool | None = None
+    warning: str | None = None
