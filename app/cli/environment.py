@@ -83,6 +83,8 @@ def use(values: dict[str, str]) -> None:
 
 def forget() -> None:
     """Read the settings anew the next time they are asked for."""
+    if db.get_engine.cache_info().currsize:
+        db.get_engine().dispose()
     for cached in (config.get_settings, db.get_engine, db.get_sessionmaker, storage.get_storage):
         cached.cache_clear()
 
@@ -115,9 +117,7 @@ def database() -> Iterator[str]:
         use({"DATABASE_URL": postgres.url()})
         yield postgres.url()
     finally:
-        if db.get_engine.cache_info().currsize:
-            db.get_engine().dispose()
-        os.environ.pop("DATABASE_URL", None)
         forget()
+        os.environ.pop("DATABASE_URL", None)
         stop(process, signal.SIGINT, 30)
         held.close()
