@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -63,12 +64,16 @@ def command(
 
 
 class Supervisor:
-    """Children in the order of their start; they end in the opposite order, equals together."""
+    """Children in the order of their start; they end in the opposite order, equals together.
+
+    `leftovers` are folders that are removed at the end if they are empty then.
+    """
 
     def __init__(self, logs: Path, *, verbose: bool = False) -> None:
         self.logs = logs
         self.verbose = verbose
         self.levels: list[list[Child]] = []
+        self.leftovers: list[Path] = []
         self.stopping = False
         self.impatient = False
 
@@ -147,6 +152,9 @@ class Supervisor:
                     child.process.send_signal(child.stop_signal)
             for child in alive:
                 self._wait(child)
+        for folder in self.leftovers:
+            with suppress(OSError):
+                folder.rmdir()
 
     def _wait(self, child: Child) -> None:
         deadline = time.monotonic() + child.stop_seconds

@@ -114,6 +114,7 @@ def start_servers(supervisor: Supervisor, settings: Settings) -> None:
 
 def start_postgres(supervisor: Supervisor, home: Path) -> str:
     server = Postgres(home)
+    supervisor.leftovers.append(server.sockets)
     server.prepare()
     child = Child("postgres", server.spawn_server, server.stop_signal, 30.0, loud=("PANIC:",))
     supervisor.start(child)
