@@ -3,6 +3,8 @@
 A domain is mounted by having `api.py` or `pages.py` with a `router`; nothing else lists them.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -13,6 +15,8 @@ from app import models as models  # all tables, so that relationships resolve
 from app.accounts.deps import guard, show_viewer
 from app.core.config import get_settings
 from app.core.logs import setup_logs
+from app.jobs.reaper import Reaper, every_tick
+from app.training.service import expire_checkpoints
 from app.web.errors import add_error_handlers
 from app.web.middleware import RefuseForgedWrites, SecurityHeaders, TrustedProxy, storage_origins
 from app.web.ratelimit import RateLimitHeaders
@@ -30,6 +34,16 @@ def _routers(face: str) -> list[APIRouter]:
     return [import_module(name).router for name in names if find_spec(name)]
 
 
+@asynccontextmanager
+async def look_after(app: FastAPI) -> AsyncIterator[None]:
+    """While the server runs, look after jobs without a worker and after all that expires."""
+    every_tick(expire_checkpoints)
+    reaper = Reaper()
+    reaper.start()
+    yield
+    reaper.stop()
+
+
 def create_app() -> FastAPI:
     settings = get_settings()
     setup_logs("web")
@@ -40,6 +54,7 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         dependencies=[Depends(guard)],
+        lifespan=look_after,
     )
     app.state.show_viewer = show_viewer
     for router in _routers("api"):

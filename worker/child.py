@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from app.contract.events import Command, Finished, LogLine
+from app.contract.events import Command, Event, Finished, LogLine
 from app.contract.jobs import JOB, GenerateJob, TrainJob
 from app.core.logs import setup_logs
 from worker.device_lock import GENERATE_SECONDS, TRAIN_SECONDS, DeviceTurns
@@ -41,6 +41,19 @@ class Task:
     out: Path
     reporter: PipeReporter
     resume: Path | None = None
+    resume_seconds: float = 180.0
+    """How often a training leaves a resume point."""
+
+
+class TaskReporter(PipeReporter):
+    """Keeps back the job's last word: it is sent when the device is free for the next job."""
+
+    def report(self, event: Event) -> None:
+        if not isinstance(event, Finished):
+            super().report(event)
+
+    def say_last(self, event: Finished) -> None:
+        super().report(event)
 
 
 Runner = Callable[[Task], Finished]
@@ -52,7 +65,15 @@ def run_train(task: Task) -> Finished:
 
     os.nice(5)  # the pages stay quick on a machine that trains on its CPU
     family = load(task.job.base.family)
-    return train(task.job, family, task.files, task.out, task.reporter, resume=task.resume)
+    return train(
+        task.job,
+        family,
+        task.files,
+        task.out,
+        task.reporter,
+        resume=task.resume,
+        resume_seconds=task.resume_seconds,
+    )
 
 
 def run_generate(task: Task) -> Finished:
@@ -147,20 +168,21 @@ def run_task(message: dict[str, Any], runners: Mapping[str, Runner], out: IO[str
     files = {sha256: Path(path) for sha256, path in message["files"].items()}
     seconds = TRAIN_SECONDS if job.kind == "train" else GENERATE_SECONDS
     turns = DeviceTurns(Path(message["locks"]), message["device"], seconds)
-    reporter = PipeReporter(out, inbox.commands, turns.breathe)
+    reporter = TaskReporter(out, inbox.commands, turns.breathe)
     resume = Path(message["resume"]) if message.get("resume") else None
     folder = Path(message["out"])
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with turns:
-            last_word = runners[job.kind](Task(job, files, folder, reporter, resume))
+            task = Task(job, files, folder, reporter, resume, float(message["resume_seconds"]))
+            last_word = runners[job.kind](task)
     except Exception as error:
         log.exception("the job failed")
         last_word = _explain(error, reporter)
     finally:
         turns.close()
     inbox.end()
-    reporter.report(last_word)
+    reporter.say_last(last_word)
 
 
 def _explain(error: Exception, reporter: PipeReporter) -> Finished:

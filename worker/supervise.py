@@ -137,6 +137,7 @@ class Supervisor:
             "job": job.model_dump(mode="json"),
             "files": {sha256: str(path) for sha256, path in files.items()},
             "resume": self._resume_file(),
+            "resume_seconds": get_settings().queue.resume_seconds,
             "out": str(self.out),
             "locks": str(self.shop.run_folder),
             "device": self.shop.device,

@@ -382,3 +382,21 @@ def own_models(db: Session, user: User) -> list[Model]:
     """LoRA pages of this person that could get a new version."""
     query = select(Model).where(Model.user_id == user.id, Model.type == "LORA", Model.built_in.is_(False))
     return list(db.scalars(query.order_by(Model.id.desc()).limit(50)))
+
+
+def copy_run(db: Session, old: Job, new: Job) -> None:
+    """A training that is tried again has the same plan and the same snapshot. Errors: Conflict when that is gone."""
+    run = db.get(TrainingRun, old.id)
+    items = list(db.scalars(select(TrainingItem).where(TrainingItem.job_id == old.id)))
+    if run is None or not items:
+        words = "The pictures of this training are no longer kept. Start a new one."
+        raise Conflict(words, code="snapshot-gone", job_id=old.id)
+    kept = ("user_id", "dataset_id", "name", "type", "family", "base_version_id", "trigger_word", "preset", "steps")
+    until = utcnow() + timedelta(days=get_settings().queue.keep_checkpoints_days)
+    db.add(TrainingRun(job_id=new.id, keep_until=until, **{name: getattr(run, name) for name in kept}))
+    db.add_all(
+        TrainingItem(job_id=new.id, position=i.position, blob_sha256=i.blob_sha256, label=i.label) for i in items
+    )
+
+
+jobs.on_retry("training", copy_run)
