@@ -146,11 +146,12 @@ class _Store:
 
     def add(self, ready: list[Ready | tuple[Candidate, str]]) -> None:
         new: list[tuple[Ready, DatasetItem]] = []
+        twins: list[tuple[Candidate, str]] = []
         for one in ready:
             candidate, shas = self._named(one)
             twin = next((self.by_sha[sha] for sha in shas if sha in self.by_sha), None)
             if twin:
-                self._duplicate(candidate, twin)
+                twins.append((candidate, twin))
             elif isinstance(one, Ready):
                 if item := self._item(one):
                     new.append((one, item))
@@ -161,6 +162,8 @@ class _Store:
         self.db.flush()
         for one, item in new:
             self._label(one.candidate, item)
+        for candidate, twin in twins:
+            self._duplicate(candidate, twin)
         if new:
             self.dataset.version += 1
         self.db.flush()

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select, true
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from app.core.blobs import Blob
@@ -61,16 +61,18 @@ def _tags(db: Session, ids: Sequence[str], limit: int | None) -> dict[str, list[
     named: dict[str, list[TagCount]] = defaultdict(list)
     if not ids:
         return named
-    tag = func.unnest(func.string_to_array(DatasetItem.label, ", ")).table_valued("value").lateral("tag")
-    counted = (
-        select(DatasetItem.dataset_id, tag.c.value.label("tag"), func.count().label("count"))
-        .join(tag, true())
+    each = (
+        select(DatasetItem.dataset_id, func.unnest(func.string_to_array(DatasetItem.label, ", ")).label("tag"))
         .where(DatasetItem.dataset_id.in_(ids))
-        .group_by(DatasetItem.dataset_id, tag.c.value)
+        .subquery()
+    )
+    counted = (
+        select(each.c.dataset_id, each.c.tag, func.count().label("count"))
+        .group_by(each.c.dataset_id, each.c.tag)
         .subquery()
     )
     place = func.row_number().over(
-        partition_by=counted.c.dataset_id, order_by=(counted.c.count.desc(), counted.c.tag)
+        partition_by=counted.c.dataset_id, order_by=(counted.c["count"].desc(), counted.c.tag)
     )
     ranked = select(counted, place.label("place")).subquery()
     query = select(ranked.c.dataset_id, ranked.c.tag, ranked.c["count"]).order_by(ranked.c.place)
