@@ -8,6 +8,7 @@ user names, paths or internal ids, and without the key that marks pictures as ma
 import io
 import json
 import re
+import warnings
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
@@ -272,8 +273,9 @@ def find_text(image: Image.Image) -> str | None:
     if isinstance(text, str):
         return _repaired(text[:MAX_TEXT])
     try:
-        comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError):  # damaged EXIF says nothing
+        with warnings.catch_warnings(action="ignore"):  # damaged EXIF says nothing
+            comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
         return None
     if isinstance(comment, str):
         return comment[:MAX_TEXT] or None

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from app.contract.jobs import CheckpointRef
 from worker.families import catalog
+from worker.families.base import CheckpointRefused
 from worker.inference.lora_files import LoraSwitch
 
 Load = Callable[[CheckpointRef, Path, torch.dtype], Any]
@@ -100,11 +101,17 @@ def model_bytes(model: torch.nn.Module) -> int:
 
 
 def weights_bytes(path: Path, dtype: torch.dtype) -> int:
-    """Bytes that the weights at `path` (folder or one file) take as `dtype`, from the headers alone."""
+    """Bytes that the weights at `path` (folder or one file) take as `dtype`, from the headers alone.
+
+    CheckpointRefused where a file is no safetensors file.
+    """
     files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
-    elements = 0
-    for name in files:
-        with safe_open(name, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118
-                elements += torch.Size(file.get_slice(key).get_shape()).numel()
-    return elements * dtype.itemsize
+    return sum(_elements(file) for file in files) * dtype.itemsize
+
+
+def _elements(path: Path) -> int:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointRefused(f"The checkpoint's file {path.name} is damaged. Upload it again.") from error

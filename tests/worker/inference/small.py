@@ -25,7 +25,7 @@ def small_pipeline(seed: int = 0) -> Any:
     tokenizer = CLIPTokenizer(
         vocab={word: place for place, word in enumerate(words)}, merges=[], model_max_length=77
     )
-    pipe = StableDiffusionPipeline(
+    pipe: Any = StableDiffusionPipeline(
         vae=_vae(),
         text_encoder=_text_encoder(len(words)),
         tokenizer=tokenizer,

@@ -54,8 +54,11 @@ def test_sigmas_of_karras_follow_the_rho_7_ramp() -> None:
 
 def stale_configs() -> list[Any]:
     """Configurations of schedulers that someone had switched to other sigmas before."""
-    karras = DPMSolverMultistepScheduler(**SD1, use_karras_sigmas=True, euler_at_final=True, solver_order=3)
-    return [karras.config, EulerDiscreteScheduler(**SD1, use_karras_sigmas=True).config]
+    karras: Any = DPMSolverMultistepScheduler(
+        **SD1, use_karras_sigmas=True, euler_at_final=True, solver_order=3
+    )
+    euler: Any = EulerDiscreteScheduler(**SD1, use_karras_sigmas=True)
+    return [karras.config, euler.config]
 
 
 def settings(scheduler: Any) -> dict[str, Any]:
@@ -81,7 +84,8 @@ def test_what_the_checkpoint_was_trained_with_is_kept(name: str) -> None:
 
 
 def test_spacing_is_the_samplers_own_where_the_checkpoint_names_the_usual_one() -> None:
-    saved = PNDMScheduler(**SD1, skip_prk_steps=True).config
+    pndm: Any = PNDMScheduler(**SD1, skip_prk_steps=True)
+    saved = pndm.config
     assert saved.timestep_spacing == "leading"
     assert create_scheduler("Euler a", saved, 4).timesteps.tolist() == [999, 666, 333, 0]
     assert create_scheduler("DDIM", saved, 4).timesteps.tolist() == [751, 501, 251, 1]
@@ -89,5 +93,5 @@ def test_spacing_is_the_samplers_own_where_the_checkpoint_names_the_usual_one() 
 
 @pytest.mark.parametrize(("name", "steps"), [("Euler", 20), ("DPM++ 2M Karras", 0)])
 def test_refusals_say_what_is_possible(name: str, steps: int) -> None:
-    with pytest.raises(SettingsError, match="Euler a, DPM|1 or more"):
+    with pytest.raises(SettingsError, match=r"Euler a, DPM|1 or more"):
         create_scheduler(name, SD1, steps)
