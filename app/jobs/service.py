@@ -307,7 +307,7 @@ def _blobs_of(db: Session, job: Job) -> list[str]:
     """Blobs named by rows that vanish with the job: found by foreign keys, so no table can be forgotten."""
     found: list[str] = []
     for table in Base.metadata.tables.values():
-        if owner := _cascades_from_job(table):
+        if (owner := _cascades_from_job(table)) is not None:
             for fk in table.foreign_keys:
                 if fk.column.table.name == Blob.__tablename__:
                     found += db.scalars(select(fk.parent).where(owner == job.id, fk.parent.is_not(None)))
