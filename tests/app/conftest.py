@@ -4,7 +4,8 @@
 sends a token with these scopes. All work in the test's own transaction.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -19,6 +20,23 @@ Browser = Callable[[User], TestClient]
 Script = Callable[..., TestClient]
 
 
+class Visitor(TestClient):
+    """A client beside the test's session: sees what the test has changed, and the test what the request has.
+
+    A crash answers 500, as it would for people; redirects are answers, not followed.
+    """
+
+    def __init__(self, application: FastAPI, db: Session) -> None:
+        super().__init__(application, raise_server_exceptions=False, follow_redirects=False)
+        self.db = db
+
+    def request(self, *args: Any, **options: Any) -> Any:
+        self.db.flush()
+        answer = super().request(*args, **options)
+        self.db.expire_all()
+        return answer
+
+
 @pytest.fixture
 def application(db: Session) -> FastAPI:
     from app.main import create_app
@@ -27,15 +45,15 @@ def application(db: Session) -> FastAPI:
 
 
 @pytest.fixture
-def client(application: FastAPI) -> Iterator[TestClient]:
-    """Somebody who is not logged in. A crash answers 500, as it would for people."""
-    yield TestClient(application, raise_server_exceptions=False, follow_redirects=False)
+def client(db: Session, application: FastAPI) -> TestClient:
+    """Somebody who is not logged in."""
+    return Visitor(application, db)
 
 
 @pytest.fixture
 def browser(db: Session, application: FastAPI) -> Browser:
     def make(user: User) -> TestClient:
-        client = TestClient(application, raise_server_exceptions=False, follow_redirects=False)
+        client = Visitor(application, db)
         client.headers["Sec-Fetch-Site"] = "same-origin"
         name = f"bottega_{get_settings().installation}_0"
         client.cookies.set(name, sessions.create_session(db, user, agent="Firefox"))
@@ -49,7 +67,7 @@ def script(db: Session, application: FastAPI) -> Script:
     def make(user: User, *scopes: str) -> TestClient:
         chosen = scopes or tokens.MEMBER_SCOPES
         _, secret = tokens.create_token(db, user, name="test", scopes=chosen)
-        client = TestClient(application, raise_server_exceptions=False, follow_redirects=False)
+        client = Visitor(application, db)
         client.headers["Authorization"] = f"Bearer {secret}"
         return client
 
