@@ -56,13 +56,33 @@ def doctor() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database's tables up to date."""
-    from app.cli.environment import database
-    from app.cli.migrate import migrate as run
+    """Bring the database up to date and install the starter model, as `up` does before it starts."""
+    from app.cli.environment import Layout, database
+    from app.cli.prepare import prepare_data, setup_link
+    from app.core.config import get_settings
 
-    with plain_errors(), database() as url:
-        run(url)
+    with plain_errors(), database():
+        layout = Layout(get_settings().home)
+        layout.make()
+        prepare_data(layout)
+        link = setup_link()
     typer.echo("The database is up to date.")
+    if link:
+        typer.echo(f"Make the admin account with this link (it works once): {link}")
+
+
+@app.command("worker-health", hidden=True)
+def worker_health() -> None:
+    """Exit code 0 when a worker of this machine was heard of lately (for containers)."""
+    import socket
+
+    from app import models as models  # all tables, so that relationships resolve
+    from app.core.db import unit_of_work
+    from app.jobs.workers import list_workers
+
+    with unit_of_work() as db:
+        hosts = {worker.host for worker in list_workers(db, alive=True)}
+    raise typer.Exit(0 if socket.gethostname() in hosts else 1)
 
 
 @app.command()

@@ -6,43 +6,24 @@ slow the first page down.
 """
 
 import os
-import shutil
 import signal
 import socket
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 
-from app.cli.backup import dump_database
 from app.cli.embedded import Postgres, Valkey
 from app.cli.environment import Layout, lock, remember, use
-from app.cli.migrate import ROOT, migrate, pending
+from app.cli.migrate import ROOT
+from app.cli.prepare import greeting, local_address, prepare_data, step
 from app.cli.process import SetupError
 from app.cli.supervisor import Child, Supervisor, command, describe, say
 from app.core.config import Settings, get_settings
 
-DUMPS_KEPT = 5
-TRAIN = ("-m", "worker.main", "--queue", "train")
-GENERATE = ("-m", "worker.main", "--queue", "generate", "--queue", "files")
-
-
-@contextmanager
-def step(what: str) -> Iterator[None]:
-    """Say what is done while it is done, and how long it took."""
-    started = time.monotonic()
-    sys.stdout.write(f"{what} … ")
-    sys.stdout.flush()
-    try:
-        yield
-    except BaseException:
-        say("failed")
-        raise
-    say(f"{time.monotonic() - started:.1f} s")
+WORKERS = {"train": ("train",), "generate": ("generate", "files")}
 
 
 def up(*, verbose: bool = False, workers: bool = True) -> None:
@@ -144,33 +125,6 @@ def _or_log(supervisor: Supervisor, child: Child, wait: Callable[[], None]) -> N
         ) from error
 
 
-def prepare_data(layout: Layout) -> None:
-    """Tables, after a dump of what is there, and the starter model."""
-    url = get_settings().database_url
-    existing, missing = pending(url)
-    if existing and missing:
-        target = layout.backups / f"before-update-{datetime.now(UTC):%Y%m%d-%H%M%S}.dump"
-        with step(f"Saving the database to {target}"):
-            dump_database(url, target)
-        for old in sorted(layout.backups.glob("before-update-*.dump"))[:-DUMPS_KEPT]:
-            old.unlink()
-    if missing:
-        with step("Updating the database"):
-            migrate(url)
-    with step("Checking the starter model"):
-        install_starter()
-
-
-def install_starter() -> None:
-    from app import models as models  # all tables, so that relationships resolve
-    from app.core.db import unit_of_work
-    from app.core.storage import get_storage
-    from app.gallery.starter import install_starter as install
-
-    with unit_of_work() as db:
-        install(db, get_storage())
-
-
 def start_web(supervisor: Supervisor) -> None:
     settings = get_settings()
     server = settings.server
@@ -195,20 +149,22 @@ def child_environment() -> dict[str, str]:
 
 
 def _launch_workers(supervisor: Supervisor) -> list[Child]:
-    env = child_environment()
-    children = [
-        Child(name, command(sys.executable, *parts, env=env), signal.SIGTERM, 20.0)
-        for name, parts in (("train", TRAIN), ("generate", GENERATE))
-    ]
+    env, device = child_environment(), nvidia_device()
+    children = []
+    for name, queues in WORKERS.items():
+        options = [part for queue in queues for part in ("--queue", queue)]
+        start = command(sys.executable, "-m", "worker.main", *options, "--device", device, env=env)
+        children.append(Child(name, start, signal.SIGTERM, 20.0))
     for child in children:
         supervisor.launch(child)
     return children
 
 
-def local_address(host: str, port: int) -> str:
-    """The address that this machine itself reaches the server by."""
-    near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    return f"http://{near}:{port}"
+def nvidia_device() -> str:
+    """Number of the device that the workers share, or `cpu`; found without importing torch."""
+    if Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists():
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+    return "cpu"
 
 
 def wait_web(supervisor: Supervisor, web: Child, address: str, timeout: float = 90.0) -> None:
@@ -230,24 +186,3 @@ def wait_web(supervisor: Supervisor, web: Child, address: str, timeout: float = 
                     + f"\nLog: {supervisor.logs}/web.log"
                 ) from None  # fmt: skip
         time.sleep(0.05)
-
-
-def greeting() -> str:
-    """Where it is, and the link that makes the first account."""
-    from app.accounts.links import create_setup_link
-    from app.core.db import unit_of_work
-
-    server = get_settings().server
-    address = (server.public_url or local_address(server.host, server.port)).rstrip("/")
-    with unit_of_work() as db:
-        link = create_setup_link(db)
-    lines = ["", f"Bottega is ready: {address}"]
-    if server.host in ("0.0.0.0", "::") and not server.public_url:
-        lines.append(
-            f"From other machines: http://{socket.gethostname()}:{server.port} (or this machine's address)"
-        )
-    if link:
-        lines.append(f"Make the admin account with this link (it works once): {address}{link}")
-    free = shutil.disk_usage(get_settings().home).free
-    lines += [f"Data: {get_settings().home} ({free / 1e9:.0f} GB free). Ctrl-C stops everything.", ""]
-    return "\n".join(lines)

@@ -26,6 +26,7 @@ class ServerSettings(BaseSettings):
         description="Comma list of addresses or networks whose X-Forwarded-* headers are believed.",
     )
     registration: str = Field(default="closed", description="First value of the setting: open, invite or closed.")
+    skip_dump: bool = Field(default=False, description="Update the tables without saving the database before.")
     x_accel: str = Field(default="", description="Internal nginx location for blobs; empty = serve them here.")
 
 
