@@ -30,12 +30,14 @@ AIR_TYPES = {
     "CLIPVision": "clipvision",
 }  # fmt: skip
 MAX_IMAGES = 10
+RESERVED = {"edit"}
 
 
 def slug(name: str) -> str:
     """The readable part of a page's address."""
     words = "".join(c.lower() if c.isalnum() else " " for c in name).split()
-    return quote("-".join(words)[:60]) or "model"
+    joined = quote("-".join(words)[:60]) or "model"
+    return f"{joined}-model" if joined in RESERVED else joined
 
 
 def model_path(model: Model, *, version: ModelVersion | None = None, with_key: bool = False) -> str:

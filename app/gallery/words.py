@@ -1,0 +1,61 @@
+"""What the pages say of a model: its kind, its licence, how it was trained, in plain words."""
+
+from typing import Any
+
+from app.gallery.models import Model, ModelVersion
+
+TYPES = {"LORA": "LoRA", "TextualInversion": "Embedding", "MotionModule": "Motion module"}
+CATEGORIES = {"style": "style", "character": "character", "concept": "object or concept"}
+LICENCES = {"CC0-1.0": "CC0 · public domain"}
+PARAMS = {
+    "resolution": "Resolution", "epochs": "Epochs", "repeats": "Repeats", "batch_size": "Batch",
+    "unet_lr": "Learning rate", "text_encoder_lr": "Text encoder rate", "lr_scheduler": "Schedule",
+    "optimizer": "Optimizer", "network_dim": "Rank", "network_alpha": "Alpha", "min_snr_gamma": "Min-SNR",
+    "noise_offset": "Noise offset", "caption_dropout": "Caption dropout", "seed": "Seed",
+}  # fmt: skip
+
+
+def type_words(model: Model) -> str:
+    """`LoRA · style`."""
+    category = CATEGORIES.get(model.category, "")
+    return " · ".join(part for part in (TYPES.get(model.type, model.type), category) if part)
+
+
+def licence_words(model: Model) -> list[str]:
+    """The licence and the four switches as short sentences."""
+    uses = set(model.allow_commercial_use)
+    words = [LICENCES.get(model.licence, model.licence)] if model.licence else []
+    words.append("no credit needed" if model.allow_no_credit else "credit the maker")
+    words.append("changes and merges allowed" if model.allow_derivatives else "no changes or merges")
+    if not model.allow_different_license:
+        words.append("merges keep these terms")
+    words.append("pictures may be sold" if uses & {"Image", "Sell"} else "pictures not for sale")
+    if not uses & {"Rent", "RentCivit"}:
+        words.append("not for paid services")
+    if "Sell" not in uses:
+        words.append("model not for sale")
+    return words
+
+
+def training_words(version: ModelVersion) -> str:
+    """`15 pictures · 600 steps · epoch 8 of 10`."""
+    details = version.training_details or {}
+    parts = []
+    if details.get("images"):
+        parts.append(f"{details['images']} pictures")
+    if steps := version.steps or details.get("steps"):
+        parts.append(f"{steps:,} steps".replace(",", "\u202f"))
+    if details.get("epoch"):
+        parts.append(f"epoch {details['epoch']} of {details.get('epochs', details['epoch'])}")
+    return " · ".join(parts)
+
+
+def training_settings(version: ModelVersion) -> list[tuple[str, Any]]:
+    """Settings of a training here, as label and value."""
+    details = version.training_details or {}
+    rows = [("Base", details["baseModel"])] if details.get("baseModel") else []
+    params = details.get("params") or {}
+    rows += [(label, params[name]) for name, label in PARAMS.items() if params.get(name) is not None]
+    if details.get("validationLoss") is not None:
+        rows.append(("Loss on pictures kept out", f"{details['validationLoss']:.4f}"))
+    return rows

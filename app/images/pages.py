@@ -1,0 +1,149 @@
+"""Pages of pictures: the gallery, one picture, and the bytes that both show."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request, Response
+
+from app.accounts.deps import CurrentUser, OptionalUser
+from app.images import service
+from app.images.models import Image
+from app.images.permissions import browsing_level, can_edit_image
+from app.images.queries import ImageFilters, list_images, neighbours
+from app.images.schemas import ImagePatch, Visibility
+from app.images.shapes import EXTENSIONS
+from app.images.thumbs import WIDTH
+from app.web.deps import Db, Store
+from app.web.downloads import send_blob
+from app.web.forms import checked
+from app.web.links import origin, with_query
+from app.web.templating import is_htmx, redirect, render
+
+router = APIRouter(include_in_schema=False)
+PERIODS = (("AllTime", "All time"), ("Year", "This year"), ("Month", "This month"), ("Week", "This week"),
+           ("Day", "Today"))  # fmt: skip
+RATINGS = ((1, "For everybody (PG)"), (2, "PG-13"), (4, "R"), (8, "X"), (16, "XXX"))
+
+
+@router.get("/images")
+def gallery(
+    request: Request,
+    db: Db,
+    viewer: OptionalUser,
+    query: str = "",
+    username: str = "",
+    base: str = "",
+    period: str = "AllTime",
+    sort: str = "newest",
+    mine: bool = False,
+    cursor: str | None = None,
+) -> Response:
+    """Pictures that people have made public, or with `mine` one's own history."""
+    filters = ImageFilters(
+        mine=mine, query=query, username=username, base_models=[base] if base else [], period=period,
+        level=browsing_level(viewer),
+    )  # fmt: skip
+    page = list_images(db, viewer, filters, cursor=cursor, limit=40, oldest_first=sort == "oldest")
+    more = with_query(request, cursor=page.next_cursor) if page.next_cursor else ""
+    block = "pictures" if is_htmx(request) and cursor else None
+    return render(
+        request, "images/index.html", block=block, images=page.items, more=more, filters=filters, base=base,
+        period=period, sort=sort, periods=PERIODS, link=lambda **q: with_query(request, cursor=None, **q),
+    )  # fmt: skip
+
+
+@router.get("/images/{image_id:int}")
+def show(request: Request, db: Db, viewer: OptionalUser, image_id: int, key: str | None = None) -> Response:
+    """One picture with what it was made with."""
+    image = service.get_image(db, viewer, image_id, key=key)
+    mine = can_edit_image(image, viewer)
+    filters = ImageFilters(mine=mine, level=browsing_level(viewer))
+    listed = mine or image.visibility == "public"
+    newer, older = neighbours(db, viewer, image, filters) if listed else (None, None)
+    return render(
+        request, "images/show.html", image=image, mine=mine, newer=newer, older=older, key=key, ratings=RATINGS,
+        share_url=f"{origin(request)}/images/{image.id}?key={image.share_key}" if image.share_key and mine else "",
+        settings_shown=shown_settings(image),
+    )  # fmt: skip
+
+
+def shown_settings(image: Image) -> list[tuple[str, Any]]:
+    """Label and value of the settings that a person reads, in order."""
+    labels = {
+        "Model": "Model", "sampler": "Sampler", "steps": "Steps", "cfgScale": "CFG", "seed": "Seed",
+        "clipSkip": "Clip skip",
+    }  # fmt: skip
+    shown = [(label, image.meta[name]) for name, label in labels.items() if image.meta.get(name) not in (None, "")]
+    return [*shown, ("Size", f"{image.width} × {image.height}")]
+
+
+@router.head("/images/{image_id:int}/file")
+@router.get("/images/{image_id:int}/file")
+def file(
+    request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int,
+    key: str | None = None, width: int | None = None, download: bool = False,
+) -> Response:  # fmt: skip
+    """The picture; with `width` up to 450 its thumbnail; with `download` to keep."""
+    image = service.get_image(db, viewer, image_id, key=key)
+    if width is not None and 0 < width <= WIDTH:
+        return _send_thumb(request, store, image)
+    return _send(request, store, image, inline=not download)
+
+
+@router.head("/images/{image_id:int}/file.{extension}")
+@router.get("/images/{image_id:int}/file.{extension}")
+def named_file(
+    request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int, extension: str, key: str | None = None
+) -> Response:
+    """The same for programs that tell the kind of a file by the end of its address."""
+    return _send(request, store, service.get_image(db, viewer, image_id, key=key))
+
+
+@router.head("/images/{image_id:int}/thumb")
+@router.get("/images/{image_id:int}/thumb")
+def thumb(
+    request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int, key: str | None = None
+) -> Response:
+    return _send_thumb(request, store, service.get_image(db, viewer, image_id, key=key))
+
+
+def _send(request: Request, store: Store, image: Image, *, inline: bool = True) -> Response:
+    name = f"bottega-{image.id}.{EXTENSIONS.get(image.media_type, 'png')}"
+    return send_blob(request, store, image.blob_sha256, name=name, media_type=image.media_type, inline=inline)
+
+
+def _send_thumb(request: Request, store: Store, image: Image) -> Response:
+    small = image.thumb_sha256
+    if small is None or small == image.blob_sha256:
+        return _send(request, store, image)
+    return send_blob(request, store, small, name=f"bottega-{image.id}.webp", media_type="image/webp", inline=True)
+
+
+@router.post("/images/{image_id:int}/visibility")
+def set_visibility(
+    request: Request, db: Db, user: CurrentUser, image_id: int, visibility: Annotated[Visibility, Form()]
+) -> Response:
+    """Publish, share by link, or make private again."""
+    service.set_image(db, user, image_id, ImagePatch(visibility=visibility))
+    return redirect(request, f"/images/{image_id}")
+
+
+@router.post("/images/{image_id:int}/edit")
+def edit(
+    request: Request, db: Db, user: CurrentUser, image_id: int,
+    title: Annotated[str, Form(max_length=200)] = "",
+    description: Annotated[str, Form(max_length=10_000)] = "",
+    tags: Annotated[str, Form(max_length=2000)] = "",
+    rating: Annotated[int, Form()] = 1,
+) -> Response:  # fmt: skip
+    """Title, description, tags and rating."""
+    patch = checked(ImagePatch, title=title, description=description, tags=tags.split(","), rating=rating)
+    service.set_image(db, user, image_id, patch)
+    return redirect(request, f"/images/{image_id}")
+
+
+@router.post("/images/{image_id:int}/delete")
+def delete(request: Request, db: Db, user: CurrentUser, image_id: int) -> Response:
+    service.delete_image(db, user, image_id)
+    return redirect(request, "/images?mine=true")
+
+

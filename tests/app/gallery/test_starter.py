@@ -1,0 +1,91 @@
+"""The shipped checkpoint as a model page: installed once, renewed with new weights, never in the way."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pillow
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.core.blobs import Blob, blob_key
+from app.core.storage import get_storage
+from app.gallery.models import Model, ModelVersion
+from app.gallery.service import checkpoint_ref
+from app.gallery.starter import install_starter, write_zip
+from tests.factories import make_user
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    folder = tmp_path / "weights"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "model_index.json").write_text("{}")
+    (folder / "unet" / "model.safetensors").write_bytes(b"weights of the first hour")
+    return folder
+
+
+def _count(db: Session) -> int:
+    return db.scalar(select(func.count()).select_from(ModelVersion)) or 0
+
+
+def test_installing_twice_is_installing_once(db: Session, weights: Path) -> None:
+    first = install_starter(db, get_storage(), weights)
+    again = install_starter(db, get_storage(), weights)
+    assert first is again and _count(db) == 1
+    assert first is not None and first.model.visibility == "public" and first.model.licence == "CC0-1.0"
+    assert first.model.username == "bottega" and first.base_model == "Starter 1"
+    ref = checkpoint_ref(db, make_user(db), first.id)
+    assert (ref.family, ref.format, ref.base_model, ref.name) == ("starter", "Diffusers", "Starter 1", "Starter 1")
+
+
+def test_new_weights_make_a_new_version(db: Session, weights: Path) -> None:
+    first = install_starter(db, get_storage(), weights)
+    (weights / "unet" / "model.safetensors").write_bytes(b"weights of the second hour")
+    second = install_starter(db, get_storage(), weights)
+    assert first is not None and second is not None
+    assert (first.name, second.name) == ("1.0", "1.1")
+    assert first.files[0].blob_sha256 != second.files[0].blob_sha256
+    model = db.scalars(select(Model)).unique().one()
+    assert [v.name for v in model.versions] == ["1.1", "1.0"]
+    assert install_starter(db, get_storage(), weights) is second
+
+
+def test_without_weights_nothing_fails(db: Session, tmp_path: Path) -> None:
+    assert install_starter(db, get_storage(), tmp_path / "nothing") is None
+    assert _count(db) == 0
+
+
+def test_a_lost_object_comes_back(db: Session, weights: Path) -> None:
+    version = install_starter(db, get_storage(), weights)
+    assert version is not None
+    key = blob_key(version.files[0].blob_sha256)
+    before = get_storage().get(key)
+    get_storage().delete([key])
+    install_starter(db, get_storage(), weights)
+    assert get_storage().get(key) == before
+
+
+def test_the_zip_depends_on_the_files_only(weights: Path, tmp_path: Path) -> None:
+    write_zip(weights, tmp_path / "a.zip")
+    (weights / "unet" / "model.safetensors").touch()
+    (weights / "grid.png").write_bytes(b"not part of the model")
+    write_zip(weights, tmp_path / "b.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.namelist() == ["model_index.json", "unet/model.safetensors"]
+
+
+def test_covers_are_cut_out_of_the_grid(db: Session, weights: Path) -> None:
+    sheet = Pillow.new("RGB", (256, 128), "red")
+    sheet.paste("blue", (128, 0, 256, 128))
+    sheet.save(weights / "grid.png")
+    (weights / "grid.json").write_text(json.dumps(["red house", "blue house"]))
+    version = install_starter(db, get_storage(), weights)
+    assert version is not None
+    pictures = [p.image for p in version.pictures]
+    assert [(i.prompt, i.width, i.visibility) for i in pictures] == [
+        ("red house", 128, "public"), ("blue house", 128, "public"),
+    ]  # fmt: skip
+    assert db.get(Blob, pictures[0].blob_sha256) is not None and pictures[0].thumb_sha256 == pictures[0].blob_sha256
