@@ -45,7 +45,14 @@ class ObjectStorage:
 
     def put(self, key: str, data: bytes | Path | Iterator[bytes]) -> None:
         """Write whole or not at all; files and iterators are streamed, so their size does not matter."""
-        obstore.put(self._store, key, data)
+        if isinstance(data, bytes | Path):
+            obstore.put(self._store, key, data)
+            return
+        # Not obstore.put: it would call the iterator inside its own runtime, where no other call of ours works.
+        writer = obstore.open_writer(self._store, key)
+        for chunk in data:
+            writer.write(chunk)
+        writer.close()
 
     def get(self, key: str) -> bytes:
         return bytes(obstore.get(self._store, key).bytes())

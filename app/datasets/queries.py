@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, literal, select
 from sqlalchemy.orm import Session
 
 from app.core.blobs import Blob
@@ -86,7 +86,7 @@ def filter_items(
 ) -> Select[tuple[DatasetItem]]:
     """Narrow a select of pictures: with this tag, without (or with) a label, with this warning."""
     if tag:
-        query = query.where(func.string_to_array(DatasetItem.label, ", ").any(tag))
+        query = query.where(literal(tag) == func.any(func.string_to_array(DatasetItem.label, ", ")))
     if unlabelled is not None:
         query = query.where(DatasetItem.label == "" if unlabelled else DatasetItem.label != "")
     if warning:

@@ -1,0 +1,257 @@
+"""Upload sessions: parts in any order, resumed, checked, put together; and what becomes of them."""
+
+import base64
+import hashlib
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.accounts.quotas import used_bytes
+from app.contract.jobs import FilesJob
+from app.core.blobs import Blob
+from app.core.config import get_settings
+from app.core.db import utcnow
+from app.core.errors import Conflict, Invalid, NotFound
+from app.core.storage import get_storage
+from app.datasets import service as datasets
+from app.jobs.models import Job
+from app.uploads import service
+from app.uploads.models import Upload
+from tests.app.conftest import Script
+from tests.app.datasets.pictures import png, zipped
+from tests.factories import make_dataset, make_user
+
+URL = "/api/v1/uploads"
+
+
+@pytest.fixture
+def owner(db: Session) -> User:
+    return make_user(db)
+
+
+@pytest.fixture
+def api(owner: User, script: Script) -> TestClient:
+    return script(owner, "read", "train")
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "PART_SIZE", 1000)
+
+
+def content(size: int = 2500) -> bytes:
+    return Random(size).randbytes(size)
+
+
+def begin(api: TestClient, data: bytes, name: str = "photos.zip", **more: Any) -> dict[str, Any]:
+    answer = api.post(URL, json={"name": name, "size": len(data), **more})
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def put(api: TestClient, upload: dict[str, Any], number: int, data: bytes, **headers: str) -> Any:
+    part = data[(number - 1) * upload["part_size"] : number * upload["part_size"]]
+    return api.put(f"{URL}/{upload['id']}/parts/{number}", content=part, headers=headers)
+
+
+def send(api: TestClient, data: bytes, name: str = "photos.zip", **more: Any) -> str:
+    upload = begin(api, data, name, **more)
+    for number in range(1, upload["parts"] + 1):
+        assert put(api, upload, number, data).status_code == 204
+    return str(upload["id"])
+
+
+def test_a_file_in_parts_resumed_and_completed(api: TestClient, db: Session) -> None:
+    data = content()
+    upload = begin(api, data, "../some dir/model.safetensors", sha256=hashlib.sha256(data).hexdigest().upper())
+    assert (upload["name"], upload["part_size"], upload["parts"]) == ("model.safetensors", 1000, 3)
+    assert upload["missing"] == [1, 2, 3]
+    assert put(api, upload, 3, data).status_code == put(api, upload, 1, data).status_code == 204
+    assert api.get(f"{URL}/{upload['id']}").json()["missing"] == [2]
+    early = api.post(f"{URL}/{upload['id']}/complete")
+    assert (early.status_code, early.json()["code"], early.json()["missing"]) == (409, "parts-missing", [2])
+    assert put(api, upload, 1, data).status_code == put(api, upload, 2, data).status_code == 204
+    done = api.post(f"{URL}/{upload['id']}/complete")
+    job = done.json()
+    assert done.status_code == 202 and done.headers["location"] == f"/api/v1/jobs/{job['id']}"
+    assert job["status"] == "succeeded" and job["output"]["sha256"] == hashlib.sha256(data).hexdigest()
+    shown = api.get(f"{URL}/{upload['id']}").json()
+    assert shown["state"] == "complete" and shown["missing"] == []
+    assert shown["hashes"]["SHA256"] == hashlib.sha256(data).hexdigest().upper() and "Tensor" not in shown["hashes"]
+    assert get_storage().get(f"blobs/{shown['sha256']}") == data
+    assert list(get_storage().list(f"uploads/{upload['id']}")) == []
+    assert api.post(f"{URL}/{upload['id']}/complete").json()["id"] == job["id"]
+    assert put(api, upload, 1, data).status_code == 409
+
+
+def test_a_part_sent_again_replaces_the_first(api: TestClient) -> None:
+    data = content()
+    upload = begin(api, data)
+    put(api, upload, 1, bytes(2500))
+    for number in (1, 2, 3):
+        put(api, upload, number, data)
+    job = api.post(f"{URL}/{upload['id']}/complete").json()
+    assert job["output"]["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+def test_parts_of_another_length_are_refused(api: TestClient) -> None:
+    upload = begin(api, content())
+    url = f"{URL}/{upload['id']}/parts"
+    short, long = api.put(f"{url}/1", content=b"x" * 999), api.put(f"{url}/1", content=b"x" * 1001)
+    assert (short.status_code, short.json()["code"], long.status_code) == (422, "part-size", 413)
+    assert api.put(f"{url}/3", content=b"x" * 1000).status_code == 413
+    streamed = api.put(f"{url}/1", content=iter([b"x" * 900, b"x" * 900]))
+    assert streamed.status_code == 413
+    for number in ("0", "4", "-1"):
+        assert api.put(f"{url}/{number}", content=b"x").status_code == 404
+    assert api.put(f"{url}/one", content=b"x").status_code == 422
+    assert api.get(f"{URL}/{upload['id']}").json()["missing"] == [1, 2, 3]
+
+
+def test_a_digest_is_compared(api: TestClient) -> None:
+    data = content(1000)
+    upload = begin(api, data)
+    right = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    wrong = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+    for bad in (f"sha-256=:{wrong}:", "sha-256=:%%%:"):
+        answer = put(api, upload, 1, data, **{"Content-Digest": bad})
+        assert (answer.status_code, answer.json()["code"]) == (422, "digest-mismatch")
+    assert api.get(f"{URL}/{upload['id']}").json()["missing"] == [1]
+    assert put(api, upload, 1, data, **{"Content-Digest": f"md5=:AA==:, sha-256=:{right}:"}).status_code == 204
+
+
+def test_another_file_than_announced(api: TestClient) -> None:
+    upload = send(api, content(), sha256="0" * 64)
+    answer = api.post(f"{URL}/{upload}/complete")
+    assert (answer.status_code, answer.json()["code"]) == (422, "digest-mismatch")
+    assert api.get(f"{URL}/{upload}").json()["state"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"name": "a", "size": 0}, "#/size"),
+        ({"name": "", "size": 1}, "#/name"),
+        ({"name": "a\nb", "size": 1}, "#/name"),
+        ({"name": "a", "size": 1, "sha256": "xyz"}, "#/sha256"),
+        ({"name": "a", "size": 1, "colour": "red"}, "#/colour"),
+        ({"name": "a"}, "#/size"),
+    ],
+)
+def test_wrong_fields_are_named(api: TestClient, body: dict[str, Any], pointer: str) -> None:
+    answer = api.post(URL, json=body)
+    assert answer.status_code == 422 and answer.json()["errors"][0]["pointer"] == pointer
+
+
+def test_room_is_reserved_when_it_begins(api: TestClient, owner: User, db: Session, monkeypatch: Any) -> None:
+    owner.quota_bytes = 4000
+    db.flush()
+    begin(api, content(2500))
+    full = api.post(URL, json={"name": "b", "size": 2500})
+    assert (full.status_code, full.json()["code"]) == (403, "quota-exceeded")
+    monkeypatch.setattr(get_settings().storage, "reserve_bytes", 1 << 60)
+    full = api.post(URL, json={"name": "b", "size": 10})
+    assert (full.status_code, full.json()["code"]) == (507, "disk-full")
+
+
+def test_abort_frees_everything(api: TestClient, owner: User, db: Session) -> None:
+    opened, done = begin(api, content()), send(api, content(900))
+    put(api, opened, 1, content())
+    api.post(f"{URL}/{done}/complete")
+    assert used_bytes(db, owner) == 900
+    for id in (opened["id"], done):
+        assert api.delete(f"{URL}/{id}").status_code == 204
+        assert api.get(f"{URL}/{id}").status_code == 404
+    assert db.scalars(select(Blob)).all() == [] and list(get_storage().list("")) == []
+
+
+def test_sessions_end_after_their_time(api: TestClient, db: Session) -> None:
+    old, fresh = begin(api, content()), begin(api, content())
+    put(api, old, 1, content())
+    db.get_one(Upload, old["id"]).expires_at = utcnow() - timedelta(seconds=1)
+    db.flush()
+    assert service.expire_uploads(db, get_storage()) == 1
+    assert api.get(f"{URL}/{old['id']}").status_code == 404
+    assert api.get(f"{URL}/{fresh['id']}").status_code == 200
+
+
+def test_large_files_are_checked_by_a_worker(api: TestClient, db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "AT_ONCE_BYTES", 1000)
+    data = content()
+    upload = send(api, data)
+    job = api.post(f"{URL}/{upload}/complete").json()
+    assert job["status"] == "queued" and api.get(f"{URL}/{upload}").json()["state"] == "completing"
+    payload = FilesJob.model_validate(db.get_one(Job, job["id"]).payload)
+    assert (payload.task, payload.upload) == ("finalize_upload", upload)
+    with pytest.raises(Conflict):
+        service.get_complete(db, db.get_one(User, db.get_one(Upload, upload).user_id), upload)
+    output = service.finalize_upload(db, get_storage(), upload)
+    assert output["sha256"] == hashlib.sha256(data).hexdigest()
+    assert service.finalize_upload(db, get_storage(), upload) == output
+    with pytest.raises(NotFound):
+        service.finalize_upload(db, get_storage(), "up_nothing")
+
+
+def test_a_worker_finds_another_file(api: TestClient, db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "AT_ONCE_BYTES", 1000)
+    upload = send(api, content(), sha256="0" * 64)
+    api.post(f"{URL}/{upload}/complete")
+    with pytest.raises(Invalid, match="SHA256"):
+        service.finalize_upload(db, get_storage(), upload)
+    db.expire_all()
+    assert api.get(f"{URL}/{upload}").json()["state"] == "failed"
+    assert api.post(f"{URL}/{upload}/complete").status_code == 409
+
+
+def test_an_uploaded_zip_becomes_pictures(api: TestClient, owner: User, db: Session) -> None:
+    dataset = make_dataset(db, owner)
+    items = f"/api/v1/datasets/{dataset.id}/items"
+    upload = send(api, zipped([("a.png", png(1)), ("a.txt", b"one")]))
+    assert api.post(items, json={"upload": upload}).json()["code"] == "upload-incomplete"
+    api.post(f"{URL}/{upload}/complete")
+    body = api.post(items, json={"upload": upload}).json()
+    assert [(item["name"], item["label"]) for item in body["accepted"]] == [("a.png", "one")]
+    assert api.get(f"{URL}/{upload}").status_code == 404
+    assert len(db.scalars(select(Blob)).all()) == 2
+
+
+def test_a_large_zip_becomes_a_job(
+    api: TestClient, owner: User, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "IN_REQUEST_BYTES", 100)
+    dataset = make_dataset(db, owner)
+    items = f"/api/v1/datasets/{dataset.id}/items"
+    data = zipped([("a.png", png(1)), ("b.png", b"no picture")])
+    direct = api.post(items, files={"files": ("photos.zip", data)})
+    upload = send(api, data)
+    api.post(f"{URL}/{upload}/complete")
+    by_session = api.post(items, json={"upload": upload})
+    for answer in (direct, by_session):
+        job = answer.json()
+        assert answer.status_code == 202 and job["type"] == "files" and job["status"] == "queued"
+        assert answer.headers["location"].endswith(f"/jobs/{job['id']}")
+    outputs = []
+    for answer in (direct, by_session):
+        payload = FilesJob.model_validate(db.get_one(Job, answer.json()["id"]).payload)
+        assert payload.task == "import_zip"
+        outputs.append(
+            datasets.import_zip(db, get_storage(), dataset_id=payload.dataset, upload_id=payload.upload)
+        )
+        with pytest.raises(NotFound):
+            datasets.import_zip(db, get_storage(), dataset_id=payload.dataset, upload_id=payload.upload)
+    assert [(o["accepted"], len(o["duplicates"]), len(o["rejected"])) for o in outputs] == [(1, 0, 1), (0, 1, 1)]
+    assert db.scalars(select(Upload)).all() == []
+
+
+def test_other_peoples_uploads_do_not_exist(api: TestClient, script: Script, db: Session) -> None:
+    upload = begin(api, content())
+    stranger = script(make_user(db), "read", "train")
+    assert stranger.get(f"{URL}/{upload['id']}").status_code == 404
+    assert put(stranger, upload, 1, content()).status_code == 404
+    assert stranger.delete(f"{URL}/{upload['id']}").status_code == 404
