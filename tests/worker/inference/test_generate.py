@@ -211,9 +211,9 @@ def test_infotext_names_every_lora_and_its_hash(studio: Studio) -> None:
     ("change", "code", "words"),
     [
         ({"cfg_scale": 1e38}, "not-finite", "CFG scale"),
-        ({"width": 30}, "invalid-settings", "multiples of 8"),
+        ({"width": 30}, "invalid-settings", "multiples of 4"),
         ({"sampler": "Euler z"}, "invalid-settings", "Euler a"),
-        ({"clip_skip": 9}, "invalid-settings", "between 1 and 3"),
+        ({"clip_skip": 9}, "invalid-settings", "between 1 and 2"),
         ({"steps": 0}, "invalid-settings", "1 or more"),
         ({"loras": (INK, INK)}, "lora-unusable", "twice"),
         ({"width": 1 << 24, "height": 1 << 24}, "out-of-memory", "smaller size"),
