@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy import Select, SQLColumnExpression, tuple_
 from sqlalchemy.orm import Session
 
 from app.core.errors import AppError, FieldError, Invalid
@@ -40,7 +40,7 @@ def decode_cursor(cursor: str, width: int) -> list[str]:
 def keyset_page(
     db: Session,
     query: Select[Any],
-    keys: Sequence[ColumnElement[Any]],
+    keys: Sequence[SQLColumnExpression[Any]],
     *,
     cursor: str | None,
     limit: int,
@@ -63,12 +63,12 @@ def keyset_page(
     return Page(rows, next_cursor)
 
 
-def _typed(column: ColumnElement[Any], part: str) -> Any:
+def _typed(column: Any, part: str) -> Any:
     kind = column.type.python_type
     return datetime.fromisoformat(part) if kind is datetime else kind(part)
 
 
-def _value(row: Any, column: ColumnElement[Any]) -> Any:
+def _value(row: Any, column: SQLColumnExpression[Any]) -> Any:
     name = getattr(column, "key", None)
     if name is None:
         raise AppError("This list cannot be paged by that order.")
