@@ -3,7 +3,7 @@
 `guard` runs for every route of the application: it finds the viewer, so that every page and
 every error page knows them, and counts the request. Routes then say whom they need:
 
-    user: CurrentUser                          anybody logged in; a token needs `read`, to write any other scope
+    user: CurrentUser                          anybody logged in; a token needs `read`, or to write another
     user: OptionalUser                         the same, or None for somebody who is not logged in
     user: Annotated[User, Scoped("train")]     a token needs that scope; a browser has all scopes of its role
     user: AdminUser                            an admin; a token needs the scope `admin`
@@ -230,6 +230,7 @@ def CompatScoped(scope: str) -> Any:  # noqa: N802 -- as Scoped
     return Depends(_CompatScopedUser(scope))
 
 
+NeedAdmin = Depends(_admin_user)
 CurrentUser = Annotated[User, Depends(_current_user)]
 OptionalUser = Annotated[User | None, Depends(_optional_user)]
 AdminUser = Annotated[User, Depends(_admin_user)]

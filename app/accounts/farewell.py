@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.accounts.quotas import blob_columns, owned, owned_blobs
-from app.accounts.service import SYSTEM, keep_an_admin, can_edit_account
+from app.accounts.service import SYSTEM, can_edit_account, keep_an_admin
 from app.core.blobs import Blob, release_blobs
 from app.core.db import Base, after_commit, unit_of_work
 from app.core.errors import FieldError, Forbidden, Invalid
@@ -59,13 +59,13 @@ def _free(storage: Storage, shas: list[str], prefixes: list[str]) -> None:
         storage.delete([key for key, _ in storage.list(prefix)])
 
 
-def unnamed_blobs() -> Select[tuple[str]]:
+def unnamed_blobs() -> Select[str]:
     """sha256 of stored files that no row names."""
     return select(Blob.sha256).where(*(~exists().where(c == Blob.sha256) for c in blob_columns()))
 
 
 def free_unnamed(db: Session, storage: Storage | None = None) -> int:
-    """Free a portion of the files that no row names; answers how many. For a clean-up that runs now and then."""
+    """Free a portion of the files that no row names; answers how many. Call it now and then."""
     shas = list(db.scalars(unnamed_blobs().limit(PORTION)))
     release_blobs(db, list(shas), storage)
     return len(shas)

@@ -21,7 +21,7 @@ GONE = {
 
 
 def create_link(db: Session, purpose: str, user: User | None = None) -> str:
-    """The path of a new link. A new setup link, or a new reset link of the same user, replaces the old one."""
+    """The path of a new link. A new setup or reset link replaces the old one (of the same user)."""
     if purpose != "invite":
         owner = OneTimeLink.user_id == user.id if user else OneTimeLink.user_id.is_(None)
         db.execute(delete(OneTimeLink).where(OneTimeLink.purpose == purpose, owner))

@@ -1,6 +1,6 @@
 """Pages for getting in: log in, the first account, registration, a new password, log out."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
@@ -55,7 +55,9 @@ def show_login(request: Request, db: Db, identity: Identified, next: str = "/") 
     return _login_page(request, db, next=next)
 
 
-def _login_page(request: Request, db: Db, *, next: str, username: str = "", error: str = "", status: int = 200) -> Response:
+def _login_page(
+    request: Request, db: Db, *, next: str, username: str = "", error: str = "", status: int = 200
+) -> Response:
     return render(
         request,
         "accounts/login.html",
@@ -69,7 +71,9 @@ def _login_page(request: Request, db: Db, *, next: str, username: str = "", erro
 
 
 @router.post("/login")
-def do_login(request: Request, db: Db, username: Text = "", password: Text = "", next: Text = "/") -> Response:
+def do_login(
+    request: Request, db: Db, username: Text = "", password: Text = "", next: Text = "/"
+) -> Response:
     tried = attempt(db, service.login, username, password, address=address(request))
     if tried.value is None:
         words = " ".join(tried.errors.values())
@@ -82,11 +86,13 @@ def do_logout(request: Request, db: Db) -> Response:
     if secret := session_secret(request):
         sessions.end_session(db, secret)
     response = redirect(request, "/")
-    response.delete_cookie(cookie_name(request), path="/", secure=request.url.scheme == "https", httponly=True)
+    response.delete_cookie(
+        cookie_name(request), path="/", secure=request.url.scheme == "https", httponly=True
+    )
     return response
 
 
-def _account_page(request: Request, kind: str, *, status: int = 200, **context: object) -> Response:
+def _account_page(request: Request, kind: str, *, status: int = 200, **context: Any) -> Response:
     context = {"username": "", "errors": {}, **context}
     return render(request, "accounts/new.html", status=status, kind=kind, action=request.url.path, **context)
 

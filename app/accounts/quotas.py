@@ -21,7 +21,7 @@ JOB = table("job", column("user_id"), column("status"))
 
 
 def owner_path(start: Table) -> list[ForeignKey] | None:
-    """Cascading foreign keys from `start` to the user table, the shortest way; None when nobody owns its rows."""
+    """Cascading foreign keys from `start` to the user table, the shortest way; None without an owner."""
     waiting: list[tuple[Table, list[ForeignKey]]] = [(start, [])]
     seen = {start}
     while waiting:

@@ -118,7 +118,9 @@ def change_password(db: Session, user: User, current: str, new: str, *, keep_ses
     throttle.demand(rule, WAIT, "password", str(user.id))
     right, _ = check_password(current[: MAX_LENGTH + 1], user.password_hash or None)
     if not right:
-        raise Invalid("The current password is not right.", [FieldError("#/current", "This is not your password.")])
+        raise Invalid(
+            "The current password is not right.", [FieldError("#/current", "This is not your password.")]
+        )
     check_new_password(new, user.username)
     throttle.forget(rule, "password", str(user.id))
     _set_password(db, user, new, keep_session)
@@ -131,7 +133,7 @@ def _set_password(db: Session, user: User, password: str, keep_session: int | No
 
 
 def setup_admin(db: Session, key: str, username: str, password: str) -> User:
-    """The first account, by its one-time link. Errors: NotFound for the link, Conflict when there is an admin."""
+    """The first account, by its link. Errors: NotFound for the link, Conflict when there is an admin."""
     links.use_link(db, "setup", key)
     if links.has_admin(db):
         raise Conflict("There is an admin already. Log in, or ask them for an invitation.")
@@ -171,10 +173,14 @@ def check_registration(db: Session, invite: str | None) -> None:
         raise Forbidden(f"{words} Ask the admin of this site.", code="registration-closed")
 
 
-def register(db: Session, username: str, password: str, *, invite: str | None = None, address: str = "") -> User:
+def register(
+    db: Session, username: str, password: str, *, invite: str | None = None, address: str = ""
+) -> User:
     """A new member. Errors: as check_registration and create_user."""
     check_registration(db, invite)
-    throttle.demand("20 per hour", "Too many new accounts from your address. Try again later.", "register", address)
+    throttle.demand(
+        "20 per hour", "Too many new accounts from your address. Try again later.", "register", address
+    )
     if invite:
         links.use_link(db, "invite", invite)
     return create_user(db, username, password)

@@ -19,7 +19,7 @@ TOUCH = timedelta(minutes=5)
 
 
 def create_session(db: Session, user: User, *, agent: str = "", replaces: str | None = None) -> str:
-    """Log `user` in: a new secret each time, and the session of the secret `replaces` ends. Answers the secret."""
+    """Log `user` in; the session of the secret `replaces` ends. Answers the new secret."""
     if replaces:
         end_session(db, replaces)
     db.execute(delete(LoginSession).where(LoginSession.expires_at < utcnow()))
@@ -50,7 +50,11 @@ def find_session(db: Session, secret: str) -> LoginSession | None:
 
 def _touch(db: Session, session_id: int) -> None:
     """Never waits: a slow upload of the same browser may hold the row."""
-    free = select(LoginSession.id).where(LoginSession.id == session_id).with_for_update(skip_locked=True, of=LoginSession)
+    free = (
+        select(LoginSession.id)
+        .where(LoginSession.id == session_id)
+        .with_for_update(skip_locked=True, of=LoginSession)
+    )
     db.execute(update(LoginSession).where(LoginSession.id.in_(free)).values(last_seen_at=utcnow()))
 
 

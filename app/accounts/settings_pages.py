@@ -36,9 +36,24 @@ router = APIRouter(prefix="/settings", dependencies=[Depends(_need_browser)])
 
 def browser_words(agent: str) -> str:
     """`Firefox on Linux` from a User-Agent."""
-    browsers = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
-    systems = (("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac OS", "Mac"), ("Linux", "Linux"))
-    browser = next((word for mark, word in browsers if mark in agent), agent.split("/")[0][:30] or "A browser")
+    browsers = (
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    )
+    systems = (
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS", "Mac"),
+        ("Linux", "Linux"),
+    )
+    browser = next(
+        (word for mark, word in browsers if mark in agent), agent.split("/")[0][:30] or "A browser"
+    )
     system = next((f" on {word}" for mark, word in systems if mark in agent), "")
     return browser + system
 
@@ -74,7 +89,9 @@ DONE = {
 
 
 @router.get("")
-def show_settings(request: Request, db: Db, user: CurrentUser, identity: Identified, done: str = "") -> Response:
+def show_settings(
+    request: Request, db: Db, user: CurrentUser, identity: Identified, done: str = ""
+) -> Response:
     return _page(request, db, user, identity, done=DONE.get(done, ""))
 
 
@@ -140,5 +157,7 @@ def leave(
     if tried.failed:
         return _page(request, db, user, identity, tried)
     response = redirect(request, "/")
-    response.delete_cookie(cookie_name(request), path="/", secure=request.url.scheme == "https", httponly=True)
+    response.delete_cookie(
+        cookie_name(request), path="/", secure=request.url.scheme == "https", httponly=True
+    )
     return response

@@ -33,7 +33,9 @@ def create_token(
     """
     name = name.strip()
     if not name or len(name) > 64:
-        raise Invalid("Give the token a name of 1 to 64 characters.", [FieldError("#/name", "1 to 64 characters")])
+        raise Invalid(
+            "Give the token a name of 1 to 64 characters.", [FieldError("#/name", "1 to 64 characters")]
+        )
     chosen = [s for s in SCOPES if s in scopes]
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not chosen:

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.accounts.deps import AdminUser
+from app.accounts.deps import NeedAdmin
 from app.admin import health, metrics
 from app.web.deps import Db, Store
 
@@ -25,7 +25,7 @@ def get_readiness(db: Db, store: Store) -> Response:
     return PlainTextResponse(text, 200 if health.is_ready(checks) else 503)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
-def get_metrics(db: Db, store: Store, admin: AdminUser) -> Response:
+@router.get("/metrics", response_class=PlainTextResponse, dependencies=[NeedAdmin])
+def get_metrics(db: Db, store: Store) -> Response:
     """Figures for Prometheus. Needs an admin's token with the scope `admin`."""
     return Response(metrics.figures(db, store), media_type=CONTENT_TYPE_LATEST)

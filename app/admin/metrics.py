@@ -1,4 +1,4 @@
-"""Figures for Prometheus, read from the database at the moment of asking, so every web process says the same."""
+"""Figures for Prometheus, read from the database when asked, so every web process says the same."""
 
 from collections.abc import Iterator
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
 from app.accounts import farewell, quotas, service
-from app.accounts.deps import AdminUser
+from app.accounts.deps import AdminUser, NeedAdmin
 from app.accounts.models import User
 from app.admin.reports import list_cases
 from app.admin.service import get_overview
@@ -16,7 +16,7 @@ from app.web.deps import Db, Store
 from app.web.forms import Attempt, attempt
 from app.web.templating import redirect, render
 
-router = APIRouter(prefix="/admin")
+router = APIRouter(prefix="/admin", dependencies=[NeedAdmin])
 Text = Annotated[str, Form()]
 GB = 10**9
 DONE = {
@@ -44,11 +44,19 @@ def show_overview(request: Request, db: Db, store: Store, admin: AdminUser) -> R
 
 
 @router.get("/people")
-def show_people(request: Request, db: Db, admin: AdminUser, done: str = "") -> Response:
+def show_people(request: Request, db: Db, done: str = "") -> Response:
     return _people(request, db, done=DONE.get(done, ""))
 
 
-def _people(request: Request, db: Db, tried: Attempt[Any] | None = None, *, done: str = "", link: str = "", link_words: str = "") -> Response:
+def _people(
+    request: Request,
+    db: Db,
+    tried: Attempt[Any] | None = None,
+    *,
+    done: str = "",
+    link: str = "",
+    link_words: str = "",
+) -> Response:
     errors = tried.errors if tried else {}
     response = render(
         request,
@@ -83,7 +91,9 @@ def set_registration(request: Request, db: Db, admin: AdminUser, mode: Text = ""
 def make_invite(request: Request, db: Db, admin: AdminUser) -> Response:
     """The answer is the page itself, because the link is shown once."""
     link = absolute(request, service.create_invite(db, admin))
-    return _people(request, db, link=link, link_words="This link makes one account. It works once, for seven days.")
+    return _people(
+        request, db, link=link, link_words="This link makes one account. It works once, for seven days."
+    )
 
 
 @router.post("/people/{user_id:int}/role")
@@ -93,7 +103,9 @@ def set_role(request: Request, db: Db, admin: AdminUser, user_id: int, role: Tex
 
 
 @router.post("/people/{user_id:int}/disabled")
-def set_disabled(request: Request, db: Db, admin: AdminUser, user_id: int, disabled: Annotated[bool, Form()] = False) -> Response:
+def set_disabled(
+    request: Request, db: Db, admin: AdminUser, user_id: int, disabled: Annotated[bool, Form()] = False
+) -> Response:
     user = service.get_user(db, user_id)
     tried = attempt(db, service.set_disabled, admin, user, disabled)
     return _answer(request, db, tried, "disabled" if disabled else "enabled")
@@ -116,14 +128,18 @@ def make_reset_link(request: Request, db: Db, admin: AdminUser, user_id: int) ->
 
 
 @router.post("/people/{user_id:int}/delete")
-def delete_person(request: Request, db: Db, store: Store, admin: AdminUser, user_id: int, confirm: Text = "") -> Response:
+def delete_person(
+    request: Request, db: Db, store: Store, admin: AdminUser, user_id: int, confirm: Text = ""
+) -> Response:
     user = service.get_user(db, user_id)
     tried = attempt(db, farewell.delete_account, admin, user, confirm=confirm, storage=store)
     return _answer(request, db, tried, "deleted")
 
 
 @router.get("/reports")
-def show_reports(request: Request, db: Db, admin: AdminUser, status: str = "open", done: str = "") -> Response:
+def show_reports(
+    request: Request, db: Db, admin: AdminUser, status: str = "open", done: str = ""
+) -> Response:
     chosen = status if status in ("open", "taken-down", "dismissed") else "open"
     cases = list_cases(db, admin, status=chosen)
     words = DONE.get(done, "")
@@ -131,6 +147,8 @@ def show_reports(request: Request, db: Db, admin: AdminUser, status: str = "open
 
 
 @router.post("/reports/{report_id:int}")
-def resolve(request: Request, db: Db, admin: AdminUser, report_id: int, action: Text = "", note: Text = "") -> Response:
+def resolve(
+    request: Request, db: Db, admin: AdminUser, report_id: int, action: Text = "", note: Text = ""
+) -> Response:
     resolve_report(db, admin, report_id, action=action, note=note[:2000])
     return redirect(request, f"/admin/reports?done={action}")

@@ -66,8 +66,8 @@ def get_overview(db: Session, actor: User, storage: Storage) -> Overview:
 
 def count_jobs(db: Session) -> dict[str, int]:
     """Unfinished jobs by status."""
-    query = select(Job.status, func.count()).where(Job.status.not_in([s.value for s in TERMINAL]))
-    return {status: count for status, count in db.execute(query.group_by(Job.status))}
+    query = select(Job.status, func.count().label("n")).where(Job.status.not_in([s.value for s in TERMINAL]))
+    return {row.status: row.n for row in db.execute(query.group_by(Job.status))}
 
 
 def _unfinished(db: Session) -> list[tuple[Job, str]]:

@@ -5,7 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 METHODS = ("get", "post", "put", "patch", "delete")
-PLAIN = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
+PLAIN = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "null": "null",
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,9 @@ def listing(spec: dict[str, Any]) -> dict[str, list[Endpoint]]:
     for path, methods in spec["paths"].items():
         for method in METHODS:
             if method in methods:
-                groups.setdefault(_group(path, methods[method]), []).append(_endpoint(spec, method, path, methods[method]))
+                groups.setdefault(_group(path, methods[method]), []).append(
+                    _endpoint(spec, method, path, methods[method])
+                )
     return dict(sorted(groups.items()))
 
 
@@ -55,7 +63,9 @@ def _endpoint(spec: dict[str, Any], method: str, path: str, operation: dict[str,
         anchor=operation.get("operationId", f"{method}-{path}"),
         needs_token=bool(operation.get("security")),
         inputs=[*_parameters(spec, operation), *_body(spec, operation)],
-        answers=[(status, answer.get("description", "")) for status, answer in operation["responses"].items()],
+        answers=[
+            (status, answer.get("description", "")) for status, answer in operation["responses"].items()
+        ],
     )
 
 

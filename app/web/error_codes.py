@@ -1,40 +1,107 @@
 """What each error code means and what to do: the page that `type` of every problem leads to."""
 
 CODES: dict[str, str] = {
-    "adapter-empty": "The training ran to its end and changed nothing: the learning rate is far too low. Raise it and train again.",
+    "adapter-empty": (
+        "The training ran to its end and changed nothing: the learning rate is far too low. Raise it and "
+        "train again."
+    ),
+    "already-published": (
+        "This training has a model page already. Publish another epoch as a new version of it."
+    ),
     "bad-request": "The request could not be understood. The detail says what was wrong with it.",
     "bad-token": "The token is unknown, has expired or was deleted. Make a new one on the Settings page.",
-    "base-model-missing": "The base checkpoint of this job is not on the server any more, or you may not see it.",
-    "changed-meanwhile": "Somebody changed this after you read it. Read it again and send your change with the new ETag.",
+    "base-model-missing": (
+        "The base checkpoint of this job is not on the server any more, or you may not see it."
+    ),
+    "base-model-unsupported": (
+        "This installation cannot train on that base model yet. Choose another checkpoint."
+    ),
+    "cannot-pause": "Only trainings can be paused. Cancel the job instead.",
+    "changed-meanwhile": (
+        "Somebody changed this after you read it. Read it again and send your change with the new ETag."
+    ),
+    "common-trigger": "Advice: the trigger word is an everyday word. A made-up word works better.",
     "conflict": "The thing is not in a state that allows this. The detail says which state it is in.",
+    "content-blocked": "The same content was taken down here before and cannot be published again.",
     "dataset-empty": "The data set has no picture. Add some, then start the training.",
+    "dataset-too-small": "The data set has too few pictures to train on. Add more.",
+    "dataset-unlabeled": "Pictures have no label. Add labels, or give a trigger word.",
+    "digest-mismatch": (
+        "The bytes changed on their way: their hash is not the one that you named. Send them again."
+    ),
     "disk-full": "The server's disk has too little room. Delete what you do not need, or ask the admin.",
     "duplicate-lora": "The same LoRA was named twice. Name it once, with the strength that you want.",
+    "few-pictures": "Advice: with so few pictures the result is likely stiff. 15 to 30 are best.",
+    "file-damaged": "The file does not hold what its header or its hash says. Upload it again.",
+    "file-not-found": "The version has no such file, or you may not see it.",
     "forbidden": "You are known, but you may not do this.",
-    "idempotency-key-reused": "This Idempotency-Key was used with another body. Use a new key for a new request.",
+    "idempotency-in-progress": (
+        "The first request with this Idempotency-Key is still being answered. Ask again in a moment."
+    ),
+    "idempotency-key-reused": (
+        "This Idempotency-Key was used with another body. Use a new key for a new request."
+    ),
     "image-too-small": "The picture is smaller than the smallest side that can be used.",
     "image-unreadable": "The file is not a picture that can be read, or it is damaged.",
-    "insufficient-scope": "The token is valid and lacks the scope that this needs. Make one with that scope.",
+    "insufficient-scope": (
+        "The token is valid and lacks the scope that this needs. Make one with that scope."
+    ),
     "internal-server-error": "Something went wrong on the server. Tell the admin the number in the detail.",
-    "job-already-finished": "The job has ended, so it cannot be paused or resumed. Use retry to run it again.",
+    "job-already-finished": (
+        "The job has ended, so it cannot be paused or resumed. Use retry to run it again."
+    ),
+    "job-not-finished": "The job has not ended yet. Wait for its end or cancel it first.",
+    "job-state": "The job is in a state that does not allow this. The detail says which.",
     "last-admin": "This is the only admin. Make somebody else an admin first.",
     "link-gone": "A link that works once was used already, or is too old. Ask the admin for a new one.",
     "login-failed": "The name or the password is not right.",
     "lora-base-mismatch": "The LoRA was trained for another kind of base model than the chosen checkpoint.",
     "method-not-allowed": "This address exists and does not take that kind of request.",
     "name-taken": "Somebody has this name already. Choose another one.",
+    "not-a-lora": "A trained LoRA can only become a version of a model page of the type LORA.",
     "not-found": "There is nothing at this address, or it is private and not yours.",
-    "out-of-memory": "The device has too little memory. Use a smaller resolution, a smaller batch or gradient checkpointing.",
+    "not-paused": "Only a paused training can go on. Use retry for one that has ended.",
+    "not-running": "This works only while the training is running.",
+    "nothing-to-publish": "The model has no version with a file. Add a file before you publish it.",
+    "out-of-memory": (
+        "The device has too little memory. Use a smaller resolution, a smaller batch or gradient "
+        "checkpointing."
+    ),
+    "part-size": "The part is not as long as it must be. All parts but the last are `part_size` bytes.",
+    "parts-missing": (
+        "Some parts have not arrived. `missing` lists their numbers; send these, then complete the upload."
+    ),
     "queue-full": "You have as many unfinished jobs as one may have. Wait for one to end, or cancel one.",
     "quota-exceeded": "Your storage is used up. Delete what you do not need, or ask the admin for more.",
     "rate-limited": "Too many requests in a minute. Wait as many seconds as Retry-After says.",
     "registration-closed": "New accounts are not open to everybody here. Ask the admin for an invitation.",
-    "service-unavailable": "The database is away for a moment. Nothing is lost; try again in a few seconds.",
+    "rights-missing": "Confirm that you may use the pictures before the training starts.",
+    "service-unavailable": (
+        "The database is away for a moment. Nothing is lost; try again in a few seconds."
+    ),
+    "small-pictures": (
+        "Advice: some pictures are smaller than the training resolution, so they are enlarged."
+    ),
+    "snapshot-gone": (
+        "The pictures that this training took are gone, so it cannot be run again. Start a new one."
+    ),
     "too-large": "The file is larger than a form may be. Send it in parts with an upload.",
-    "training-diverged": "The loss stopped being a number. Lower the learning rate; the last good checkpoint is kept.",
+    "training-diverged": (
+        "The loss stopped being a number. Lower the learning rate; the last good checkpoint is kept."
+    ),
     "try-again": "The server cannot check this for a moment. Try again in a few seconds.",
     "unauthorized": "Nobody is logged in and no token was sent. Send Authorization: Bearer <token>.",
     "unsupported-media": "The file is of a kind that is not taken here.",
-    "validation-failed": "Some fields are wrong. `errors` lists each with a JSON pointer and what to correct.",
-    "worker-lost": "The process that did the work vanished several times, e.g. because the machine ran out of memory.",
+    "upload-complete": "The upload is complete. Its parts cannot be changed any more.",
+    "upload-failed": "The upload failed and cannot go on. Start a new one.",
+    "upload-incomplete": "The upload is not complete yet. Send what is missing and complete it first.",
+    "validation-failed": (
+        "Some fields are wrong. `errors` lists each with a JSON pointer and what to correct."
+    ),
+    "video-not-supported": "Video sets are not taken yet. Make a set of pictures.",
+    "webhook-events": "The webhook names an event that does not exist.",
+    "webhook-url": "The webhook needs an address that begins with https://.",
+    "worker-lost": (
+        "The process that did the work vanished several times, e.g. because the machine ran out of memory."
+    ),
 }

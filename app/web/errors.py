@@ -130,7 +130,9 @@ async def _on_database(request: Request, error: Exception) -> Response:
 async def _on_crash(request: Request, error: Exception) -> Response:
     crash = new_id("err")
     log.exception("%s %s failed (%s)", request.method, request.url.path, crash, exc_info=error)
-    return respond(request, _Plain(500, f"Something went wrong here. Tell the admin this number: {crash}.", None))
+    return respond(
+        request, _Plain(500, f"Something went wrong here. Tell the admin this number: {crash}.", None)
+    )
 
 
 def add_error_handlers(app: FastAPI) -> None:

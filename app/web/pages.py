@@ -12,7 +12,12 @@ router = APIRouter(prefix="/docs")
 
 @router.get("")
 def show_docs(request: Request) -> Response:
-    return render(request, "web/docs.html", groups=listing(request.app.openapi()), base=str(request.base_url).rstrip("/"))
+    return render(
+        request,
+        "web/docs.html",
+        groups=listing(request.app.openapi()),
+        base=str(request.base_url).rstrip("/"),
+    )
 
 
 @router.get("/errors")

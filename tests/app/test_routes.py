@@ -23,7 +23,9 @@ ROWS = all_rows()
 def test_every_route_has_a_row(application: FastAPI) -> None:
     have = {r.route for r in ROWS}
     missing = [r for r in routes(application) if r not in have]
-    lines = "\n".join(f'    row("{m}", "{p}", anonymous=401, other=404, owner=200, make=…),' for m, p in missing)
+    lines = "\n".join(
+        f'    row("{m}", "{p}", anonymous=401, other=404, owner=200, make=…),' for m, p in missing
+    )
     assert not missing, f"{len(missing)} routes have no row; add to tests/app/<domain>/refusals.py:\n{lines}"
 
 
@@ -42,7 +44,8 @@ def test_every_documented_path_has_a_row(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     documented = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     documented = {pair for pair in documented if pair[0] not in ("HEAD", "OPTIONS")}
-    assert documented and documented <= {(m, re.sub(r":\w+}", "}", p)) for m, p in have}
+    assert documented
+    assert documented <= {(m, re.sub(r":\w+}", "}", p)) for m, p in have}
 
 
 @pytest.fixture
@@ -66,7 +69,9 @@ def test_who_may_use_a_route(row: Row, world: World, client: TestClient, browser
     people = {"anonymous": client, "other": browser(world.other), "owner": browser(world.owner)}
     for name, person in people.items():
         answer = _ask(person, row, params)
-        assert answer.status_code in as_set(getattr(row, name)), f"{name}: {answer.status_code} {answer.text[:400]}"
+        assert answer.status_code in as_set(getattr(row, name)), (
+            f"{name}: {answer.status_code} {answer.text[:400]}"
+        )
 
 
 WRITES = [r for r in ROWS if r.method in UNSAFE and r.path.startswith("/api/") and not r.public_write]
@@ -77,7 +82,7 @@ WRITES = [r for r in ROWS if r.method in UNSAFE and r.path.startswith("/api/") a
 )
 def test_a_token_that_only_reads_never_writes(row: Row, world: World, script: Script) -> None:
     answer = _ask(script(world.owner, "read"), row, row.make(world))
-    assert answer.status_code == 403 and answer.json()["code"] == "insufficient-scope", answer.text
+    assert (answer.status_code, answer.json()["code"]) == (403, "insufficient-scope"), answer.text
 
 
 FORGED = [
@@ -110,7 +115,11 @@ def test_a_forged_write_reaches_no_route(application: FastAPI, client: TestClien
     for method, path in writes:
         for headers in FORGED:
             answer = client.request(method, path, headers=headers)
-            assert (answer.status_code, "did not come from" in answer.text) == (403, True), (method, path, headers)
+            assert (answer.status_code, "did not come from" in answer.text) == (403, True), (
+                method,
+                path,
+                headers,
+            )
 
 
 @pytest.mark.parametrize("headers", OURS, ids=str)

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from app.accounts import links, service, sessions, tokens
+from app.accounts import links, sessions, tokens
+from app.accounts.models import Setting
 from tests.app.refusals import World, row
 
 PASSWORD = "a long enough password"
@@ -13,12 +14,12 @@ def a_setup_link(world: World) -> dict[str, Any]:
 
 
 def an_invite(world: World) -> dict[str, Any]:
-    world.db.merge(service.Setting(key="registration", value={"mode": "invite"}))
+    world.db.merge(Setting(key="registration", value={"mode": "invite"}))
     return {"invite": links.create_link(world.db, "invite").rsplit("/", 1)[-1]}
 
 
 def open_registration(world: World) -> dict[str, Any]:
-    world.db.merge(service.Setting(key="registration", value={"mode": "open"}))
+    world.db.merge(Setting(key="registration", value={"mode": "open"}))
     return {}
 
 
@@ -54,10 +55,25 @@ ROWS = [
     row("GET", "/register/{invite}", anonymous=200, other=200, owner=200, make=an_invite),
     row("POST", "/register/{invite}", anonymous=303, other=404, owner=404, make=an_invite, **ACCOUNT),
     row("GET", "/reset/{key}", anonymous=200, other=200, owner=200, make=a_reset_link),
-    row("POST", "/reset/{key}", anonymous=303, other=404, owner=404, make=a_reset_link, **_form(password=PASSWORD)),
+    row(
+        "POST",
+        "/reset/{key}",
+        anonymous=303,
+        other=404,
+        owner=404,
+        make=a_reset_link,
+        **_form(password=PASSWORD),
+    ),
     row("GET", "/settings", anonymous=303, other=200, owner=200),
     row("POST", "/settings/theme", anonymous=401, other=303, owner=303, **_form(theme="dark")),
-    row("POST", "/settings/password", anonymous=401, other=422, owner=422, **_form(current="x", password=PASSWORD)),
+    row(
+        "POST",
+        "/settings/password",
+        anonymous=401,
+        other=422,
+        owner=422,
+        **_form(current="x", password=PASSWORD),
+    ),
     row("POST", "/settings/logins/end-others", anonymous=401, other=303, owner=303),
     row("POST", "/settings/logins/{session_id:int}/end", anonymous=401, other=404, owner=303, make=a_login),
     row("POST", "/settings/tokens", anonymous=401, other=200, owner=200, **_form(name="x", scopes=["read"])),

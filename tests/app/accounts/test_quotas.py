@@ -28,7 +28,12 @@ from tests.factories import (
 
 def one_of_everything(db: Session, user: User) -> None:
     """A data set, a training with a checkpoint, a model with a file, a picture: 10 bytes each."""
-    make_item(db, make_dataset(db, user), blob_sha256=(b := make_blob(db, f"item{user.id:06}".encode())).sha256, thumb_sha256=b.sha256)
+    make_item(
+        db,
+        make_dataset(db, user),
+        blob_sha256=(b := make_blob(db, f"item{user.id:06}".encode())).sha256,
+        thumb_sha256=b.sha256,
+    )
     job = make_job(db, user)
     blob = make_blob(db, f"ckpt{user.id:06}".encode())
     db.add(
@@ -111,7 +116,8 @@ def test_leaving_frees_everything_of_one_person_only(db: Session) -> None:
             assert left == 0, f"{table.name} still has rows"
     assert quotas.used_bytes(db, bea) == before
     names = set(db.scalars(select(Blob.sha256)))
-    assert reconcile(db, storage) == ([], []) and len(names) == 5
+    assert reconcile(db, storage) == ([], [])
+    assert len(names) == 5
     assert len(list(storage.list("jobs"))) == 1
     assert list(db.scalars(farewell.unnamed_blobs())) == []
 
@@ -127,7 +133,8 @@ def test_leaving_needs_the_name_and_the_right(db: Session) -> None:
     with pytest.raises(Conflict):
         farewell.delete_account(db, admin, admin, confirm=admin.username)
     farewell.delete_account(db, admin, anna, confirm="anna")
-    assert service.find_user(db, "anna") is None and service.find_user(db, "bea") is bea
+    assert service.find_user(db, "anna") is None
+    assert service.find_user(db, "bea") is bea
 
 
 def test_files_that_no_row_names_are_freed(db: Session) -> None:

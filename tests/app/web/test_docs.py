@@ -25,14 +25,18 @@ def test_the_listing_names_every_path(client: TestClient) -> None:
 
 def test_the_listing_says_what_to_send() -> None:
     spec = {
-        "components": {"schemas": {"In": {"required": ["n"], "properties": {"n": {"type": "integer", "minimum": 1}}}}},
+        "components": {
+            "schemas": {"In": {"required": ["n"], "properties": {"n": {"type": "integer", "minimum": 1}}}}
+        },
         "paths": {
             "/api/v1/things": {
                 "post": {
                     "operationId": "make",
                     "security": [{"token": []}],
                     "parameters": [{"name": "dry", "in": "query", "schema": {"type": "boolean"}}],
-                    "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/In"}}}},
+                    "requestBody": {
+                        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/In"}}}
+                    },
                     "responses": {"201": {"description": "Made"}},
                 }
             }
@@ -43,7 +47,8 @@ def test_the_listing_says_what_to_send() -> None:
         ("dry", "query", "true or false", False),
         ("n", "body", "whole number, from 1", True),
     ]
-    assert endpoint.needs_token and endpoint.answers == [("201", "Made")]
+    assert endpoint.needs_token
+    assert endpoint.answers == [("201", "Made")]
 
 
 def test_kinds_in_words() -> None:
