@@ -24,6 +24,10 @@ from sqlalchemy.orm import Session
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
 
+# Before torch loads its threads: tests of several processes share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 SERVERS: list[tuple["subprocess.Popen[bytes]", int]] = []
 HOMES: list[Path] = []

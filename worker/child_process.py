@@ -33,7 +33,8 @@ class Child:
             [*command, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
+            # Waiting threads sleep instead of spinning: trainings, pictures and the web share the cores.
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **(env or {})},
             start_new_session=True,
             text=True,
             encoding="utf-8",
