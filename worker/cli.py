@@ -25,7 +25,7 @@ from worker.reporter import PrintReporter
 from worker.training.checkpoint import file_sha256
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
-SIMPLE = {
+SIMPLE: dict[str, Any] = {
     "photos": None, "base": None, "name": "My LoRA", "type": "style", "family": "starter", "preset": "normal",
     "trigger_word": "", "label_type": "tag", "params": {}, "sample_prompts": [], "threads": 2,
 }  # fmt: skip

@@ -1,0 +1,82 @@
+"""A tiny checkpoint and a few pictures, made once for all tests of the trainer."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from app.contract.events import Finished
+from app.contract.jobs import TrainJob
+from tests.worker.tiny import tiny_base, tiny_files, tiny_job, tiny_pictures
+from worker.families import catalog
+from worker.reporter import NullReporter
+from worker.training.recipe import train
+
+Trained = tuple[Finished, NullReporter, Path]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four pictures, two of them wide."""
+    return tiny_pictures(tmp_path_factory.mktemp("pictures"), 4, ((64, 64), (120, 60)))
+
+
+@pytest.fixture
+def run_tiny(base: Path, pictures: list[Path], tmp_path: Path) -> Callable[..., Trained]:
+    """Train `tiny_job` with changes; `out`, `commands`, `job` and options of `train` by name."""
+
+    def run(
+        *, out: Path | None = None, commands: list[Any] | None = None, job: TrainJob | None = None,
+        options: dict[str, Any] | None = None, **changes: Any,
+    ) -> Trained:  # fmt: skip
+        job = job or tiny_job(pictures, **changes)
+        reporter = NullReporter(commands)
+        folder = out or tmp_path / "out"
+        files = tiny_files(base, pictures)
+        finished = train(job, catalog.load("starter"), files, folder, reporter, **(options or {}))
+        return finished, reporter, folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def plain_run(
+    base: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainJob, NullReporter, Path]:
+    """One ordinary run with samples, text encoder and convolutions, for tests that only look."""
+    out = tmp_path_factory.mktemp("plain")
+    job = tiny_job(
+        pictures,
+        prompts=2,
+        text_encoder_lr=1e-3,
+        conv_dim=2,
+        conv_alpha=1.0,
+        trigger_word="brushwork",
+        epochs=2,
+    )
+    reporter = NullReporter()
+    train(job, catalog.load("starter"), tiny_files(base, pictures), out, reporter)
+    return job, reporter, out
+
+
+def adapter_of(out: Path, epoch: int = 2) -> dict[str, Tensor]:
+    return load_file(out / "epochs" / f"tiny-{epoch:06d}.safetensors")
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """The same names and the same bits."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
