@@ -13,6 +13,7 @@ from app.core.errors import Invalid, NotFound
 from app.core.hashing import hash_stream
 from app.core.security import digest
 from app.core.storage import get_storage
+from app.gallery.headers import read_facts
 from app.gallery.models import Download, FileHash, Model, ModelFile, ModelVersion
 from app.gallery.permissions import can_view_version
 from app.images.models import Image
@@ -58,12 +59,14 @@ def add_file(
     found = hashes or hash_stream(get_storage().stream(blob.key))
     if tensor_sha256 is not None and found.get("Tensor", "").lower() != tensor_sha256.lower():
         raise Invalid("The file is damaged: its tensors are not those that were written.", code="file-damaged")
+    facts = read_facts(get_storage(), blob) if format_of(name) == "SafeTensor" else {}
     file = ModelFile(
         version=version,
         blob_sha256=blob.sha256,
         name=name[:255],
         format=format_of(name),
-        fp=fp,
+        fp=fp or facts.pop("fp", None),
+        facts=facts,
         precision=precision,
         size=blob.size,
         is_primary=not any(f.is_primary for f in version.files),

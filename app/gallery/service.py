@@ -112,6 +112,7 @@ def create_version(db: Session, user: User, model_id: int, body: VersionIn) -> M
     if body.upload is not None:
         _take_upload(db, user, version, body)
     db.flush()
+    db.expire(model, ["versions"])
     return version
 
 
@@ -187,8 +188,8 @@ def create_trained_version(
         steps=details.get("steps"), epochs=details.get("epoch"), **facts,
     )  # fmt: skip
     db.add(version)
-    add_file(db, version, blob, name=file_name, tensor_sha256=tensor_sha256, fp="fp16")
-    db.flush()
+    add_file(db, version, blob, name=file_name, tensor_sha256=tensor_sha256)
+    db.expire(model, ["versions"])
     return version
 
 
