@@ -55,7 +55,9 @@ def list_jobs(
 def _shown(request: Request, db: Db, job: Job) -> Response:
     """The job with its ETag, or 304 when the client has just that."""
     body = views.job_out(db, job)
-    etag = f'"{hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]}"'
+    # The guess when a waiting job may start changes with every look and is no news.
+    news = {**body, "queue": {**(body["queue"] or {}), "estimated_start_at": None}}
+    etag = f'"{hashlib.sha256(json.dumps(news, sort_keys=True).encode()).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if seconds := views.retry_after(job):
         headers["Retry-After"] = str(seconds)

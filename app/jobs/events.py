@@ -48,7 +48,10 @@ def _text_line(line: dict[str, Any]) -> str:
 
 
 def get_metrics(db: Session, job: Job, *, series: Sequence[str], points: int) -> dict[str, Any]:
-    """Curves as at most `points` averages over equally long runs of steps. Errors: Invalid for an unknown series."""
+    """Curves as at most `points` averages over equally long runs of steps.
+
+    Errors: Invalid for an unknown series.
+    """
     if unknown := [name for name in series if name not in SERIES]:
         words = f"Known series: {', '.join(SERIES)}."
         raise Invalid(words, [FieldError("#/series", f"unknown: {', '.join(unknown)}", "enum")])
@@ -57,7 +60,7 @@ def get_metrics(db: Session, job: Job, *, series: Sequence[str], points: int) ->
     size = max(1, -(-total // points))
     numbered = select(JobMetric, (func.row_number().over(order_by=JobMetric.step) - 1).label("n"))
     rows = numbered.where(mine).subquery()
-    bucket = rows.c.n / size
+    bucket = rows.c.n // size
     averages = [func.avg(rows.c[name]).label(name) for name in series]
     query = select(func.max(rows.c.step).label("step"), *averages).group_by(bucket).order_by(bucket)
     found = db.execute(query).all()

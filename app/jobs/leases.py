@@ -124,8 +124,9 @@ def record_progress(db: Session, job: Job, progress: Progress | None, metrics: S
     """The newest progress and all new points of the curves; `job` comes from `hold`."""
     if progress is not None:
         job.phase = progress.phase
-        job.progress = _progress(job, progress)
+        job.progress = _progress(progress)
         service.add_event(db, job, "progress", {"phase": progress.phase, **job.progress})
+        service.notify_progress(db, job)
     if metrics:
         rows = [{"job_id": job.id, "step": m.step, "loss": m.loss, "lr": m.lr} for m in metrics]
         statement = insert(JobMetric).values(rows)
@@ -137,8 +138,8 @@ def record_progress(db: Session, job: Job, progress: Progress | None, metrics: S
         service.add_event(db, job, "metric", {"points": points})
 
 
-def _progress(job: Job, p: Progress) -> dict[str, object]:
-    """Progress as the API shows it. `fraction` never goes back while the phase is the same."""
+def _progress(p: Progress) -> dict[str, object]:
+    """Progress as the API shows it."""
     fraction = round(p.current / p.total, 4) if p.total else None
     shown = p.model_dump(exclude={"kind", "phase"})
     return {"fraction": fraction, **shown}

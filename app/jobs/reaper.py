@@ -65,7 +65,7 @@ def forget_keys(db: Session) -> None:
 
 
 def sweep_dead_files(db: Session, storage: Storage) -> int:
-    """Remove `jobs/<id>/<fence>/` of every fence that can no longer be written under; gives how many files."""
+    """Remove what lies under fences that nobody can write under any more; gives how many files."""
     keys = [(key, key.split("/")) for key, _ in storage.list("jobs")]
     ids = {parts[1] for _, parts in keys if len(parts) >= 4}
     rows = db.execute(select(Job.id, Job.fence, Job.status).where(Job.id.in_(ids)))

@@ -6,7 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 Status = Literal[
-    "queued", "starting", "running", "pausing", "paused", "canceling", "succeeded", "failed", "canceled", "expired"
+    "queued", "starting", "running", "pausing", "paused", "canceling",
+    "succeeded", "failed", "canceled", "expired",
 ]  # fmt: skip
 """Clients must treat a word that they do not know as not final."""
 

@@ -6,7 +6,7 @@ The database's clock is the only one.
 """
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Table, delete, func, select
@@ -26,6 +26,7 @@ from app.jobs.wakeups import wake
 TYPES = ("training", "generation", "files")
 PAUSABLE = ("training",)
 WISHES = ("sample", "save")
+PROGRESS_PAUSE = timedelta(seconds=2)
 TITLES = {
     "worker-lost": "The worker was lost",
     "out-of-memory": "Not enough memory",
@@ -63,6 +64,16 @@ def notify(db: Session, job: Job, event: str) -> None:
         db.add(WebhookDelivery(job_id=job.id, event=event, next_at=func.now()))
 
 
+def notify_progress(db: Session, job: Job) -> None:
+    """At most one notice of progress in two seconds."""
+    if job.webhook and "progress" in job.webhook["events"]:
+        recent = WebhookDelivery.created_at > func.clock_timestamp() - PROGRESS_PAUSE
+        mine = select(WebhookDelivery.id).where(WebhookDelivery.job_id == job.id, recent)
+        if not db.scalar(select(mine.where(WebhookDelivery.event == "progress").exists())):
+            notify(db, job, "progress")
+            db.flush()
+
+
 def problem(code: str, detail: str, job_id: str) -> dict[str, Any]:
     """The problem-details object of a failed job."""
     title = TITLES.get(code, "The job failed")
@@ -79,7 +90,10 @@ def problem(code: str, detail: str, job_id: str) -> dict[str, Any]:
 def change_state(
     db: Session, job: Job, to: JobState, *, reason: str | None = None, error: tuple[str, str] | None = None
 ) -> None:
-    """Move a job, the only place that does. `error` is (code, words). Errors: Conflict for a move not in ALLOWED."""
+    """Move a job: the only place that does. `error` is (code, words).
+
+    Errors: Conflict for a move that is not in ALLOWED.
+    """
     was = JobState(job.status)
     if to not in ALLOWED[was]:
         raise Conflict(f"This job is {was} and cannot become {to}.", code="job-state", job_id=job.id)
@@ -127,13 +141,14 @@ def enqueue(
 ) -> Job:
     """Put a job into the queue, in the caller's transaction; the wake-up goes out after its commit.
 
-    `payload` is a dumped `app.contract.jobs.Job`. Errors: RateLimited `queue-full`, Invalid for a bad webhook.
+    `payload` is a dumped `app.contract.jobs.Job`.
+    Errors: RateLimited `queue-full`, Invalid for a bad webhook.
     """
     check_queue_room(db, user, type)
     job = Job(
-        id=new_id("job"), user_id=user.id, type=type, queue=queue, title=title[:200], input=input, payload=payload,
-        priority=priority, webhook=check_webhook(webhook), labels=labels or {}, retry_of=retry_of,
-        max_attempts=get_settings().queue.max_attempts, status=JobState.QUEUED.value,
+        id=new_id("job"), user_id=user.id, type=type, queue=queue, title=title[:200], input=input,
+        payload=payload, priority=priority, webhook=check_webhook(webhook), labels=labels or {},
+        retry_of=retry_of, max_attempts=get_settings().queue.max_attempts, status=JobState.QUEUED.value,
     )  # fmt: skip
     db.add(job)
     db.flush()
@@ -264,7 +279,7 @@ def resume_job(db: Session, viewer: User | None, id: str) -> Job:
 
 
 def retry_job(db: Session, viewer: User | None, id: str) -> Job:
-    """A new job with the same work and `retry_of`; it goes on from the old one's last save if there is one."""
+    """A new job with the same work and `retry_of`; it goes on from the old one's last save, if any."""
     old, state = _steer(db, viewer, id)
     if state not in TERMINAL:
         raise Conflict("This job has not ended yet.", code="job-not-finished", job_id=id)
@@ -281,7 +296,7 @@ def retry_job(db: Session, viewer: User | None, id: str) -> Job:
 
 
 def wish(db: Session, viewer: User | None, id: str, what: str) -> Job:
-    """Ask a running training for a `sample` or a `save` at its next step. Errors: Conflict when it is not running."""
+    """Ask a training for a `sample` or a `save` at its next step. Errors: Conflict when it is not running."""
     job, state = _steer(db, viewer, id)
     if what not in WISHES:
         raise Invalid(f"A running job can be asked for {' or '.join(WISHES)}.")
@@ -333,7 +348,7 @@ def queue_positions(db: Session, jobs: Iterable[Job]) -> dict[str, int]:
 
 
 def estimate_wait(db: Session, job: Job, ahead: int) -> float | None:
-    """Seconds until a waiting job may start, from this server's last ten jobs of the queue; None without any."""
+    """Seconds until a waiting job may start, from the last ten jobs of its queue; None without any."""
     recent = (
         select(Job.metrics["run_seconds"].as_float().label("took"))
         .where(

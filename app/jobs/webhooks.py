@@ -154,7 +154,7 @@ def pinned(url: str, *, private: bool) -> tuple[str, str]:
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Reachable for everybody: not loopback, private, link-local, shared, multicast, nor one of those inside IPv6."""
+    """Reachable for everybody: not loopback, private, link-local, shared, multicast, nor such inside IPv6."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
         if inner is not None:
