@@ -102,9 +102,13 @@ def images_page(request: Request, db: Db, user: CurrentUser, draft_id: str) -> R
 def _images(request: Request, db: Db, user: CurrentUser, draft_id: str, errors: dict[str, str]) -> Response:
     draft = drafts.get_draft(db, user, draft_id)
     dataset = drafts.open_dataset(db, user, draft)
-    context = datasets.editor_context(db, user, dataset.id, trigger_word=draft.fields.get("trigger_word", ""))
-    others = [d for d in datasets.list_datasets(db, user) if d.id != dataset.id]
     base = list_choices(db, user, "Checkpoint", version_ids=[draft.fields.get("base") or 0])
+    spec = catalog.specs().get(base[0].family or "") if base else None
+    trigger = draft.fields.get("trigger_word", "")
+    context = datasets.editor_context(
+        db, user, dataset.id, trigger_word=trigger, resolution=spec.resolution if spec else None
+    )
+    others = [d for d in datasets.list_datasets(db, user) if d.id != dataset.id]
     context |= {"draft": draft, "others": others, "base": base[0] if base else None, "errors": errors}
     return render(request, "training/images.html", status=422 if errors else 200, **context)
 

@@ -1,0 +1,86 @@
+"""From fifteen pictures to a published LoRA and a shared picture, with everything real."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.e2e.browser import Walk, chromium
+from tests.e2e.installation import Installation, running
+from worker.starter.example_set import write_example_set
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("e2e")]
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    with running() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The example set as files: 15 pictures and their .txt labels."""
+    folder = tmp_path_factory.mktemp("example")
+    write_example_set(folder)
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def shots() -> Path:
+    return Path("data/screenshots")
+
+
+def test_the_loop_in_the_browser(
+    installation: Installation, browser: Browser, example: list[Path], shots: Path, tmp_path: Path
+) -> None:
+    context = browser.new_context(base_url=installation.url, viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    walk = Walk(context.new_page(), shots)
+    walk.make_admin(installation.setup_link)
+    walk.train(example, name="Tuscan afternoon", trigger="tuscafternoon")
+    walk.wait_trained(300)
+    model = walk.publish()
+    adapter = walk.download(tmp_path)
+    assert adapter.read_bytes()[8:10] == b'{"'
+    with_lora = walk.generate("tuscafternoon, house, green hills", seed=7, seconds=90, lora=True)
+    without = walk.generate("house, green hills", seed=7, seconds=90, lora=False)
+    assert with_lora != without
+    walk.share(with_lora)
+    page = walk.page
+    page.goto(model)
+    assert page.locator("h1").inner_text().startswith("Tuscan afternoon")
+    assert walk.problems == []
+    context.close()
+
+
+def test_the_loop_by_rest_and_command_line(
+    installation: Installation, example: list[Path], tmp_path: Path
+) -> None:
+    """Twenty steps by `bottega train`, which speaks REST alone; then publish, download, draw."""
+    installation.bottega("user", "create", "script", "--password-stdin", stdin="a password for a script\n")
+    made = json.loads(installation.bottega("token", "create", "script", "--scopes", "read,train,generate,publish", "--json"))
+    client = {"BOTTEGA_URL": installation.url, "BOTTEGA_TOKEN": made["token"]}
+    told = installation.bottega(
+        "train", str(example[0].parent), "--name", "By script", "--trigger", "tuscafternoon", "--max-steps", "20",
+        "--publish", "public", "--json", **client,
+    )  # fmt: skip
+    job = json.loads(told)
+    assert job["status"] == "succeeded"
+    version = job["model"]["modelVersions"][0]["id"]
+    file = installation.bottega("download", str(version), "--out", str(tmp_path), "--json", **client)
+    assert Path(json.loads(file)["path"]).stat().st_size > 10_000
+    drawn = installation.bottega(
+        "generate", "tuscafternoon, tower", "--lora", f"{version}:0.8", "--seed", "3", "-n", "2", "--out", str(tmp_path),
+        "--json", **client,
+    )  # fmt: skip
+    pictures = [Path(path) for path in json.loads(drawn)["saved"]]
+    assert [p.read_bytes()[:4] for p in pictures] == [b"\x89PNG"] * 2
+    assert b"Lora hashes" in pictures[0].read_bytes()
