@@ -87,7 +87,7 @@ def list_datasets(
     db: Db, user: CurrentUser, query: Annotated[PageQuery, Query()], request: Request, response: Response
 ) -> DatasetList:
     """One's own sets, newest first."""
-    page = service.list_datasets(db, user, cursor=query.cursor, limit=query.limit)
+    page = service.page_datasets(db, user, cursor=query.cursor, limit=query.limit)
     _link(request, response, page.next_cursor)
     return DatasetList(items=[dataset_out(d, facts) for d, facts in page.items], next_cursor=page.next_cursor)
 

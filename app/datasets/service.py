@@ -15,20 +15,22 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.contract.jobs import BlobRef, FilesJob, TrainItem
 from app.core.blobs import Blob, release_blobs
+from app.core.config import get_settings
 from app.core.db import unit_of_work
 from app.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unsupported
 from app.core.ids import new_id
 from app.core.paging import Page, keyset_page
 from app.core.storage import Storage
 from app.datasets.access import can_edit_dataset, can_see_dataset, get_dataset, get_item
-from app.datasets.archives import is_zip
 from app.datasets.adding import Progress, Report, add_files, is_near
+from app.datasets.archives import is_zip
 from app.datasets.editing import change_labels, check_match, set_label, undo_labels
 from app.datasets.export import zip_items
 from app.datasets.intake import Received
 from app.datasets.labels import normalise_label
 from app.datasets.models import Dataset, DatasetItem
-from app.datasets.queries import TAGS_IN_LISTS, Facts, dataset_etag, facts, filter_items
+from app.datasets.queries import TAGS_IN_LISTS, Facts, covers, dataset_etag, facts, filter_items
+from app.datasets.views import dataset_out, item_out
 from app.jobs.models import Job
 from app.jobs.service import enqueue
 from app.uploads.models import Upload
@@ -37,7 +39,7 @@ from app.uploads.service import delete_upload, get_complete
 __all__ = [
     "Report", "add_files", "can_edit_dataset", "can_see_dataset", "change_labels", "create_dataset", "delete_dataset",
     "delete_item", "describe", "export_zip", "get_dataset", "get_item", "import_upload", "import_zip",
-    "get_items", "is_large_zip", "list_datasets", "list_items", "set_label", "snapshot", "start_import", "undo_labels", "update_dataset",
+    "editor_context", "get_items", "is_large_zip", "list_covers", "list_datasets", "list_items", "page_datasets", "set_label", "snapshot", "start_import", "undo_labels", "update_dataset",
 ]  # fmt: skip
 
 LABEL_TYPES = ("tag", "caption")
@@ -72,7 +74,12 @@ def _checked_type(label_type: str) -> str:
     return label_type
 
 
-def list_datasets(
+def list_datasets(db: Session, viewer: User | None, *, limit: int = 200) -> list[Dataset]:
+    """One's own sets, newest first, to choose from. Errors: Unauthorized."""
+    return [dataset for dataset, _ in page_datasets(db, viewer, limit=limit).items]
+
+
+def page_datasets(
     db: Session, viewer: User | None, *, cursor: str | None = None, limit: int = 50
 ) -> Page[tuple[Dataset, Facts]]:
     """One's own sets with their figures, newest first. Errors: Unauthorized."""
@@ -82,6 +89,11 @@ def list_datasets(
     page = keyset_page(db, query, [Dataset.created_at, Dataset.id], cursor=cursor, limit=limit)
     known = facts(db, page.items, tags=TAGS_IN_LISTS)
     return Page([(dataset, known[dataset.id]) for dataset in page.items], page.next_cursor)
+
+
+def list_covers(db: Session, ids: list[str], *, each: int) -> dict[str, list[str]]:
+    """The first few picture ids of sets that the caller has listed."""
+    return covers(db, ids, each)
 
 
 def describe(db: Session, dataset: Dataset) -> Facts:
@@ -144,6 +156,29 @@ def list_items(
     return keyset_page(
         db, query, [DatasetItem.position, DatasetItem.id], cursor=cursor, limit=limit, ascending=True
     )
+
+
+def editor_context(
+    db: Session, viewer: User | None, dataset_id: str, *, trigger_word: str = "", resolution: int | None = None
+) -> dict[str, Any]:
+    """What `datasets/_editor.html` needs. `resolution` is the side at which the chosen base draws, where it is known."""
+    dataset = get_dataset(db, viewer, dataset_id)
+    page = list_items(db, viewer, dataset_id, limit=get_settings().limits.dataset_items)
+    shown = dataset_out(dataset, describe(db, dataset)).model_dump(mode="json")
+    pictures = [item_out(item).model_dump(mode="json") for item in page.items]
+    return {
+        "dataset": shown,
+        "items": pictures,
+        "trigger_word": trigger_word,
+        "editable": can_edit_dataset(viewer, dataset),
+        "editor_state": {
+            "dataset": shown,
+            "items": pictures,
+            "trigger": trigger_word,
+            "resolution": resolution,
+            "sessionBytes": get_settings().limits.upload_bytes,
+        },
+    }
 
 
 def get_items(db: Session, dataset_id: str, ids: list[str]) -> list[DatasetItem]:

@@ -1,0 +1,342 @@
+// Many files at once: four requests in parallel, each tried again when the line breaks, one tile each.
+// A label goes with the picture of its name; files over the form's limit go as an upload session in parts.
+
+import { read, Refusal } from "./datasets/api.js";
+import { count, h, say } from "./datasets/dom.js";
+import { filesOf } from "./datasets/drop.js";
+
+const PARALLEL = 4;
+const TRIES = 4;
+const LABEL = /\.(txt|caption)$/i;
+const CHAFF = /(^|\/)(\.[^/]*|thumbs\.db|desktop\.ini)$|(^|\/)__MACOSX\//i;
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const online = () => navigator.onLine || new Promise((resolve) => addEventListener("online", resolve, { once: true }));
+
+// fetch() cannot tell how much of a body has gone out; XMLHttpRequest can.
+function request(method, url, body, { type, progress, signal } = {}) {
+  return new Promise((resolve, reject) => {
+    const xhr = new XMLHttpRequest();
+    xhr.open(method, url);
+    if (type) xhr.setRequestHeader("Content-Type", type);
+    xhr.upload.onprogress = (event) => event.lengthComputable && progress?.(event.loaded, event.total);
+    xhr.onerror = () => reject(new Refusal(0, { detail: "The connection broke." }));
+    xhr.onabort = () => reject(new DOMException("stopped", "AbortError"));
+    xhr.onload = () => {
+      try {
+        resolve({ status: xhr.status, body: read(xhr.status, xhr.responseText) });
+      } catch (error) {
+        reject(error);
+      }
+    };
+    signal?.addEventListener("abort", () => xhr.abort(), { once: true });
+    xhr.send(body);
+  });
+}
+
+async function patiently(work, onWait, signal) {
+  for (let tried = 1; ; tried++) {
+    try {
+      return await work();
+    } catch (error) {
+      const passing = error instanceof Refusal && (error.status === 0 || error.status === 429 || error.status >= 502);
+      if (!passing || tried >= TRIES || signal.aborted) throw error;
+      onWait(navigator.onLine ? "trying again" : "waiting for the connection");
+      await online();
+      await pause(Math.max(error.retryAfter * 1000 || 0, 1000 * 2 ** (tried - 1)));
+    }
+  }
+}
+
+const pathOf = (file) => file.path || file.webkitRelativePath || file.name;
+const stemOf = (path) => path.replace(/\.[^./]+$/, "").toLowerCase();
+
+// [{name, files}]: a picture with its label is one piece of work; labels alone go last, together.
+export function pieces(files) {
+  const wanted = files.filter((file) => !CHAFF.test(pathOf(file)));
+  const labels = new Map(wanted.filter((file) => LABEL.test(file.name)).map((file) => [stemOf(pathOf(file)), file]));
+  const work = [];
+  for (const file of wanted.filter((one) => !LABEL.test(one.name))) {
+    const label = labels.get(stemOf(pathOf(file)));
+    labels.delete(stemOf(pathOf(file)));
+    work.push({ name: file.name, files: label ? [file, label] : [file] });
+  }
+  const rest = [...labels.values()];
+  for (let at = 0; at < rest.length; at += 100) {
+    const some = rest.slice(at, at + 100);
+    work.push({ name: some.length === 1 ? some[0].name : count(some.length, "label file"), files: some });
+  }
+  return work;
+}
+
+class Batch {
+  constructor(store, sessionBytes, onChange) {
+    Object.assign(this, { store, sessionBytes, onChange });
+    this.waiting = [];
+    this.tiles = new Map();
+    this.running = 0;
+    this.reset();
+  }
+
+  reset() {
+    this.total = 0;
+    this.sent = new Map();
+    this.done = 0;
+    this.all = 0;
+    this.rejected = [];
+    this.duplicates = [];
+    this.stopper = new AbortController();
+  }
+
+  add(files) {
+    if (!this.running && !this.waiting.length) this.reset();
+    for (const work of pieces(files)) {
+      work.size = work.files.reduce((sum, file) => sum + file.size, 0);
+      work.state = "waiting";
+      this.total += work.size;
+      this.all += 1;
+      this.waiting.push(work);
+    }
+    this.onChange(this);
+    while (this.running < PARALLEL && this.waiting.length) this.next();
+  }
+
+  stop() {
+    this.waiting = [];
+    this.stopper.abort();
+  }
+
+  get busy() {
+    return this.running > 0 || this.waiting.length > 0;
+  }
+
+  get fraction() {
+    const sent = [...this.sent.values()].reduce((sum, bytes) => sum + bytes, 0);
+    return this.total ? Math.min(1, sent / this.total) : 0;
+  }
+
+  async next() {
+    const work = this.waiting.shift();
+    if (!work) return;
+    this.running += 1;
+    work.state = "sending";
+    this.onChange(this, work);
+    try {
+      this.take(await this.send(work));
+    } catch (error) {
+      if (error.name !== "AbortError") for (const file of work.files) this.rejected.push(`${file.name}: ${error.message}`);
+    }
+    this.sent.set(work, work.size);
+    this.running -= 1;
+    this.done += 1;
+    work.state = "done";
+    this.onChange(this, work);
+    this.next();
+  }
+
+  progress(work, sent) {
+    this.sent.set(work, Math.min(sent, work.size));
+    work.state = sent >= work.size ? "checking" : "sending";
+    this.onChange(this, work);
+  }
+
+  waits(work, words) {
+    work.state = words;
+    this.onChange(this, work);
+  }
+
+  send(work) {
+    const large = work.files.length === 1 && work.size > this.sessionBytes;
+    return large ? this.bySession(work, work.files[0]) : this.byForm(work);
+  }
+
+  async byForm(work) {
+    const { signal } = this.stopper;
+    const form = () => {
+      const data = new FormData();
+      for (const file of work.files) data.append("files", file, pathOf(file));
+      return data;
+    };
+    const answer = await patiently(
+      () => request("POST", `${this.store.url}/items`, form(), { signal, progress: (sent) => this.progress(work, sent) }),
+      (words) => this.waits(work, words), signal,
+    );
+    return answer.status === 202 ? this.follow(work, answer.body) : answer.body;
+  }
+
+  async bySession(work, file) {
+    const { signal } = this.stopper;
+    const ask = (method, url, body, options = {}) => patiently(() => request(method, url, body, { signal, ...options }), (words) => this.waits(work, words), signal);
+    const json = (method, url, body) => ask(method, url, body && JSON.stringify(body), { type: body && "application/json" });
+    const { body: upload } = await json("POST", "/api/v1/uploads", { name: file.name, size: file.size });
+    const url = `/api/v1/uploads/${upload.id}`;
+    for (const number of upload.missing) {
+      const start = (number - 1) * upload.part_size;
+      const part = file.slice(start, start + upload.part_size);
+      await ask("PUT", `${url}/parts/${number}`, part, { type: "application/octet-stream", progress: (sent) => this.progress(work, start + sent) });
+    }
+    this.waits(work, "checking");
+    const { body: job } = await json("POST", `${url}/complete`);
+    await this.follow(work, job);
+    const answer = await json("POST", `${this.store.url}/items`, { upload: upload.id });
+    return answer.status === 202 ? this.follow(work, answer.body) : answer.body;
+  }
+
+  // Waits for a worker's job; what it added is loaded anew.
+  async follow(work, job) {
+    let current = job;
+    while (!["succeeded", "failed", "canceled", "expired"].includes(current.status)) {
+      this.waits(work, current.status === "queued" ? "waiting for a worker" : "being unpacked");
+      await pause(2000);
+      ({ body: current } = await request("GET", `/api/v1/jobs/${job.id}`, null, { signal: this.stopper.signal }));
+    }
+    if (current.status !== "succeeded") throw new Refusal(500, { detail: current.error?.detail ?? "It was stopped." });
+    await this.store.reload();
+    return { ...current.output, accepted: [], labels: [] };
+  }
+
+  take(body) {
+    this.store.add(body.accepted ?? []);
+    for (const one of body.rejected ?? []) this.rejected.push(one.detail);
+    for (const one of body.duplicates ?? []) this.duplicates.push(one);
+    const unknown = [...(body.duplicates ?? []).map((one) => one.duplicate_of), ...(body.labels ?? []).map((one) => one.item)];
+    if ((body.labels ?? []).some((one) => one.item) || unknown.some((id) => id && !this.store.find(id))) this.stale = true;
+  }
+}
+
+export function uploader(root, store, sessionBytes) {
+  const zone = root.querySelector("[data-dropzone]");
+  if (!zone) return;
+  const input = zone.querySelector("[data-files]");
+  const folder = zone.querySelector("[data-folder]");
+  const bar = root.querySelector("[data-uploads]");
+  const problems = root.querySelector("[data-problems]");
+  const list = h("ul", { class: "plain upload-tiles" });
+  bar.append(list);
+  const batch = new Batch(store, sessionBytes, show);
+  let finished = true;
+
+  const add = (files) => {
+    if (!files.length) return;
+    finished = false;
+    batch.add(files);
+  };
+
+  function show(_, work) {
+    bar.hidden = !batch.busy;
+    bar.querySelector("[data-uploads-words]").textContent = `${batch.done} of ${batch.all} done`;
+    bar.querySelector("[data-uploads-progress]").value = batch.fraction;
+    if (work) tile(work);
+    if (!batch.busy && !finished) finish();
+  }
+
+  function tile(work) {
+    let made = batch.tiles.get(work);
+    if (!made) {
+      made = h("li", { class: "upload-tile" }, h("span", { class: "upload-name" }, work.name), h("progress", { max: "1", "aria-label": work.name }), h("span", { class: "muted small" }));
+      batch.tiles.set(work, made);
+      list.append(made);
+    }
+    made.querySelector("progress").value = work.size ? (batch.sent.get(work) ?? 0) / work.size : 0;
+    made.lastChild.textContent = work.state;
+    if (work.state === "done") {
+      made.remove();
+      batch.tiles.delete(work);
+    }
+  }
+
+  async function finish() {
+    finished = true;
+    if (batch.stale) await store.reload().catch(() => {});
+    batch.stale = false;
+    report();
+    say(`Upload finished: ${count(store.items.length, "picture")} in the set${batch.rejected.length ? `, ${count(batch.rejected.length, "file")} left out` : ""}.`);
+  }
+
+  // All errors at once, each with its file's name.
+  function report() {
+    const { rejected, duplicates } = batch;
+    problems.hidden = !rejected.length && !duplicates.length;
+    if (problems.hidden) return;
+    const close = h("button", { type: "button", class: "btn small", onclick: () => (problems.hidden = true) }, rejected.length ? "Go on without them" : "Close");
+    const parts = [];
+    if (rejected.length) {
+      parts.push(h("div", { class: "notice bad stack tight" }, h("strong", {}, `${count(rejected.length, "file was", "files were")} left out`), h("ul", {}, rejected.slice(0, 200).map((words) => h("li", {}, words)))));
+    }
+    if (duplicates.length) {
+      const names = duplicates.slice(0, 20).map((one) => one.name).join(", ");
+      parts.push(h("p", { class: "notice" }, `Already in the set: ${names}${duplicates.length > 20 ? ` and ${duplicates.length - 20} more` : ""}.`));
+    }
+    problems.replaceChildren(...parts, close);
+  }
+
+  zone.addEventListener("submit", (event) => {
+    const example = event.submitter?.matches("[data-example]");
+    if (!example) return;
+    event.preventDefault();
+    useExample(event.submitter);
+  });
+
+  async function useExample(button) {
+    button.disabled = true;
+    try {
+      const { body } = await request("POST", `${store.url}/example`, null);
+      store.add(body.accepted);
+      say(`${count(body.accepted.length, "picture")} added`);
+    } catch (error) {
+      batch.rejected = [`The example set could not be added: ${error.message}`];
+      batch.duplicates = [];
+      report();
+    }
+    button.disabled = false;
+  }
+
+  for (const field of [input, folder]) {
+    field.addEventListener("change", () => {
+      add([...field.files]);
+      field.value = "";
+    });
+  }
+  if ("webkitdirectory" in folder) {
+    folder.hidden = false;
+    root.querySelector("[data-folder-label]").hidden = false;
+  }
+  root.querySelector("[data-choose]")?.addEventListener("click", () => input.click());
+  bar.querySelector("[data-uploads-stop]").addEventListener("click", () => batch.stop());
+  for (const label of zone.querySelectorAll("label.btn")) {
+    // A label is no button for the keyboard; the field itself is hidden, so its label shows the focus.
+    const field = document.getElementById(label.htmlFor);
+    field.addEventListener("focus", () => label.classList.toggle("is-focused", field.matches(":focus-visible")));
+    field.addEventListener("blur", () => label.classList.remove("is-focused"));
+  }
+
+  let depth = 0;
+  const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  document.addEventListener("dragenter", (event) => {
+    if (!carriesFiles(event)) return;
+    depth += 1;
+    root.classList.add("is-over");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!carriesFiles(event)) return;
+    depth = Math.max(0, depth - 1);
+    root.classList.toggle("is-over", depth > 0);
+  });
+  document.addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault());
+  document.addEventListener("drop", async (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    depth = 0;
+    root.classList.remove("is-over");
+    add(await filesOf(event.dataTransfer));
+  });
+  document.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (!files.length) return;
+    event.preventDefault();
+    add(files);
+  });
+  window.addEventListener("beforeunload", (event) => {
+    if (batch.busy) event.preventDefault();
+  });
+}
