@@ -39,8 +39,14 @@ def start_page(request: Request, db: Db, user: CurrentUser) -> Response:
 
 
 @router.post("/train")
-def new_draft(request: Request, db: Db, user: CurrentUser) -> Response:
-    return redirect(request, f"/train/{drafts.create_draft(db, user).id}/about")
+def new_draft(
+    request: Request, db: Db, user: CurrentUser, dataset: Annotated[str, Form()] = ""
+) -> Response:
+    """`dataset` when somebody comes from the page of a set."""
+    draft = drafts.create_draft(db, user)
+    if dataset:
+        drafts.use_dataset(db, user, draft.id, dataset)
+    return redirect(request, f"/train/{draft.id}/about")
 
 
 @router.post("/train/{draft_id}/delete")

@@ -31,6 +31,7 @@ function start(root) {
     root.classList.toggle("is-empty", !any);
     const buttons = root.querySelector("[data-add-buttons]");
     if (buttons) buttons.hidden = !any;
+    for (const one of document.querySelectorAll("[data-when-pictures]")) one.hidden = !any;
     if (undo) undo.disabled = !store.undoStack.length;
     root.dispatchEvent(new CustomEvent("dataset-change", {
       bubbles: true,

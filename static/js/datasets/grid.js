@@ -58,10 +58,10 @@ export function grid(root, store) {
   function tile(item) {
     const made = h(
       "div",
-      { class: "tile", role: "option", "data-item": item.id, tabindex: "-1" },
+      { class: "picture-tile", role: "option", "data-item": item.id, tabindex: "-1" },
       h("img", { src: item.thumb_url, alt: "", loading: "lazy", width: "192", height: "144", draggable: "false" }),
-      h("span", { class: "tile-marks" }),
-      h("span", { class: "tile-label" }),
+      h("span", { class: "picture-tile-marks" }),
+      h("span", { class: "picture-tile-label" }),
     );
     tiles.set(item.id, made);
     return made;
@@ -72,10 +72,10 @@ export function grid(root, store) {
     made.setAttribute("aria-selected", String(chosen));
     made.setAttribute("aria-label", `${item.name}: ${item.label || "no tags yet"}`);
     made.classList.toggle("is-current", item.id === store.current);
-    made.querySelector(".tile-label").textContent = item.label || (store.isCaption ? "no caption yet" : "no tags yet");
+    made.querySelector(".picture-tile-label").textContent = item.label || (store.isCaption ? "no caption yet" : "no tags yet");
     made.classList.toggle("is-untagged", !item.label);
     const words = [...store.warningsOf(item)].filter((code) => WARNINGS[code]).map((code) => WARNINGS[code]);
-    const marks = made.querySelector(".tile-marks");
+    const marks = made.querySelector(".picture-tile-marks");
     if (marks.dataset.words !== words.join()) {
       marks.dataset.words = words.join();
       marks.replaceChildren(...words.slice(0, 2).map((word) => h("span", { class: "badge advice" }, word)));

@@ -75,7 +75,7 @@ export function inspector(root, store, icon) {
   function build(items) {
     const typing = panel.contains(document.activeElement) && document.activeElement.matches(".tag-entry, .caption-entry");
     const one = items.length === 1 ? items[0] : null;
-    chips = h("ul", { class: "plain chips", "aria-label": "Tags" });
+    chips = h("ul", { class: "plain label-chips", "aria-label": "Tags" });
     foot = h("p", { class: "muted small inspector-foot" });
     const field = store.isCaption && one ? captionField(one) : entryField();
     panel.replaceChildren(
