@@ -124,7 +124,7 @@ def record_progress(db: Session, job: Job, progress: Progress | None, metrics: S
     """The newest progress and all new points of the curves; `job` comes from `hold`."""
     if progress is not None:
         job.phase = progress.phase
-        job.progress = _progress(progress)
+        job.progress = _progress(job, progress)
         service.add_event(db, job, "progress", {"phase": progress.phase, **job.progress})
         service.notify_progress(db, job)
     if metrics:
@@ -138,9 +138,11 @@ def record_progress(db: Session, job: Job, progress: Progress | None, metrics: S
         service.add_event(db, job, "metric", {"points": points})
 
 
-def _progress(p: Progress) -> dict[str, object]:
-    """Progress as the API shows it."""
+def _progress(job: Job, p: Progress) -> dict[str, object]:
+    """Progress as the API shows it. `fraction` is of the whole job: a training's samples and saves do not move it."""
     fraction = round(p.current / p.total, 4) if p.total else None
+    if job.type == "training" and p.phase != "training":
+        fraction = job.progress.get("fraction") or 0.0
     shown = p.model_dump(exclude={"kind", "phase"})
     return {"fraction": fraction, **shown}
 
