@@ -19,7 +19,7 @@ PASSWORD = "fifteen pictures of one town"  # noqa: S105 -- of a throw-away insta
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """The system's Chromium. Errors: RuntimeError that says how to install it."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    path = os.environ.get("BOTTEGA_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         raise RuntimeError("Chromium is missing. Run ./dev test, or: apt-get install chromium")
     with sync_playwright() as playwright:
