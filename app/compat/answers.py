@@ -1,4 +1,4 @@
-"""How Civitai's API answers: `{"error": …}` instead of problem+json, open to every origin, lenient queries."""
+"""How Civitai's API answers: `{"error": …}`, not problem+json; open to every origin; lenient queries."""
 
 import re
 from collections.abc import Callable, Coroutine, Sequence
@@ -87,7 +87,9 @@ class Query:
     def integers(self, name: str) -> list[int]:
         return [self._integer(name, word) for word in self.many(name)]
 
-    def integer(self, name: str, default: int | None = None, *, least: int = 0, most: int = MAX_ID) -> int | None:
+    def integer(
+        self, name: str, default: int | None = None, *, least: int = 0, most: int = MAX_ID
+    ) -> int | None:
         raw = self.raw.get(name, "").strip()
         if not raw:
             return default
@@ -113,7 +115,7 @@ class Query:
         raise issue(name, "Invalid input: expected boolean")
 
     def level(self, default: int = 1) -> int:
-        """Bits of the ratings wanted: `browsingLevel`, else `nsfw` as a word or a flag; PG only without both."""
+        """Bits of the ratings wanted: `browsingLevel`, else `nsfw` (word or flag); PG only without both."""
         bits = self.integer("browsingLevel", least=1, most=63)
         if bits is not None:
             return bits

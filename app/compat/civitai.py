@@ -1,4 +1,4 @@
-"""Civitai's public API, version 1, for the programs that speak it: reads of models, versions, pictures, downloads.
+"""Civitai's public API, version 1, for programs that speak it: models, versions, pictures, downloads.
 
 Without a token only what is public and published; with one, the owner's own too.
 """
@@ -25,8 +25,8 @@ from app.web.links import origin
 router = APIRouter(tags=["civitai"], route_class=CivitaiRoute)
 SORTS = {
     "Highest Rated": "downloads", "Most Downloaded": "downloads", "Most Liked": "downloads",
-    "Most Discussed": "downloads", "Most Collected": "downloads", "Most Images": "pictures", "Newest": "newest",
-    "Oldest": "oldest",
+    "Most Discussed": "downloads", "Most Collected": "downloads", "Most Images": "pictures",
+    "Newest": "newest", "Oldest": "oldest",
 }  # fmt: skip
 PERIODS = ("AllTime", "Year", "Month", "Week", "Day")
 TOO_MANY_PAGES = "You've requested too many pages, please use cursors instead"
@@ -124,7 +124,9 @@ def list_by_hash(
     """Versions of up to 100 SHA256; what is not known is left out."""
     if len(hashes) > 100 or any(len(h) != 64 for h in hashes):
         raise Refused("Request must include an array of SHA256 Hashes. At most 100, each of 64 digits.")
-    return [version_out(request, version, viewer) for version, _ in queries.list_by_hashes(db, viewer, hashes)]
+    return [
+        version_out(request, version, viewer) for version, _ in queries.list_by_hashes(db, viewer, hashes)
+    ]
 
 
 @router.get("/api/v1/model-versions/{version_id}")
@@ -177,7 +179,7 @@ def _wanted_versions(query: Query, db: Db, viewer: User | None) -> list[int] | N
 
 
 @router.get("/api/v1/tags")
-def list_tags(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any]:
+def list_tags(request: Request, db: Db) -> dict[str, Any]:
     """Tags of public models, commonest first."""
     query, page, limit = _page(request)
     rows, total = queries.list_tags(db, query.text("query"), offset=(page - 1) * limit, limit=limit)
@@ -187,7 +189,7 @@ def list_tags(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any]:
 
 
 @router.get("/api/v1/creators")
-def list_creators(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any]:
+def list_creators(request: Request, db: Db) -> dict[str, Any]:
     """People who have published models."""
     query, page, limit = _page(request)
     rows, total = queries.list_creators(db, query.text("query"), offset=(page - 1) * limit, limit=limit)
@@ -204,16 +206,22 @@ def _page(request: Request) -> tuple[Query, int, int]:
 @router.head("/api/download/models/{version_id}", include_in_schema=False)
 @router.get("/api/download/models/{version_id}", response_class=Response)
 def download(request: Request, db: Db, viewer: CompatUser, version_id: str) -> Response:
-    """307 to the file. `type`, `format`, `size`, `fp` choose among several; `token` or Bearer for private ones."""
+    """307 to the file. `type`, `format`, `size`, `fp` choose among several; a token opens private ones."""
     query = Query(request)
     key = query.text("key") or None
     version = files.get_version_to_download(db, viewer, path_id(version_id), key=key)
     wanted = files.Wanted(
-        query.text("type"), query.text("format"), query.text("size"), query.text("fp"), query.integer("fileId")
+        query.text("type"),
+        query.text("format"),
+        query.text("size"),
+        query.text("fp"),
+        query.integer("fileId"),
     )
     file = files.choose_file(version, wanted)
     if request.method == "GET":
         files.count_download(db, viewer, file, request.client.host if request.client else "")
     passed = {name: value for name in ("token", "key") if (value := query.text(name))}
-    target = f"{origin(request)}/files/{file.id}/{quote(file.name)}" + (f"?{urlencode(passed)}" if passed else "")
+    target = f"{origin(request)}/files/{file.id}/{quote(file.name)}" + (
+        f"?{urlencode(passed)}" if passed else ""
+    )
     return RedirectResponse(target, 307, headers={"Cache-Control": "no-store, max-age=0"})

@@ -8,7 +8,15 @@ from fastapi.responses import JSONResponse
 from app.accounts.deps import AdminUser, CompatUser, OptionalUser, Scoped
 from app.accounts.models import User
 from app.gallery import files, reports, service
-from app.gallery.schemas import ModelIn, ModelPatch, PublishIn, ReportIn, ReportResolve, VersionIn, VersionPatch
+from app.gallery.schemas import (
+    ModelIn,
+    ModelPatch,
+    PublishIn,
+    ReportIn,
+    ReportResolve,
+    VersionIn,
+    VersionPatch,
+)
 from app.gallery.shapes import model_out, version_out
 from app.web.deps import Db, Store
 from app.web.downloads import content_disposition, send_blob
@@ -86,17 +94,22 @@ def renew_key(request: Request, db: Db, user: Publisher, model_id: int) -> dict[
 
 
 @router.head("/files/{file_id}/{name}", include_in_schema=False)
-@router.get("/files/{file_id}/{name}", response_class=Response)
+@router.get("/files/{file_id}/{name}", include_in_schema=False, response_class=Response)
 def file(
-    request: Request, db: Db, store: Store, viewer: CompatUser, file_id: int, name: str, key: str | None = None
+    request: Request,
+    db: Db,
+    store: Store,
+    viewer: CompatUser,
+    file_id: int,
+    key: str | None = None,
 ) -> Response:
     """The bytes of a file, with ranges. `name` is only there for programs that name files by the address."""
     found = files.get_file(db, viewer, file_id, key=key)
     return send_blob(request, store, found.blob_sha256, name=found.name, redirect=True)
 
 
-@router.get("/files/{file_id}/sidecar/{name}")
-def sidecar(db: Db, viewer: CompatUser, file_id: int, name: str, key: str | None = None) -> Response:
+@router.get("/files/{file_id}/sidecar/{name}", include_in_schema=False)
+def sidecar(db: Db, viewer: CompatUser, file_id: int, key: str | None = None) -> Response:
     """The .json that A1111, Forge and InvokeAI read beside a LoRA: trigger words, strength, notes."""
     found = files.get_file(db, viewer, file_id, key=key)
     headers = {"Content-Disposition": content_disposition(f"{files.stem(found)}.json")}
@@ -104,15 +117,24 @@ def sidecar(db: Db, viewer: CompatUser, file_id: int, name: str, key: str | None
 
 
 @router.head("/files/{file_id}/preview/{name}", include_in_schema=False)
-@router.get("/files/{file_id}/preview/{name}", response_class=Response)
+@router.get("/files/{file_id}/preview/{name}", include_in_schema=False, response_class=Response)
 def preview(
-    request: Request, db: Db, store: Store, viewer: CompatUser, file_id: int, name: str, key: str | None = None
+    request: Request,
+    db: Db,
+    store: Store,
+    viewer: CompatUser,
+    file_id: int,
+    key: str | None = None,
 ) -> Response:
     """The first picture of the version, named as those programs look for it."""
     found = files.get_file(db, viewer, file_id, key=key)
     image = files.preview_image(found, viewer)
     return send_blob(
-        request, store, image.blob_sha256, name=f"{files.stem(found)}.preview.png", media_type=image.media_type
+        request,
+        store,
+        image.blob_sha256,
+        name=f"{files.stem(found)}.preview.png",
+        media_type=image.media_type,
     )
 
 
@@ -131,4 +153,6 @@ def list_reports(db: Db, admin: AdminUser, status: str = "open") -> dict[str, An
 @router.post("/api/v1/reports/{report_id}/resolve", tags=["reports"])
 def resolve(db: Db, admin: AdminUser, report_id: int, body: ReportResolve) -> dict[str, Any]:
     """Take down, dismiss, or bring back what was taken down."""
-    return reports.report_out(reports.resolve_report(db, admin, report_id, action=body.action, note=body.note))
+    return reports.report_out(
+        reports.resolve_report(db, admin, report_id, action=body.action, note=body.note)
+    )

@@ -58,7 +58,9 @@ def add_file(
     """
     found = hashes or hash_stream(get_storage().stream(blob.key))
     if tensor_sha256 is not None and found.get("Tensor", "").lower() != tensor_sha256.lower():
-        raise Invalid("The file is damaged: its tensors are not those that were written.", code="file-damaged")
+        raise Invalid(
+            "The file is damaged: its tensors are not those that were written.", code="file-damaged"
+        )
     facts = read_facts(get_storage(), blob) if format_of(name) == "SafeTensor" else {}
     file = ModelFile(
         version=version,
@@ -99,7 +101,12 @@ def choose_file(version: ModelVersion, wanted: Wanted) -> ModelFile:
 def _fits(file: ModelFile, wanted: Wanted) -> bool:
     if wanted.file_id is not None:
         return file.id == wanted.file_id
-    asked = ((wanted.type, file.type), (wanted.format, file.format), (wanted.size, file.precision), (wanted.fp, file.fp))
+    asked = (
+        (wanted.type, file.type),
+        (wanted.format, file.format),
+        (wanted.size, file.precision),
+        (wanted.fp, file.fp),
+    )
     return all(not word or word.lower() == (has or "").lower() for word, has in asked)
 
 

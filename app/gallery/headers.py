@@ -14,7 +14,7 @@ KEPT = ("ss_network_dim", "ss_network_alpha", "ss_network_module", "ss_base_mode
 
 
 def read_facts(storage: Storage, blob: Blob) -> dict[str, Any]:
-    """`fp`, number of `tensors`, and the few fields that pages show; empty for anything that is not safetensors."""
+    """`fp`, number of `tensors`, the few fields that pages show; empty for what is not safetensors."""
     try:
         length = int.from_bytes(b"".join(storage.stream(blob.key, 0, min(8, blob.size))), "little")
         if not 2 <= length <= min(MAX_HEADER, blob.size - 8):

@@ -27,9 +27,23 @@ from app.images.models import Image, ImageResource
 class Model(Base, Created):
     __tablename__ = "model"
     __table_args__ = (
-        Index("ix_model_public_downloads", text("download_count DESC"), text("id DESC"), postgresql_where=text("visibility = 'public'")),
-        Index("ix_model_public_published", text("published_at DESC"), text("id DESC"), postgresql_where=text("visibility = 'public'")),
-        Index("ix_model_search", text("to_tsvector('simple', name || ' ' || description)"), postgresql_using="gin"),
+        Index(
+            "ix_model_public_downloads",
+            text("download_count DESC"),
+            text("id DESC"),
+            postgresql_where=text("visibility = 'public'"),
+        ),
+        Index(
+            "ix_model_public_published",
+            text("published_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("visibility = 'public'"),
+        ),
+        Index(
+            "ix_model_search",
+            text("to_tsvector('simple', name || ' ' || description)"),
+            postgresql_using="gin",
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -46,7 +60,9 @@ class Model(Base, Created):
     share_key: Mapped[str | None] = mapped_column(String(40), unique=True)
     rating: Mapped[int] = mapped_column(Integer, default=1)
     allow_no_credit: Mapped[bool] = mapped_column(default=True)
-    allow_commercial_use: Mapped[list[str]] = mapped_column(default=lambda: ["Image", "RentCivit", "Rent", "Sell"])
+    allow_commercial_use: Mapped[list[str]] = mapped_column(
+        default=lambda: ["Image", "RentCivit", "Rent", "Sell"]
+    )
     allow_derivatives: Mapped[bool] = mapped_column(default=True)
     allow_different_license: Mapped[bool] = mapped_column(default=True)
     licence: Mapped[str] = mapped_column(String(100), default="")
@@ -60,9 +76,14 @@ class Model(Base, Created):
     taken_down_at: Mapped[datetime | None]
     built_in: Mapped[bool] = mapped_column(default=False)
     """Shipped with Bottega; `bottega up` keeps it installed."""
-    tags: Mapped[list["ModelTag"]] = relationship(lazy="selectin", cascade="all, delete-orphan", order_by="ModelTag.tag")
+    tags: Mapped[list["ModelTag"]] = relationship(
+        lazy="selectin", cascade="all, delete-orphan", order_by="ModelTag.tag"
+    )
     versions: Mapped[list["ModelVersion"]] = relationship(
-        lazy="selectin", cascade="all, delete-orphan", order_by="ModelVersion.id.desc()", back_populates="model"
+        lazy="selectin",
+        cascade="all, delete-orphan",
+        order_by="ModelVersion.id.desc()",
+        back_populates="model",
     )
 
 
@@ -137,7 +158,7 @@ class ModelFile(Base, Created):
 
 
 class FileHash(Base):
-    """One hash of a file, upper-case hex: SHA256, AutoV1, AutoV2, AutoV3, BLAKE3, CRC32, and our own Tensor."""
+    """One hash of a file, upper-case hex: SHA256, AutoV1-AutoV3, BLAKE3, CRC32, and our own Tensor."""
 
     __tablename__ = "file_hash"
 
@@ -151,8 +172,12 @@ class VersionPicture(Base):
 
     __tablename__ = "version_picture"
 
-    version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id", ondelete="CASCADE"), primary_key=True)
-    image_id: Mapped[int] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), primary_key=True, index=True)
+    version_id: Mapped[int] = mapped_column(
+        ForeignKey("model_version.id", ondelete="CASCADE"), primary_key=True
+    )
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("image.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
     position: Mapped[int] = mapped_column(default=0)
     image: Mapped["Image"] = relationship(lazy="joined")
 

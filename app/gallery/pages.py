@@ -1,6 +1,7 @@
 """Pages of models: the gallery, the model page with its owner's forms, reports."""
 
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Form, Request, Response
 from starlette.responses import RedirectResponse
@@ -10,7 +11,7 @@ from app.accounts.models import User
 from app.gallery import queries, reports, service, words
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model, can_view_version
-from app.gallery.schemas import CATEGORIES, COMMERCIAL_USE, REASONS, ModelPatch, ReportIn, VersionPatch
+from app.gallery.schemas import COMMERCIAL_USE, REASONS, ModelPatch, ReportIn, VersionPatch
 from app.gallery.shapes import download_path, model_path, shown_hashes, version_pictures
 from app.images.pages import PERIODS, RATINGS
 from app.images.permissions import browsing_level
@@ -22,7 +23,12 @@ from app.web.links import origin, with_query
 from app.web.templating import is_htmx, redirect, render
 
 router = APIRouter(include_in_schema=False)
-SORTS = (("newest", "Newest"), ("downloads", "Most downloaded"), ("pictures", "Most pictures"), ("oldest", "Oldest"))
+SORTS = (
+    ("newest", "Newest"),
+    ("downloads", "Most downloaded"),
+    ("pictures", "Most pictures"),
+    ("oldest", "Oldest"),
+)
 
 
 @router.get("/")
@@ -35,7 +41,8 @@ def gallery(
     """Models that people have published; with one's own name in `username` the drafts too."""
     own = viewer is not None and username.lower() == viewer.username.lower()
     filters = queries.ModelFilters(
-        query=query, tag=tag, username=username, types=[type] if type else [], base_models=[base] if base else [],
+        query=query, tag=tag, username=username, types=[type] if type else [],
+        base_models=[base] if base else [],
         category=category, period=period, level=browsing_level(viewer), trained_here=trained, own=own,
     )  # fmt: skip
     page = queries.list_models(db, viewer, filters, sort=sort, cursor=cursor, limit=30)
@@ -43,7 +50,7 @@ def gallery(
     return render(
         request, "gallery/index.html", block="cards" if is_htmx(request) and cursor else None,
         models=page.items, more=more, filters=filters, sort=sort, period=period, own=own,
-        facets=queries.list_facets(db) if not cursor else {}, sorts=SORTS, periods=PERIODS, categories=CATEGORIES,
+        facets=queries.list_facets(db) if not cursor else {}, sorts=SORTS, periods=PERIODS,
         words=words, path_of=model_path, cover_of=lambda model: _cover(model, viewer),
         link=lambda **q: with_query(request, cursor=None, **q),
         filtered=any((query, tag, username, type, base, category, trained, period != "AllTime")),
@@ -57,7 +64,7 @@ def _cover(model: Model, viewer: User | None) -> Any:
 
 
 @router.get("/model-versions/{version_id:int}")
-def show_version(request: Request, db: Db, viewer: OptionalUser, version_id: int) -> Response:
+def show_version(db: Db, viewer: OptionalUser, version_id: int) -> Response:
     """From a version's number to its page."""
     version = service.get_version(db, viewer, version_id)
     return RedirectResponse(model_path(version.model, version=version), 302)
@@ -78,13 +85,13 @@ def _edit_page(request: Request, model: Model) -> Response:
 @router.get("/models/{model_id:int}")
 @router.get("/models/{model_id:int}/{slug}")
 def show(
-    request: Request, db: Db, viewer: OptionalUser, model_id: int, slug: str = "",
+    request: Request, db: Db, viewer: OptionalUser, model_id: int,
     version: int | None = None, key: str | None = None,
 ) -> Response:  # fmt: skip
     """The model page; another or no slug goes to the right address."""
     model = service.get_model(db, viewer, model_id, key=key)
     right = model_path(model)
-    if request.url.path != right:
+    if unquote(request.url.path) != unquote(right):
         return RedirectResponse(f"{right}?{request.url.query}".rstrip("?"), 302)
     return _page(request, db, viewer, model, version=version, key=key)
 
@@ -128,8 +135,8 @@ def edit(
 ) -> Response:  # fmt: skip
     """The whole form of the model; what is not ticked is off."""
     patch = checked(
-        ModelPatch, name=name, description=description, category=category, tags=tags.split(","), licence=licence,
-        rating=rating, allow_no_credit=no_credit, allow_derivatives=derivatives,
+        ModelPatch, name=name, description=description, category=category, tags=tags.split(","),
+        licence=licence, rating=rating, allow_no_credit=no_credit, allow_derivatives=derivatives,
         allow_different_license=different_license, allow_commercial_use=commercial or [],
     )  # fmt: skip
     return redirect(request, model_path(service.set_model(db, user, model_id, patch)))
@@ -200,7 +207,9 @@ def report_form(
     request: Request, db: Db, viewer: OptionalUser, kind: str, id: int, key: str | None = None
 ) -> Response:
     target = reports.get_target(db, viewer, kind, id, key=key)
-    return render(request, "gallery/report.html", kind=kind, target=target, key=key, reasons=REASONS, sent=False)
+    return render(
+        request, "gallery/report.html", kind=kind, target=target, key=key, reasons=REASONS, sent=False
+    )
 
 
 @router.post("/report")
@@ -212,4 +221,6 @@ def report(
     """Needs no login."""
     body = checked(ReportIn, kind=kind, id=id, reason=reason, detail=detail)
     reports.create_report(db, viewer, body, key=key or None)
-    return render(request, "gallery/report.html", kind=kind, target=None, key=None, reasons=REASONS, sent=True)
+    return render(
+        request, "gallery/report.html", kind=kind, target=None, key=None, reasons=REASONS, sent=True
+    )

@@ -28,7 +28,13 @@ class Choice:
 
 
 def list_choices(
-    db: Session, viewer: User, kind: str, *, query: str = "", limit: int = 60, version_ids: list[int] | None = None
+    db: Session,
+    viewer: User,
+    kind: str,
+    *,
+    query: str = "",
+    limit: int = 60,
+    version_ids: list[int] | None = None,
 ) -> list[Choice]:
     """Versions of type `kind` (`Checkpoint` or `LORA`) that the viewer may use, newest first."""
     rows = (

@@ -1,4 +1,4 @@
-"""Reads of the gallery: lists by keyset, look-ups by hash. The number of queries is the same for 1 and 100 rows."""
+"""Reads of the gallery: lists by keyset, look-ups by hash. As many queries for 100 rows as for one."""
 
 import re
 from collections.abc import Sequence
@@ -87,9 +87,13 @@ def _filtered(query: Select[Any], filters: ModelFilters) -> Select[Any]:
     if filters.ids:
         query = query.where(Model.id.in_(filters.ids))
     if filters.commercial_use:
-        query = query.where(or_(*(Model.allow_commercial_use.contains([use]) for use in filters.commercial_use)))
+        query = query.where(
+            or_(*(Model.allow_commercial_use.contains([use]) for use in filters.commercial_use))
+        )
     if days := PERIODS.get(filters.period):
-        query = query.where(func.coalesce(Model.published_at, Model.updated_at) >= utcnow() - timedelta(days=days))
+        query = query.where(
+            func.coalesce(Model.published_at, Model.updated_at) >= utcnow() - timedelta(days=days)
+        )
     return _of_versions(query, filters)
 
 
@@ -133,7 +137,11 @@ def list_facets(db: Session) -> dict[str, list[str]]:
         .order_by(func.count().desc(), ModelTag.tag).limit(8)
     )  # fmt: skip
     return {
-        "base_models": list(db.scalars(bases.where(*public, ModelVersion.status == "Published").distinct().order_by("base_model"))),
+        "base_models": list(
+            db.scalars(
+                bases.where(*public, ModelVersion.status == "Published").distinct().order_by("base_model")
+            )
+        ),
         "types": list(db.scalars(select(Model.type).where(*public).distinct().order_by(Model.type))),
         "tags": list(db.scalars(tags)),
     }
@@ -160,7 +168,7 @@ def _by_hash(viewer: User | None, condition: ColumnElement[bool]) -> Select[Any]
 
 
 def find_by_hash(db: Session, viewer: User | None, digits: str) -> ModelVersion | None:
-    """The oldest published version with a file of this hash (hex, any kind and case); own drafts count too."""
+    """The oldest published version with a file of this hash (any kind and case); own drafts count."""
     digits = digits.strip().upper()
     if not _HEX.fullmatch(digits):
         return None
@@ -185,12 +193,16 @@ def list_by_hashes(db: Session, viewer: User | None, shas: Sequence[str]) -> lis
 
 def version_ids_of(db: Session, viewer: User | None, model_id: int) -> list[int]:
     """Ids of the versions of a model that lists may speak of."""
-    query = select(ModelVersion.id).join(Model).where(ModelVersion.model_id == model_id, _versions_visible(viewer))
+    query = (
+        select(ModelVersion.id)
+        .join(Model)
+        .where(ModelVersion.model_id == model_id, _versions_visible(viewer))
+    )
     return list(db.scalars(query))
 
 
 def link_resource(db: Session, viewer: User | None, digits: str, name: str) -> tuple[int | None, str]:
-    """What a picture's generation data names: (version id, name of its model), or (None, the name as written)."""
+    """What generation data names: (version id, name of its model), or (None, the name as written)."""
     version = find_by_hash(db, viewer, digits)
     return (version.id, version.model.name) if version else (None, name)
 

@@ -29,13 +29,13 @@ def _missing(words: str, code: str) -> Invalid:
 
 
 def checkpoint_ref(db: Session, viewer: User | None, version_id: int) -> CheckpointRef:
-    """What a worker needs to load a base. Errors: Invalid `base-model-missing` or `base-model-unsupported`."""
+    """What a worker needs to load a base. Errors: Invalid base-model-missing, base-model-unsupported."""
     version = db.get(ModelVersion, version_id)
     file = primary_file(version) if version and can_view_version(version, viewer) else None
     if version is None or file is None or version.model.type != "Checkpoint":
         raise _missing("There is no such base model here. Choose another one.", "base-model-missing")
     if version.family is None:
-        words = f"{version.model.name} ({version.base_model}) cannot be used on this server yet. Choose another base."
+        words = f"{version.model.name} ({version.base_model}) cannot run on this server yet. Choose another."
         raise _missing(words, "base-model-unsupported")
     return CheckpointRef(
         file=BlobRef(sha256=file.blob_sha256, size=file.size, name=file.name),
@@ -48,7 +48,7 @@ def checkpoint_ref(db: Session, viewer: User | None, version_id: int) -> Checkpo
 
 
 def lora_ref(db: Session, viewer: User | None, version_id: int, strength: float | None = None) -> LoraRef:
-    """What a worker needs to attach a LoRA; without `strength` its own. Errors: NotFound, Invalid `not-a-lora`."""
+    """What a worker needs to attach a LoRA; its own strength unless given. Errors: NotFound, Invalid."""
     version = get_version(db, viewer, version_id)
     file = primary_file(version)
     if file is None or version.model.type not in LORA_TYPES:
@@ -67,5 +67,7 @@ def lora_ref(db: Session, viewer: User | None, version_id: int, strength: float 
 def check_match(base: CheckpointRef, lora: LoraRef) -> None:
     """A LoRA only works on the base model it was made for. Errors: Invalid `lora-base-mismatch`."""
     if lora.base_model != base.base_model:
-        words = f"{lora.name} was made for {lora.base_model} and does not work with {base.name} ({base.base_model})."
-        raise Invalid(words, [FieldError("#/resources", words, "lora-base-mismatch")], code="lora-base-mismatch")
+        words = f"{lora.name} was made for {lora.base_model}; it does not work with {base.base_model}."
+        raise Invalid(
+            words, [FieldError("#/resources", words, "lora-base-mismatch")], code="lora-base-mismatch"
+        )

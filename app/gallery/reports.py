@@ -25,7 +25,9 @@ MAX_OPEN_PER_TARGET = 50
 def create_report(db: Session, viewer: User | None, body: ReportIn, *, key: str | None = None) -> Report:
     """Errors: NotFound for what this person cannot see."""
     get_target(db, viewer, body.kind, body.id, key=key)
-    same = select(Report).where(Report.kind == body.kind, Report.target_id == body.id, Report.status == "open")
+    same = select(Report).where(
+        Report.kind == body.kind, Report.target_id == body.id, Report.status == "open"
+    )
     known = list(db.scalars(same.order_by(Report.id.desc()).limit(MAX_OPEN_PER_TARGET)))
     if len(known) >= MAX_OPEN_PER_TARGET:
         return known[0]
@@ -42,7 +44,9 @@ def create_report(db: Session, viewer: User | None, body: ReportIn, *, key: str 
     return report
 
 
-def get_target(db: Session, viewer: User | None, kind: str, number: int, *, key: str | None = None) -> Model | Image:
+def get_target(
+    db: Session, viewer: User | None, kind: str, number: int, *, key: str | None = None
+) -> Model | Image:
     """The thing itself. Errors: NotFound."""
     if kind == "model":
         return get_model(db, viewer, number, key=key)

@@ -1,25 +1,20 @@
 """What REST takes for models, versions and reports. An unknown field is an error that names it."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.images.schemas import Rating, Visibility
 
-MODEL_TYPES = (
-    "Checkpoint", "TextualInversion", "Hypernetwork", "AestheticGradient", "LORA", "LoCon", "DoRA", "Controlnet",
-    "Upscaler", "MotionModule", "VAE", "TextEncoder", "UNet", "CLIPVision", "Poses", "Wildcards", "Workflows",
-    "Detection", "Other",
-)  # fmt: skip
 ModelType = Literal[
-    "Checkpoint", "TextualInversion", "Hypernetwork", "AestheticGradient", "LORA", "LoCon", "DoRA", "Controlnet",
-    "Upscaler", "MotionModule", "VAE", "TextEncoder", "UNet", "CLIPVision", "Poses", "Wildcards", "Workflows",
-    "Detection", "Other",
+    "Checkpoint", "TextualInversion", "Hypernetwork", "AestheticGradient", "LORA", "LoCon", "DoRA",
+    "Controlnet", "Upscaler", "MotionModule", "VAE", "TextEncoder", "UNet", "CLIPVision", "Poses",
+    "Wildcards", "Workflows", "Detection", "Other",
 ]  # fmt: skip
-CATEGORIES = ("style", "character", "concept")
+MODEL_TYPES = get_args(ModelType)
 Category = Literal["", "style", "character", "concept"]
-COMMERCIAL_USE = ("Image", "RentCivit", "Rent", "Sell")
 CommercialUse = Literal["Image", "RentCivit", "Rent", "Sell"]
+COMMERCIAL_USE = get_args(CommercialUse)
 REASONS = {
     "rights": "It uses my work or my likeness without permission",
     "illegal": "It is illegal",
@@ -95,4 +90,3 @@ class ReportIn(Body):
 class ReportResolve(Body):
     action: Literal["take-down", "dismiss", "restore"]
     note: str = Field(default="", max_length=2000)
-

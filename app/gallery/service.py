@@ -16,6 +16,7 @@ from app.core.blobs import Blob, release_blobs
 from app.core.db import utcnow
 from app.core.errors import FieldError, Forbidden, Invalid, NotFound
 from app.core.security import new_key
+from app.core.storage import get_storage
 from app.gallery.files import add_file, family_of
 from app.gallery.models import Model, ModelFile, ModelTag, ModelVersion, VersionPicture
 from app.gallery.permissions import can_edit_model, can_view_model
@@ -23,8 +24,9 @@ from app.gallery.queries import get_version_by_hash
 from app.gallery.refs import LORA_TYPES, check_match, checkpoint_ref, get_version, lora_ref, primary_file
 from app.gallery.schemas import ModelIn, ModelPatch, PublishIn, VersionIn, VersionPatch
 from app.images.models import Image
-from app.images.service import clean_tags, remove_images, set_visibility as set_image_visibility
-from app.uploads.models import Upload
+from app.images.service import clean_tags, remove_images
+from app.images.service import set_visibility as set_image_visibility
+from app.uploads.service import delete_upload, get_complete
 
 __all__ = [
     "check_match", "checkpoint_ref", "get_version", "get_version_by_hash", "lora_ref", "primary_file",
@@ -104,13 +106,13 @@ def set_tags(model: Model, tags: Sequence[str]) -> None:
 
 
 def create_version(db: Session, user: User, model_id: int, body: VersionIn) -> ModelVersion:
-    """A draft version, with the file of an upload where one is named. Errors: NotFound, Forbidden, Invalid."""
+    """A draft version, with the file of an upload if one is named. Errors: NotFound, Forbidden, Conflict."""
     model = own_model(db, user, model_id)
     version = ModelVersion(model=model, name=body.name, base_model=body.base_model)
     db.add(version)
     _apply_version(version, body)
     if body.upload is not None:
-        _take_upload(db, user, version, body)
+        _take_upload(db, user, version, body.upload, body)
     db.flush()
     db.expire(model, ["versions"])
     return version
@@ -134,16 +136,16 @@ def _apply_version(version: ModelVersion, patch: VersionPatch) -> None:
     version.family = family_of(version.model.type, version.base_model, [f.format for f in version.files])
 
 
-def _take_upload(db: Session, user: User, version: ModelVersion, body: VersionIn) -> None:
-    upload = db.get(Upload, body.upload)
-    if upload is None or upload.user_id != user.id:
-        raise Invalid("There is no such upload.", [FieldError("#/upload", "not an upload of yours")])
-    if upload.state != "complete" or upload.blob_sha256 is None:
-        words = "This upload is not complete yet. Send what is missing, complete it, and wait for its job."
-        raise Invalid(words, [FieldError("#/upload", words)], code="upload-incomplete")
-    hashes = {str(k): str(v) for k, v in (upload.hashes or {}).items()}
+def _take_upload(db: Session, user: User, version: ModelVersion, upload_id: str, body: VersionIn) -> None:
+    """Move the file of a complete upload into the version; its session is over then."""
+    upload = get_complete(db, user, upload_id)
+    hashes = {str(kind): str(value) for kind, value in (upload.hashes or {}).items()}
     blob = db.get_one(Blob, upload.blob_sha256)
-    add_file(db, version, blob, name=upload.name, hashes=hashes, fp=body.fp, precision=body.precision)
+    add_file(
+        db, version, blob, name=upload.name, hashes=hashes if "SHA256" in hashes else None, fp=body.fp,
+        precision=body.precision,
+    )  # fmt: skip
+    delete_upload(db, get_storage(), user, upload.id)
     version.family = family_of(version.model.type, version.base_model, [f.format for f in version.files])
 
 
@@ -168,7 +170,8 @@ def create_trained_version(
     """A draft version of an adapter trained here: of a new private model, or of `model_id`.
 
     `tensor_sha256` (hex) is compared with the stored bytes. `facts` are columns of the version:
-    trained_words, training_details, strength, clip_skip, training_job_id. Errors: NotFound, Forbidden, Invalid.
+    trained_words, training_details, strength, clip_skip, training_job_id. Errors: NotFound, Forbidden,
+    Invalid.
     """
     if model_id is None:
         model = Model(user_id=user.id, username=user.username, name=name.strip(), type="LORA", rating=rating)
@@ -211,7 +214,7 @@ def add_picture(db: Session, version: ModelVersion, image: Image, position: int)
 
 
 def remove_picture(db: Session, user: User, version_id: int, image_id: int) -> None:
-    """Take a picture out of the carousel; one that belongs to the page is deleted. Errors: NotFound, Forbidden."""
+    """Take a picture off the page; one that belongs to it is deleted. Errors: NotFound, Forbidden."""
     version = own_version(db, user, version_id)
     gone = [p for p in version.pictures if p.image_id == image_id]
     version.pictures = [p for p in version.pictures if p.image_id != image_id]
@@ -308,7 +311,7 @@ def _sync_pictures(db: Session, model: Model) -> None:
 
 
 def delete_version(db: Session, user: User, version_id: int) -> None:
-    """Remove a version with its files and page pictures, and free their bytes. Errors: NotFound, Forbidden."""
+    """Remove a version with its files and page pictures; frees their bytes. Errors: NotFound, Forbidden."""
     version = own_version(db, user, version_id)
     model = version.model
     _delete_versions(db, [version])

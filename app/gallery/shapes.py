@@ -1,4 +1,4 @@
-"""Models, versions and files as JSON in Civitai's fields and units, for REST writes and compatible reads alike.
+"""Models, versions and files as JSON in Civitai's fields and units, for writes and compatible reads.
 
 Decisions: `allowCommercialUse` is a list; descriptions are never null; sizes are bytes/1024 unrounded;
 hashes upper case; exactly one file is primary, the others say false; counters that do not exist here are 0.
@@ -24,7 +24,8 @@ from app.web.times import iso
 from worker.families.catalog import specs
 
 AIR_TYPES = {
-    "Checkpoint": "checkpoint", "LORA": "lora", "DoRA": "dora", "LoCon": "lycoris", "TextualInversion": "embedding",
+    "Checkpoint": "checkpoint", "LORA": "lora", "DoRA": "dora", "LoCon": "lycoris",
+    "TextualInversion": "embedding",
     "Hypernetwork": "hypernet", "VAE": "vae", "Controlnet": "controlnet", "Upscaler": "upscaler",
     "MotionModule": "motion", "AestheticGradient": "ag", "TextEncoder": "text_encoders", "UNet": "unet",
     "CLIPVision": "clipvision",
@@ -49,12 +50,13 @@ def model_path(model: Model, *, version: ModelVersion | None = None, with_key: b
 
 
 def air(version: ModelVersion) -> str:
-    """The resource name that Civitai's clients know: `urn:air:{ecosystem}:{type}:civitai:{model}@{version}`."""
+    """The resource name that Civitai's clients know: ecosystem, type, model and version."""
     spec = specs().get(version.family or "") or next(
         (s for s in specs().values() if s.base_model.lower() == version.base_model.lower()), None
     )
     ecosystem = spec.air if spec else "other"
-    return f"urn:air:{ecosystem}:{AIR_TYPES.get(version.model.type, 'other')}:civitai:{version.model_id}@{version.id}"
+    kind = AIR_TYPES.get(version.model.type, "other")
+    return f"urn:air:{ecosystem}:{kind}:civitai:{version.model_id}@{version.id}"
 
 
 def download_path(file: ModelFile, key: str | None = None) -> str:
@@ -94,7 +96,9 @@ def file_out(request: Request, file: ModelFile, primary: ModelFile | None) -> di
 def version_pictures(version: ModelVersion, viewer: User | None) -> list[Image]:
     """Pictures of the carousel that this person may see. Who sees the page sees its own pictures."""
     images = (p.image for p in version.pictures)
-    return [i for i in images if (i.origin == "page" and i.taken_down_at is None) or can_view_image(i, viewer)]
+    return [
+        i for i in images if (i.origin == "page" and i.taken_down_at is None) or can_view_image(i, viewer)
+    ]
 
 
 def _version_core(request: Request, version: ModelVersion, viewer: User | None) -> dict[str, Any]:
@@ -188,9 +192,16 @@ def model_out(request: Request, model: Model, viewer: User | None) -> dict[str, 
     }
 
 
-def _version_in_model(request: Request, version: ModelVersion, viewer: User | None, index: int) -> dict[str, Any]:
+def _version_in_model(
+    request: Request, version: ModelVersion, viewer: User | None, index: int
+) -> dict[str, Any]:
     runs = version.family is not None
-    return {**_version_core(request, version, viewer), "index": index, "covered": runs, "supportsGeneration": runs}
+    return {
+        **_version_core(request, version, viewer),
+        "index": index,
+        "covered": runs,
+        "supportsGeneration": runs,
+    }
 
 
 def model_stats(model: Model) -> dict[str, int]:

@@ -33,8 +33,8 @@ TILE = 128
 COVERS = 10
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The first moment that a zip can name: the same weights must give the same bytes."""
-DESCRIPTION = f"""A small text-to-image model that comes with Bottega, trained from scratch on scenes that a program
-drew. It makes pictures of {TILE} × {TILE} pixels in a second or two on two processor cores.
+DESCRIPTION = f"""A small text-to-image model that comes with Bottega, trained from scratch on scenes that a
+program drew. It makes pictures of {TILE} × {TILE} pixels in a second or two on two processor cores.
 
 **What it is for:** trying everything here without a graphics card or a download: train a LoRA, publish it,
 generate with it. Tests and demonstrations use it too.
@@ -62,14 +62,20 @@ def install_starter(db: Session, storage: Storage, weights: Path = WEIGHTS) -> M
     model = model or _new_page(db, owner)
     model.description = DESCRIPTION
     mark = fingerprint(weights, files)
-    version = next((v for v in model.versions if any(f.facts.get("fingerprint") == mark for f in v.files)), None)
+    version = next(
+        (v for v in model.versions if any(f.facts.get("fingerprint") == mark for f in v.files)), None
+    )
     if version is not None and _is_stored(storage, version.files[0]):
         return version
-    return _new_version(db, storage, owner, model, weights, mark) if version is None else _restore(storage, version, weights)
+    return (
+        _new_version(db, storage, owner, model, weights, mark)
+        if version is None
+        else _restore(storage, version, weights)
+    )
 
 
 def _model_files(weights: Path) -> Iterator[Path]:
-    """The files of the pipeline itself, in a fixed order: what `model_index.json` stands beside in folders."""
+    """The files of the pipeline itself, in a fixed order."""
     if not (weights / "model_index.json").exists():
         return
     yield weights / "model_index.json"
@@ -105,8 +111,8 @@ def _new_version(
     db: Session, storage: Storage, owner: User, model: Model, weights: Path, mark: str
 ) -> ModelVersion:
     version = ModelVersion(
-        model=model, name=f"1.{len(model.versions)}", base_model=BASE_MODEL, family="starter", status="Published",
-        published_at=utcnow(), strength=1.0,
+        model=model, name=f"1.{len(model.versions)}", base_model=BASE_MODEL, family="starter",
+        status="Published", published_at=utcnow(), strength=1.0,
     )  # fmt: skip
     db.add(version)
     db.flush()
@@ -114,7 +120,9 @@ def _new_version(
         archive = Path(folder) / "starter.zip"
         write_zip(weights, archive)
         blob = put_blob(db, storage, archive, "application/zip")
-    file = add_file(db, version, blob, name=f"bottega-starter-{version.name}.zip", fp="fp16", precision="pruned")
+    file = add_file(
+        db, version, blob, name=f"bottega-starter-{version.name}.zip", fp="fp16", precision="pruned"
+    )
     file.facts = {"fingerprint": mark}
     model.published_at = version.published_at
     _add_covers(db, storage, owner, version, weights)

@@ -1,4 +1,4 @@
-"""REST routes of single pictures. Lists in Civitai's form are in `app.compat.civitai`, uploads in `app.gallery.api`."""
+"""REST routes of single pictures. Lists in Civitai's form and uploads are in `app.compat`."""
 
 from typing import Annotated, Any
 
@@ -19,7 +19,9 @@ Owner = Annotated[User, Scoped("generate")]
 
 
 @router.get("/{image_id}")
-def show(request: Request, db: Db, viewer: OptionalUser, image_id: int, key: str | None = None) -> dict[str, Any]:
+def show(
+    request: Request, db: Db, viewer: OptionalUser, image_id: int, key: str | None = None
+) -> dict[str, Any]:
     """One picture with its generation data."""
     return image_out(request, service.get_image(db, viewer, image_id, key=key), viewer, with_tags=True)
 

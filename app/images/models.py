@@ -1,4 +1,4 @@
-"""Tables of pictures. A picture keeps name, version id and weight of what it was made with in its own rows."""
+"""Tables of pictures. A picture keeps name, version and weight of what made it in its own rows."""
 
 from datetime import datetime
 from typing import Any

@@ -10,12 +10,12 @@ from app.images.models import Image
 from app.images.permissions import browsing_level, can_edit_image
 from app.images.queries import ImageFilters, list_images, neighbours
 from app.images.schemas import ImagePatch, Visibility
-from app.images.shapes import EXTENSIONS
+from app.images.shapes import EXTENSIONS, share_url
 from app.images.thumbs import WIDTH
 from app.web.deps import Db, Store
 from app.web.downloads import send_blob
 from app.web.forms import checked
-from app.web.links import origin, with_query
+from app.web.links import with_query
 from app.web.templating import is_htmx, redirect, render
 
 router = APIRouter(include_in_schema=False)
@@ -60,8 +60,8 @@ def show(request: Request, db: Db, viewer: OptionalUser, image_id: int, key: str
     listed = mine or image.visibility == "public"
     newer, older = neighbours(db, viewer, image, filters) if listed else (None, None)
     return render(
-        request, "images/show.html", image=image, mine=mine, newer=newer, older=older, key=key, ratings=RATINGS,
-        share_url=f"{origin(request)}/images/{image.id}?key={image.share_key}" if image.share_key and mine else "",
+        request, "images/show.html", image=image, mine=mine, newer=newer, older=older, key=key,
+        ratings=RATINGS, share_url=share_url(request, image) if mine else "",
         settings_shown=shown_settings(image),
     )  # fmt: skip
 
@@ -72,7 +72,9 @@ def shown_settings(image: Image) -> list[tuple[str, Any]]:
         "Model": "Model", "sampler": "Sampler", "steps": "Steps", "cfgScale": "CFG", "seed": "Seed",
         "clipSkip": "Clip skip",
     }  # fmt: skip
-    shown = [(label, image.meta[name]) for name, label in labels.items() if image.meta.get(name) not in (None, "")]
+    shown = [
+        (label, image.meta[name]) for name, label in labels.items() if image.meta.get(name) not in (None, "")
+    ]
     return [*shown, ("Size", f"{image.width} × {image.height}")]
 
 
@@ -92,7 +94,12 @@ def file(
 @router.head("/images/{image_id:int}/file.{extension}")
 @router.get("/images/{image_id:int}/file.{extension}")
 def named_file(
-    request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int, extension: str, key: str | None = None
+    request: Request,
+    db: Db,
+    store: Store,
+    viewer: OptionalUser,
+    image_id: int,
+    key: str | None = None,
 ) -> Response:
     """The same for programs that tell the kind of a file by the end of its address."""
     return _send(request, store, service.get_image(db, viewer, image_id, key=key))
@@ -115,7 +122,9 @@ def _send_thumb(request: Request, store: Store, image: Image) -> Response:
     small = image.thumb_sha256
     if small is None or small == image.blob_sha256:
         return _send(request, store, image)
-    return send_blob(request, store, small, name=f"bottega-{image.id}.webp", media_type="image/webp", inline=True)
+    return send_blob(
+        request, store, small, name=f"bottega-{image.id}.webp", media_type="image/webp", inline=True
+    )
 
 
 @router.post("/images/{image_id:int}/visibility")
@@ -145,5 +154,3 @@ def edit(
 def delete(request: Request, db: Db, user: CurrentUser, image_id: int) -> Response:
     service.delete_image(db, user, image_id)
     return redirect(request, "/images?mine=true")
-
-

@@ -43,7 +43,7 @@ def list_images(
     limit: int = 50,
     oldest_first: bool = False,
 ) -> Page[Image]:
-    """Newest first. Errors: Unauthorized for `mine` without a person, Invalid for a cursor that is not ours."""
+    """Newest first. Errors: Unauthorized for `mine` without a person, Invalid for a wrong cursor."""
     query = _own(viewer) if filters.mine else _public(filters)
     return keyset_page(
         db, _filtered(query, filters), [Image.id], cursor=cursor, limit=limit, ascending=oldest_first
@@ -94,7 +94,9 @@ def _escape(words: str) -> str:
     return words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def neighbours(db: Session, viewer: User | None, image: Image, filters: ImageFilters) -> tuple[int | None, int | None]:
+def neighbours(
+    db: Session, viewer: User | None, image: Image, filters: ImageFilters
+) -> tuple[int | None, int | None]:
     """Ids of the newer and the older picture beside this one in the same list; None at an end."""
     newer = list_images(db, viewer, filters, limit=1, oldest_first=True, cursor=_cursor(image))
     older = list_images(db, viewer, filters, limit=1, cursor=_cursor(image))

@@ -68,7 +68,9 @@ def create_sample(
     meta = {"prompt": prompt, "negativePrompt": facts.get("negative_prompt", ""), "seed": seed}
     meta["Size"] = f"{facts['width']}x{facts['height']}"
     shown = {name: value for name, value in meta.items() if value not in (None, "")}
-    return _add(db, user, blob, origin="page", prompt=prompt, meta=shown, resources=_resources(resources), **facts)
+    return _add(
+        db, user, blob, origin="page", prompt=prompt, meta=shown, resources=_resources(resources), **facts
+    )
 
 
 def _resources(facts: Sequence[dict[str, Any]]) -> list[ImageResource]:
@@ -93,13 +95,23 @@ def _add(db: Session, owner: User, blob: Blob, **fields: Any) -> Image:
 
 
 def create_uploaded(
-    db: Session, user: User, blob: Blob, *, width: int, height: int, infotext: str, link: LinkResource, title: str = ""
+    db: Session,
+    user: User,
+    blob: Blob,
+    *,
+    width: int,
+    height: int,
+    infotext: str,
+    link: LinkResource,
+    title: str = "",
 ) -> Image:
     """A picture from elsewhere, already decoded safely: upright, without metadata.
 
     Its generation data is a claim, not a proof; `link` finds resources by hash.
     """
-    image = _add(db, user, blob, origin="uploaded", title=title, width=width, height=height, infotext=infotext)
+    image = _add(
+        db, user, blob, origin="uploaded", title=title, width=width, height=height, infotext=infotext
+    )
     read_generation_data(image, link)
     db.flush()
     return image
@@ -123,7 +135,9 @@ def read_generation_data(image: Image, link: LinkResource) -> None:
         "hashes": info.hashes or None,
     }
     image.meta = {name: value for name, value in known.items() if value not in (None, "")}
-    claims: list[tuple[str, str, str, float | None]] = [("lora", lora.name, lora.hash or "", lora.strength) for lora in info.loras][:20]
+    claims: list[tuple[str, str, str, float | None]] = [
+        ("lora", lora.name, lora.hash or "", lora.strength) for lora in info.loras
+    ][:20]
     if info.model or info.model_hash:
         claims.insert(0, ("checkpoint", info.model or info.model_hash or "", info.model_hash or "", None))
     image.resources = [_claimed(n, claim, link) for n, claim in enumerate(claims)]
@@ -133,7 +147,12 @@ def _claimed(position: int, claim: tuple[str, str, str, float | None], link: Lin
     kind, name, digits, weight = claim
     version_id, shown = link(digits, name) if digits else (None, name)
     return ImageResource(
-        position=position, kind=kind, name=shown[:200], hash=digits[:64], model_version_id=version_id, weight=weight
+        position=position,
+        kind=kind,
+        name=shown[:200],
+        hash=digits[:64],
+        model_version_id=version_id,
+        weight=weight,
     )
 
 
@@ -174,7 +193,9 @@ def refuse_taken_down(db: Session, image: Image) -> None:
     """Bytes that were taken down once are not shown again under another number."""
     blocked = select(Image.id).where(Image.blob_sha256 == image.blob_sha256, Image.taken_down_at.is_not(None))
     if db.scalar(blocked.limit(1)) is not None:
-        raise Forbidden("This picture was taken down here before and cannot be shared.", code="content-blocked")
+        raise Forbidden(
+            "This picture was taken down here before and cannot be shared.", code="content-blocked"
+        )
 
 
 def share_image(db: Session, user: User, image_id: int) -> Image:
@@ -210,7 +231,7 @@ def remove_images(db: Session, images: Sequence[Image]) -> None:
 
 
 def take_down_image(db: Session, admin: User, image_id: int, *, back: bool = False) -> Image:
-    """Hide from everybody but admins, or bring back. The row and its bytes stay. Errors: Forbidden, NotFound."""
+    """Hide from everybody but admins, or bring back. Row and bytes stay. Errors: Forbidden, NotFound."""
     if not admin.is_admin:
         raise Forbidden("Only an admin can take things down.")
     image = db.get(Image, image_id)

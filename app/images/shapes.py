@@ -46,9 +46,14 @@ def image_meta(image: Image) -> dict[str, Any]:
 
 
 def image_out(
-    request: Request, image: Image, viewer: User | None = None, *, with_meta: bool = True, with_tags: bool = False
+    request: Request,
+    image: Image,
+    viewer: User | None = None,
+    *,
+    with_meta: bool = True,
+    with_tags: bool = False,
 ) -> dict[str, Any]:
-    """One item of GET /images. `nsfwLevel` is a word here and a number inside a version, as Civitai has it."""
+    """One item of GET /images. `nsfwLevel` is a word here, a number inside a version: so has Civitai it."""
     level = LEVELS.get(image.rating, "None")
     site = origin(request)
     body = {
@@ -76,7 +81,6 @@ def image_out(
 
 
 def _for_owner(request: Request, image: Image) -> dict[str, Any]:
-    share = f"{origin(request)}/images/{image.id}?key={image.share_key}" if image.share_key else None
     return {
         "visibility": image.visibility,
         "rating": image.rating,
@@ -85,8 +89,13 @@ def _for_owner(request: Request, image: Image) -> dict[str, Any]:
         "tags": image.tags,
         "infotext": image.infotext,
         "job": image.job_id,
-        "shareUrl": share,
+        "shareUrl": share_url(request, image) or None,
     }
+
+
+def share_url(request: Request, image: Image) -> str:
+    """The link with the key, for the owner to hand on; empty without a key."""
+    return f"{origin(request)}/images/{image.id}?key={image.share_key}" if image.share_key else ""
 
 
 def version_image_out(request: Request, image: Image) -> dict[str, Any]:

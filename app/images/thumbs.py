@@ -1,4 +1,4 @@
-"""Thumbnails, made once and kept as blobs. Only for pictures that were drawn here or already decoded safely."""
+"""Thumbnails, made once and kept as blobs. Only of pictures drawn here or already decoded safely."""
 
 import io
 

@@ -8,7 +8,7 @@ from app.core.config import get_settings
 
 
 def origin(request: Request) -> str:
-    """Scheme and host under which people reach this site, without a slash at the end: PUBLIC_URL if it is set."""
+    """Scheme and host under which people reach this site, without a last slash: PUBLIC_URL if set."""
     public = get_settings().server.public_url
     return public.rstrip("/") if public else f"{request.url.scheme}://{request.url.netloc}"
 

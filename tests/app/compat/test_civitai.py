@@ -29,7 +29,8 @@ def model(db: Session) -> Model:
 
 def test_model_in_a_list(client: TestClient, model: Model) -> None:
     answer = client.get("/api/v1/models", params={"limit": 5, "whatever": 1})
-    assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "*"
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "*"
     body = answer.json()
     assert body["metadata"] == {}
     item = body["items"][0]
@@ -38,19 +39,29 @@ def test_model_in_a_list(client: TestClient, model: Model) -> None:
     assert item["allowCommercialUse"] == ["Image", "RentCivit", "Rent", "Sell"]
     assert item["creator"] == {"username": "lorenzo", "image": None}
     assert item["tags"] == ["architecture", "italy"]
-    for counter in ("downloadCount", "thumbsUpCount", "favoriteCount", "ratingCount", "rating", "commentCount"):
+    for counter in (
+        "downloadCount",
+        "thumbsUpCount",
+        "favoriteCount",
+        "ratingCount",
+        "rating",
+        "commentCount",
+    ):
         assert item["stats"][counter] == 0
     version = item["modelVersions"][0]
     assert (version["baseModel"], version["trainedWords"]) == ("Starter 1", ["tuscany"])
-    assert version["earlyAccessConfig"] == {} and version["description"] == ""
-    assert version["publishedAt"].endswith("Z") and version["downloadUrl"] == version["files"][0]["downloadUrl"]
+    assert version["earlyAccessConfig"] == {}
+    assert version["description"] == ""
+    assert version["publishedAt"].endswith("Z")
+    assert version["downloadUrl"] == version["files"][0]["downloadUrl"]
 
 
 def test_file_units_and_hashes(client: TestClient, model: Model) -> None:
     file = client.get(f"/api/v1/models/{model.id}").json()["modelVersions"][0]["files"][0]
     row = model.versions[0].files[0]
     assert file["sizeKB"] == row.size / 1024
-    assert file["primary"] is True and file["metadata"] == {"format": "SafeTensor", "fp": "fp16"}
+    assert file["primary"] is True
+    assert file["metadata"] == {"format": "SafeTensor", "fp": "fp16"}
     assert set(file["hashes"]) == {"SHA256", "AutoV2", "AutoV3", "BLAKE3", "CRC32"}
     assert all(value == value.upper() for value in file["hashes"].values())
     assert (len(file["hashes"]["AutoV2"]), len(file["hashes"]["AutoV3"])) == (10, 12)
@@ -72,20 +83,29 @@ def test_only_one_file_is_primary(client: TestClient, db: Session, model: Model)
 
 def test_version_and_its_pictures(client: TestClient, model: Model) -> None:
     version = client.get(f"/api/v1/model-versions/{model.versions[0].id}").json()
-    assert version["modelId"] == model.id and version["model"]["name"] == "Tuscany"
-    assert version["model"]["type"] == "LORA" and version["trainingStatus"] == "Approved"
+    assert version["modelId"] == model.id
+    assert version["model"]["name"] == "Tuscany"
+    assert version["model"]["type"] == "LORA"
+    assert version["trainingStatus"] == "Approved"
     assert version["air"] == f"urn:air:starter1:lora:civitai:{model.id}@{version['id']}"
     image = version["images"][0]
     assert (image["width"], image["height"], image["nsfwLevel"], image["type"]) == (128, 104, 1, "image")
-    assert image["meta"]["prompt"] == "a house" and image["metadata"]["size"] == 7
+    assert image["meta"]["prompt"] == "a house"
+    assert image["metadata"]["size"] == 7
     picture = client.get(urlsplit(image["url"]).path)
-    assert picture.content == b"picture" and picture.headers["content-type"] == "image/png"
+    assert picture.content == b"picture"
+    assert picture.headers["content-type"] == "image/png"
 
 
-MISSING = ("models/999999", "model-versions/999999", "model-versions/by-hash/ABCDEF0123", "model-versions/by-hash/zz")
+MISSING = (
+    "models/999999",
+    "model-versions/999999",
+    "model-versions/by-hash/ABCDEF0123",
+    "model-versions/by-hash/zz",
+)
 WRONG = (
-    "models/x", "models/0", "models/9999999999", "models?types=Nonsense", "models?limit=101", "models?sort=Best",
-    "models?cursor=zzz", "models?query=a&page=1", "models?ids=1,b", "images?limit=201", "images?nsfw=maybe",
+    "models/x", "models/0", "models/9999999999", "models?types=Nonsense", "models?limit=101",
+    "models?sort=Best", "models?cursor=zzz", "models?query=a&page=1", "models?ids=1,b", "images?limit=201", "images?nsfw=maybe",
     "model-versions/abc",
 )  # fmt: skip
 
@@ -93,15 +113,16 @@ WRONG = (
 def test_what_is_missing_or_wrong_answers_with_an_error(client: TestClient) -> None:
     for path in MISSING:
         answer = client.get(f"/api/v1/{path}")
-        assert answer.status_code == 404 and set(answer.json()) == {"error"}, path
+        assert (answer.status_code, set(answer.json())) == (404, {"error"}), path
     for path in WRONG:
         answer = client.get(f"/api/v1/{path}")
-        assert answer.status_code == 400 and answer.json()["error"], path
+        assert (answer.status_code, set(answer.json())) == (400, {"error"}), path
 
 
 def test_too_many_pages(client: TestClient) -> None:
     answer = client.get("/api/v1/models?page=11&limit=100")
-    assert answer.status_code == 429 and "cursors" in answer.json()["error"]
+    assert answer.status_code == 429
+    assert "cursors" in answer.json()["error"]
 
 
 def test_private_things_are_the_owners(client: TestClient, db: Session, script: Script) -> None:
@@ -156,10 +177,13 @@ def test_pages_by_cursor_lose_nothing(client: TestClient, db: Session) -> None:
         body = client.get(address).json()
         seen += [item["id"] for item in body["items"]]
         address = body["metadata"].get("nextPage", "").removeprefix("http://testserver")
-    assert len(seen) == 5 and set(seen) == wanted and seen == sorted(seen, reverse=True)
+    assert len(seen) == 5
+    assert set(seen) == wanted
+    assert seen == sorted(seen, reverse=True)
     second = client.get("/api/v1/models?limit=2&sort=Newest&page=2").json()
     assert [i["id"] for i in second["items"]] == seen[2:4]
-    assert second["metadata"]["currentPage"] == 2 and second["metadata"]["pageSize"] == 2
+    assert second["metadata"]["currentPage"] == 2
+    assert second["metadata"]["pageSize"] == 2
 
 
 FILTERS = {
@@ -217,11 +241,14 @@ def test_the_number_of_queries_is_that_of_one_row(
 
 def test_pictures(client: TestClient, db: Session, script: Script, model: Model) -> None:
     user = make_user(db)
-    used = ImageResource(position=0, kind="lora", name="Tuscany", model_version_id=model.versions[0].id, weight=0.8)
+    used = ImageResource(
+        position=0, kind="lora", name="Tuscany", model_version_id=model.versions[0].id, weight=0.8
+    )
     public = make_image(db, user, visibility="public", meta={"prompt": "x", "seed": 1}, resources=[used])
     private = make_image(db, user)
     ids = [i["id"] for i in client.get("/api/v1/images").json()["items"]]
-    assert public.id in ids and private.id not in ids
+    assert public.id in ids
+    assert private.id not in ids
     made = client.get(f"/api/v1/images?modelId={model.id}&withMeta=true").json()["items"]
     assert [i["id"] for i in made] == [public.id]
     assert made[0]["meta"]["civitaiResources"] == [
@@ -243,7 +270,8 @@ def test_tags_and_creators(client: TestClient, model: Model) -> None:
     assert tags["items"][0]["link"] == "http://testserver/api/v1/models?tag=architecture"
     expected = {"totalItems": 2, "currentPage": 1, "pageSize": 1, "totalPages": 2}
     assert {k: tags["metadata"][k] for k in expected} == expected
-    assert tags["metadata"]["nextPage"].endswith("page=2") and "prevPage" not in tags["metadata"]
+    assert tags["metadata"]["nextPage"].endswith("page=2")
+    assert "prevPage" not in tags["metadata"]
     people = client.get("/api/v1/creators?query=lor").json()
     assert [(p["username"], p["modelCount"]) for p in people["items"]] == [("lorenzo", 1)]
 
@@ -256,8 +284,10 @@ def test_downloading(client: TestClient, db: Session, model: Model) -> None:
     data = safetensors(b"lorenzo")
     whole = client.get(answer.headers["location"])
     etag = f'"{file.blob_sha256}"'
-    assert whole.content == data and whole.headers["etag"] == etag
-    assert whole.headers["content-length"] == str(len(data)) and whole.headers["accept-ranges"] == "bytes"
+    assert whole.content == data
+    assert whole.headers["etag"] == etag
+    assert whole.headers["content-length"] == str(len(data))
+    assert whole.headers["accept-ranges"] == "bytes"
     assert 'filename="tuscany.safetensors"' in whole.headers["content-disposition"]
     target = answer.headers["location"]
     part = client.get(target, headers={"Range": "bytes=4-9", "If-Range": etag})
@@ -265,9 +295,12 @@ def test_downloading(client: TestClient, db: Session, model: Model) -> None:
     assert client.get(target, headers={"Range": "bytes=4-9", "If-Range": '"other"'}).content == data
     assert client.get(target, headers={"If-None-Match": etag}).status_code == 304
     head = client.head(target)
-    assert head.headers["content-length"] == str(len(data)) and head.content == b""
+    assert head.headers["content-length"] == str(len(data))
+    assert head.content == b""
     assert client.head(f"/api/download/models/{version.id}").status_code == 307
-    assert client.get(f"/api/download/models/{version.id}?format=PickleTensor").json() == {"error": "File not found"}
+    assert client.get(f"/api/download/models/{version.id}?format=PickleTensor").json() == {
+        "error": "File not found"
+    }
 
 
 def test_a_download_counts_once_a_person_file_and_day(
@@ -296,15 +329,18 @@ def test_private_file_with_token_in_the_address(client: TestClient, db: Session,
 def test_sidecar_and_preview(client: TestClient, model: Model) -> None:
     file = model.versions[0].files[0]
     answer = client.get(f"/files/{file.id}/sidecar/tuscany.json")
-    assert answer.json()["activation text"] == "tuscany" and answer.json()["preferred weight"] == 0.8
+    assert answer.json()["activation text"] == "tuscany"
+    assert answer.json()["preferred weight"] == 0.8
     assert 'filename="tuscany.json"' in answer.headers["content-disposition"]
     preview = client.get(f"/files/{file.id}/preview/tuscany.preview.png")
-    assert preview.content == b"picture" and "tuscany.preview.png" in preview.headers["content-disposition"]
+    assert preview.content == b"picture"
+    assert "tuscany.preview.png" in preview.headers["content-disposition"]
 
 
 def test_a_picture_stays_private_inside_a_public_model(client: TestClient, db: Session, model: Model) -> None:
     own = make_image(db, make_user(db))
     service.add_picture(db, model.versions[0], own, 5)
     shown = client.get(f"/api/v1/models/{model.id}").json()["modelVersions"][0]["images"]
-    assert own.id not in [i["id"] for i in shown] and len(shown) == 1
+    assert own.id not in [i["id"] for i in shown]
+    assert len(shown) == 1
     assert db.get_one(Image, own.id).visibility == "private"

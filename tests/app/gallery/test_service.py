@@ -5,16 +5,17 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.core.blobs import Blob, blob_key
-from app.core.errors import Forbidden, Invalid, NotFound
+from app.core.db import utcnow
+from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.storage import get_storage
 from app.gallery import queries, reports, service
 from app.gallery.files import add_file
 from app.gallery.models import Model, ModelVersion
 from app.gallery.schemas import ModelIn, ModelPatch, PublishIn, ReportIn, VersionIn
 from app.images.models import Image
-from app.images.service import create_sample, set_visibility as set_image_visibility
+from app.images.service import create_sample
+from app.images.service import set_visibility as set_image_visibility
 from app.uploads.models import Upload
-from app.core.db import utcnow
 from tests.app.gallery.things import BASE, published, safetensors, trained
 from tests.factories import make_admin, make_blob, make_image, make_user
 
@@ -24,8 +25,11 @@ def test_a_trained_version_has_all_hashes(db: Session) -> None:
     file = version.files[0]
     hashes = {h.kind: h.value for h in file.hashes}
     assert set(hashes) == {"SHA256", "AutoV2", "AutoV3", "BLAKE3", "CRC32", "Tensor"}
-    assert hashes["SHA256"] == file.blob_sha256.upper() and len(hashes["AutoV3"]) == 12
-    assert version.upload_type == "Trained" and version.family == "starter" and version.status == "Draft"
+    assert hashes["SHA256"] == file.blob_sha256.upper()
+    assert len(hashes["AutoV3"]) == 12
+    assert version.upload_type == "Trained"
+    assert version.family == "starter"
+    assert version.status == "Draft"
     assert (version.steps, version.epochs) == (600, 8)
     assert [t.tag for t in version.model.tags] == ["architecture", "italy"]
 
@@ -41,7 +45,8 @@ def test_a_new_version_of_a_public_page_stays_a_draft_until_published(db: Sessio
     model = published(db, user)
     draft = trained(db, user, tensors=b"second", model_id=model.id, version_name="v2")
     service.publish_version(db, user, draft, "private")
-    assert model.visibility == "public" and draft.status == "Draft"
+    assert model.visibility == "public"
+    assert draft.status == "Draft"
     with pytest.raises(NotFound):
         service.get_version(db, make_user(db), draft.id)
     service.publish_version(db, user, draft, "public")
@@ -59,7 +64,8 @@ def test_unlisted_needs_its_key_and_a_new_key_ends_the_old_one(db: Session) -> N
     user = make_user(db)
     model = published(db, user, "unlisted")
     key = model.share_key
-    assert key and len(key) >= 22
+    assert key
+    assert len(key) >= 22
     assert service.get_model(db, None, model.id, key=key) is model
     with pytest.raises(NotFound):
         service.get_model(db, None, model.id)
@@ -82,15 +88,34 @@ def test_nothing_to_publish(db: Session) -> None:
 def test_an_upload_becomes_a_version(db: Session) -> None:
     user = make_user(db)
     blob = make_blob(db, safetensors(b"uploaded"))
-    row = {"user_id": user.id, "name": "mine.safetensors", "size": blob.size, "part_size": 1, "expires_at": utcnow()}
-    db.add(Upload(id="up_1", state="complete", blob_sha256=blob.sha256, hashes={"SHA256": blob.sha256.upper()}, **row))
+    row = {
+        "user_id": user.id,
+        "name": "mine.safetensors",
+        "size": blob.size,
+        "part_size": 1,
+        "expires_at": utcnow(),
+    }
+    db.add(
+        Upload(
+            id="up_1",
+            state="complete",
+            blob_sha256=blob.sha256,
+            hashes={"SHA256": blob.sha256.upper()},
+            **row,
+        )
+    )
     db.add(Upload(id="up_2", state="open", **row))
     model = service.create_model(db, user, ModelIn(name="Mine", type="LORA", tags=["a", "A "]))
-    version = service.create_version(db, user, model.id, VersionIn(name="v1", base_model="starter 1", upload="up_1"))
-    assert version.files[0].name == "mine.safetensors" and version.family == "starter"
+    version = service.create_version(
+        db, user, model.id, VersionIn(name="v1", base_model="starter 1", upload="up_1")
+    )
+    assert version.files[0].name == "mine.safetensors"
+    assert version.family == "starter"
     assert version.files[0].hashes[0].value == blob.sha256.upper()
-    for upload in ("up_2", "up_3"):
-        with pytest.raises(Invalid):
+    assert db.get(Upload, "up_1") is None
+    assert db.get(Blob, blob.sha256) is not None
+    for upload, error in (("up_2", Conflict), ("up_3", NotFound)):
+        with pytest.raises(error):
             service.create_version(db, user, model.id, VersionIn(name="v2", base_model="x", upload=upload))
 
 
@@ -105,7 +130,8 @@ def test_page_pictures_are_as_visible_as_the_page(db: Session) -> None:
     service.publish_version(db, user, version, "public")
     assert (sample.visibility, own.visibility) == ("public", "private")
     service.set_visibility(db, user, version.model_id, "unlisted")
-    assert sample.visibility == "unlisted" and sample.share_key
+    assert sample.visibility == "unlisted"
+    assert sample.share_key
     service.set_visibility(db, user, version.model_id, "private")
     assert (sample.visibility, sample.share_key) == ("private", None)
 
@@ -121,7 +147,9 @@ def test_deleting_frees_what_only_the_model_named(db: Session) -> None:
     service.delete_model(db, user, version.model_id)
     assert db.scalar(select(func.count()).select_from(Model)) == 0
     assert [i.id for i in db.scalars(select(Image))] == [own.id]
-    assert db.get(Blob, file_sha) is None and db.get(Blob, sample_sha) is None and db.get(Blob, own_sha)
+    assert db.get(Blob, file_sha) is None
+    assert db.get(Blob, sample_sha) is None
+    assert db.get(Blob, own_sha)
     db.commit()
     assert get_storage().size(blob_key(file_sha)) is None
     assert get_storage().size(blob_key(own_sha)) is not None
@@ -151,7 +179,9 @@ def test_references_for_jobs(db: Session) -> None:
     version = trained(db, user)
     ref = service.lora_ref(db, user, version.id)
     assert (ref.name, ref.strength, ref.base_model) == ("tuscany", 0.8, "Starter 1")
-    assert ref.autov3 and ref.autov3 == ref.autov3.lower() and ref.model_version_id == version.id
+    assert ref.autov3
+    assert ref.autov3 == ref.autov3.lower()
+    assert ref.model_version_id == version.id
     assert service.lora_ref(db, user, version.id, -0.5).strength == -0.5
     service.check_match(BASE, ref)
     with pytest.raises(NotFound):
@@ -182,7 +212,8 @@ def test_found_by_every_hash_in_either_case(db: Session, kind: str, length: int)
     value = {h.kind: h.value for h in model.versions[0].files[0].hashes}[kind][:length]
     for digits in (value, value.lower()):
         found = queries.find_by_hash(db, None, digits)
-        assert found is not None and found.model_id == model.id
+        assert found is not None
+        assert found.model_id == model.id
     service.set_visibility(db, user, model.id, "private")
     assert queries.find_by_hash(db, None, value) is None
     assert queries.find_by_hash(db, user, value) is model.versions[0]
@@ -195,7 +226,8 @@ def test_of_several_the_oldest_published_is_found(db: Session) -> None:
     published(db, make_user(db), content=data)
     sha = first.versions[0].files[0].blob_sha256
     found = queries.find_by_hash(db, None, sha)
-    assert found is not None and found.model_id == first.id
+    assert found is not None
+    assert found.model_id == first.id
     assert len(queries.list_by_hashes(db, None, [sha, "0" * 64])) == 2
 
 
@@ -243,7 +275,8 @@ def test_changes_of_a_model(db: Session) -> None:
     model = published(db, user)
     patch = ModelPatch(tags=["B", "b", "c"], allow_commercial_use=["Image"], rating=4, visibility="unlisted")
     service.set_model(db, user, model.id, patch)
-    assert [t.tag for t in model.tags] == ["b", "c"] and model.allow_commercial_use == ["Image"]
+    assert [t.tag for t in model.tags] == ["b", "c"]
+    assert model.allow_commercial_use == ["Image"]
     assert (model.rating, model.visibility, model.name) == (4, "unlisted", "Tuscany")
     with pytest.raises(NotFound):
         service.set_model(db, make_user(db), model.id, ModelPatch(name="x"))

@@ -33,18 +33,28 @@ def _count(db: Session) -> int:
 def test_installing_twice_is_installing_once(db: Session, weights: Path) -> None:
     first = install_starter(db, get_storage(), weights)
     again = install_starter(db, get_storage(), weights)
-    assert first is again and _count(db) == 1
-    assert first is not None and first.model.visibility == "public" and first.model.licence == "CC0-1.0"
-    assert first.model.username == "bottega" and first.base_model == "Starter 1"
+    assert first is again
+    assert _count(db) == 1
+    assert first is not None
+    assert first.model.visibility == "public"
+    assert first.model.licence == "CC0-1.0"
+    assert first.model.username == "bottega"
+    assert first.base_model == "Starter 1"
     ref = checkpoint_ref(db, make_user(db), first.id)
-    assert (ref.family, ref.format, ref.base_model, ref.name) == ("starter", "Diffusers", "Starter 1", "Starter 1")
+    assert (ref.family, ref.format, ref.base_model, ref.name) == (
+        "starter",
+        "Diffusers",
+        "Starter 1",
+        "Starter 1",
+    )
 
 
 def test_new_weights_make_a_new_version(db: Session, weights: Path) -> None:
     first = install_starter(db, get_storage(), weights)
     (weights / "unet" / "model.safetensors").write_bytes(b"weights of the second hour")
     second = install_starter(db, get_storage(), weights)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert (first.name, second.name) == ("1.0", "1.1")
     assert first.files[0].blob_sha256 != second.files[0].blob_sha256
     model = db.scalars(select(Model)).unique().one()
@@ -88,4 +98,5 @@ def test_covers_are_cut_out_of_the_grid(db: Session, weights: Path) -> None:
     assert [(i.prompt, i.width, i.visibility) for i in pictures] == [
         ("red house", 128, "public"), ("blue house", 128, "public"),
     ]  # fmt: skip
-    assert db.get(Blob, pictures[0].blob_sha256) is not None and pictures[0].thumb_sha256 == pictures[0].blob_sha256
+    assert db.get(Blob, pictures[0].blob_sha256) is not None
+    assert pictures[0].thumb_sha256 == pictures[0].blob_sha256

@@ -14,8 +14,8 @@ from app.gallery.models import Model, ModelVersion
 from tests.factories import make_blob
 
 BASE = CheckpointRef(
-    file=BlobRef(sha256="0" * 64, size=1, name="base.zip"), format="Diffusers", family="starter", name="Starter 1",
-    base_model="Starter 1",
+    file=BlobRef(sha256="0" * 64, size=1, name="base.zip"), format="Diffusers", family="starter",
+    name="Starter 1", base_model="Starter 1",
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ ROWS = [
     row("GET", f"{PAGE}/thumb", anonymous=404, other=404, owner=200, make=a_private_picture),
     row("POST", f"{PAGE}/visibility", anonymous=401, other=404, owner=303, make=a_private_picture,
         data={"visibility": "public"}),
-    row("POST", f"{PAGE}/edit", anonymous=401, other=404, owner=303, make=a_private_picture, data={"title": "x"}),
+    row("POST", f"{PAGE}/edit", anonymous=401, other=404, owner=303, make=a_private_picture,
+        data={"title": "x"}),
     row("POST", f"{PAGE}/delete", anonymous=401, other=404, owner=303, make=a_private_picture),
 ]  # fmt: skip

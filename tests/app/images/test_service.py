@@ -43,14 +43,17 @@ def test_a_generated_picture_is_private_and_made_once(db: Session) -> None:
     values = {"width": 8, "height": 8, "prompt": "p", "infotext": "p", "resources": RESOURCES}
     first = service.create_generated(db, job, blob=blob, index=1, **values)
     again = service.create_generated(db, job, blob=blob, index=1, **values)
-    assert first is again and first.visibility == "private" and first.origin == "generated"
+    assert first is again
+    assert first.visibility == "private"
+    assert first.origin == "generated"
     assert [(r.kind, r.weight) for r in first.resources] == [("checkpoint", None), ("lora", 0.8)]
     assert first.thumb_sha256 == blob.sha256
 
 
 def test_a_wide_picture_gets_a_small_one(db: Session) -> None:
     image = generated(db, blob=make_blob(db, png(900, 600), "image/png"), width=900, height=600)
-    assert image.thumb_sha256 and image.thumb_sha256 != image.blob_sha256
+    assert image.thumb_sha256
+    assert image.thumb_sha256 != image.blob_sha256
     with Pillow.open(io.BytesIO(get_storage().get(blob_key(image.thumb_sha256)))) as thumb:
         assert (thumb.size, thumb.format) == ((450, 300), "WEBP")
 
@@ -92,8 +95,10 @@ def test_deleting_frees_picture_and_thumbnail(db: Session) -> None:
 def test_a_picture_from_elsewhere_is_read_and_linked(db: Session) -> None:
     user = make_user(db)
     text = (
-        "red house <lora:tuscany:0.7>\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, "
-        'CFG scale: 5, Seed: 7, Size: 128x128, Model hash: 0123456789, Model: Starter, Lora hashes: "tuscany: aabbccddeeff"'
+        "red house <lora:tuscany:0.7>\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, "
+        "Schedule type: Karras, "
+        "CFG scale: 5, Seed: 7, Size: 128x128, "
+        'Model hash: 0123456789, Model: Starter, Lora hashes: "tuscany: aabbccddeeff"'
     )
     asked: list[str] = []
 
@@ -103,11 +108,13 @@ def test_a_picture_from_elsewhere_is_read_and_linked(db: Session) -> None:
 
     blob = make_blob(db, png(8, 8), "image/png")
     image = service.create_uploaded(db, user, blob, width=8, height=8, infotext=text, link=link)
-    assert asked == ["0123456789", "aabbccddeeff"] and image.origin == "uploaded"
+    assert asked == ["0123456789", "aabbccddeeff"]
+    assert image.origin == "uploaded"
     assert [(r.kind, r.name, r.model_version_id, r.weight) for r in image.resources] == [
         ("checkpoint", "Starter", None, None), ("lora", "Tuscany", 42, 0.7),
     ]  # fmt: skip
-    assert image.meta["sampler"] == "DPM++ 2M Karras" and image.meta["seed"] == 7
+    assert image.meta["sampler"] == "DPM++ 2M Karras"
+    assert image.meta["seed"] == 7
     assert image.negative_prompt == "blurry"
 
 
@@ -127,7 +134,8 @@ def test_lists_show_public_pictures_and_the_own_history(db: Session) -> None:
     assert neighbours(db, user, private, ImageFilters(mine=True)) == (None, adult.id)
     first = list_images(db, user, ImageFilters(mine=True), limit=2)
     rest = list_images(db, user, ImageFilters(mine=True), limit=2, cursor=first.next_cursor)
-    assert [i.id for i in rest.items] == [public.id] and rest.next_cursor is None
+    assert [i.id for i in rest.items] == [public.id]
+    assert rest.next_cursor is None
     with pytest.raises(Invalid):
         list_images(db, user, ImageFilters(), cursor="nonsense")
 
@@ -148,7 +156,8 @@ def test_rest_of_a_picture(client: TestClient, db: Session, script: Script) -> N
     changed = owner.patch(path, json={"visibility": "public", "tags": ["A", " a "], "title": "House"}).json()
     assert (changed["visibility"], changed["tags"], changed["title"]) == ("public", ["a"], "House")
     shown = client.get(path).json()
-    assert shown["id"] == image.id and "infotext" not in shown
+    assert shown["id"] == image.id
+    assert "infotext" not in shown
     assert owner.delete(path).status_code == 204
     assert client.get(path).status_code == 404
 
@@ -160,7 +169,8 @@ def test_bytes_of_a_picture(client: TestClient, db: Session, browser: Browser) -
     for name in ("file", "file.png", "thumb"):
         assert client.get(f"{path}/{name}").status_code == 404
         answer = owner.get(f"{path}/{name}")
-        assert answer.status_code == 200 and answer.headers["content-disposition"].startswith("inline")
+        assert answer.status_code == 200
+        assert answer.headers["content-disposition"].startswith("inline")
         assert "private" in answer.headers["cache-control"]
         again = owner.get(f"{path}/{name}", headers={"If-None-Match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
