@@ -255,3 +255,9 @@ def test_me_without_a_token_is_civitais_error_and_ours(client: TestClient) -> No
     body = client.get("/api/v1/me").json()
     assert body["error"] == "Unauthorized"
     assert body["code"] == "unauthorized"
+
+
+def test_fields_help_password_managers(client: TestClient) -> None:
+    page = client.get("/login").text
+    assert re.search(r'<input[^>]* required autocomplete="username"', page)
+    assert re.search(r'<input[^>]* type="password"[^>]* required autocomplete="current-password"', page)
