@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from app.compat import civitai
+from app.compat import civitai, pictures
 
 router = APIRouter()
 router.include_router(civitai.router)
+router.include_router(pictures.router)

@@ -105,8 +105,8 @@ MISSING = (
 )
 WRONG = (
     "models/x", "models/0", "models/9999999999", "models?types=Nonsense", "models?limit=101",
-    "models?sort=Best", "models?cursor=zzz", "models?query=a&page=1", "models?ids=1,b", "images?limit=201", "images?nsfw=maybe",
-    "model-versions/abc",
+    "models?sort=Best", "models?cursor=zzz", "models?query=a&page=1", "models?ids=1,b",
+    "images?limit=201", "images?nsfw=maybe", "model-versions/abc",
 )  # fmt: skip
 
 

@@ -74,8 +74,8 @@ ROWS = [
         data={"name": "y"}),
     row("POST", f"{VERSION_PAGE}/publish", anonymous=401, other=404, owner=303, make=a_draft),
     row("POST", f"{VERSION_PAGE}/delete", anonymous=401, other=404, owner=303, make=a_draft),
-
-           row("POST", f"{VERSION_PAGE}/pictures/{{image_id:int}}/remove", anonymous=401, other=404, owner=303, make=a_draft),
+    row("POST", f"{VERSION_PAGE}/pictures/{{image_id:int}}/remove", anonymous=401, other=404, owner=303,
+        make=a_draft),
     row("GET", "/report", anonymous=404, other=404, owner=404, params={"kind": "model", "id": 999999}),
     row("POST", "/report", anonymous=404, other=404, owner=404,
         data={"kind": "model", "id": 999999, "reason": "spam"}),
@@ -83,9 +83,10 @@ ROWS = [
     row("GET", MODEL, anonymous=404, other=404, owner=200, make=a_draft),
     row("GET", ALONE, anonymous=404, other=404, owner=200, make=a_draft),
     row("GET", "/api/v1/model-versions/by-hash/{digits}", anonymous=404, other=404, owner=200, make=a_draft),
-
-           row("POST", "/api/v1/model-versions/by-hash", anonymous=200, other=200, owner=200, public_write=True, json=[]),
+    row("POST", "/api/v1/model-versions/by-hash", anonymous=200, other=200, owner=200, public_write=True,
+        json=[]),
     row("GET", "/api/v1/images", anonymous=401, other=200, owner=200, params={"mine": "true"}),
+    row("POST", "/api/v1/images", anonymous=401, other=422, owner=422, data={"title": "x"}),
     row("GET", "/api/v1/tags", anonymous=200, other=200, owner=200),
     row("GET", "/api/v1/creators", anonymous=200, other=200, owner=200),
     row("GET", "/api/download/models/{version_id}", anonymous=404, other=404, owner=307, make=a_draft),
