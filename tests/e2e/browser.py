@@ -66,7 +66,7 @@ class Walk:
         page.click("text=Next: pictures")
         page.set_input_files("input[data-files]", [str(f) for f in files])
         pictures = [f for f in files if f.suffix != ".txt"]
-        expect(page.locator("[data-grid] .tile")).to_have_count(len(pictures), timeout=120_000)
+        expect(page.locator("[data-grid] [data-item]")).to_have_count(len(pictures), timeout=120_000)
         self.shot("3-pictures")
         page.check("input[name=rights]")
         page.click("text=Next: review")
