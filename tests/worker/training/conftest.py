@@ -80,3 +80,32 @@ def adapter_of(out: Path, epoch: int = 2) -> dict[str, Tensor]:
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     """The same names and the same bits."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def merged_deltas(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """alpha / rank · up · down of every module of a kohya file, by kohya's name, in float64.
+
+    Written from the format's description alone, without any code of the product.
+    """
+    deltas = {}
+    for name in tensors:
+        if not name.endswith(".lora_down.weight"):
+            continue
+        stem = name.removesuffix(".lora_down.weight")
+        down, up = tensors[name].double(), tensors[f"{stem}.lora_up.weight"].double()
+        scale = float(tensors[f"{stem}.alpha"]) / down.shape[0]
+        product = up.reshape(up.shape[0], -1) @ down.reshape(down.shape[0], -1)
+        deltas[stem] = scale * product.reshape(up.shape[0], *down.shape[1:])
+    return deltas
+
+
+def pipeline_deltas(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What changed in a pipeline's weights, by kohya's name, in float64."""
+    deltas = {}
+    for name, weight in after.items():
+        delta = weight.double() - before[name].double()
+        if delta.any():
+            part, _, path = name.removesuffix(".weight").partition(".")
+            prefix = "lora_unet_" if part == "model" else "lora_te_text_model_"
+            deltas[prefix + path.replace(".", "_")] = delta
+    return deltas
