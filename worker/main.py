@@ -179,11 +179,11 @@ class Worker:
 
 def consume_wakeups() -> None:
     """Listen to the broker for ever; it comes and goes without harm."""
-    from worker.celery_app import app
+    from worker.celery_app import configure
 
     while True:
         try:
-            consumer = app.WorkController(
+            consumer = configure().WorkController(
                 pool="solo", concurrency=1, without_gossip=True, without_mingle=True, without_heartbeat=True
             )
             consumer.start()

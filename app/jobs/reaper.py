@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from app.accounts.farewell import free_unnamed
 from app.contract.states import LEASED, JobState
 from app.core.config import get_settings
 from app.core.db import unit_of_work
@@ -130,3 +131,4 @@ class Reaper(threading.Thread):
         self._until_sweep = SWEEP_SECONDS
         with unit_of_work() as db:
             sweep_dead_files(db, get_storage())
+            free_unnamed(db)

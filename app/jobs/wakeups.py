@@ -100,8 +100,10 @@ def send(queue: str) -> bool:
     app = sender()
     if app is None:
         return False
+    bells = app.amqp.queues["bottega.wake"]
     try:
-        app.send_task(TASK, [queue], queue=app.amqp.queues["bottega.wake"], expires=EXPIRES)
+        # Declared each time, or kombu would push to this process' own queue instead of telling everybody.
+        app.send_task(TASK, [queue], queue=bells, declare=[bells.exchange], expires=EXPIRES)
     except (OperationalError, OSError) as error:
         log.warning("no wake-up for %s: %s", queue, error)
         return False

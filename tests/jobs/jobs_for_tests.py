@@ -32,7 +32,13 @@ def train_payload(name: str, words: str) -> dict[str, Any]:
         resolution=64, epochs=1, repeats=1, batch_size=1, unet_lr=1e-4, network_dim=4, network_alpha=4
     )
     job = TrainJob(
-        name=name, output_name=name, type="style", base=base_ref(), items=(), trigger_word=words, params=params
+        name=name,
+        output_name=name,
+        type="style",
+        base=base_ref(),
+        items=(),
+        trigger_word=words,
+        params=params,
     )
     return job.model_dump(mode="json")
 

@@ -12,7 +12,6 @@ from app.contract.events import Checkpoint, Command, Finished, LogLine, Metric, 
 from worker.child import Task, main
 
 
-
 def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -94,7 +93,7 @@ def pick(runner: Any) -> Any:
     def run(task: Task) -> Finished:
         words = task.job.prompt if task.job.kind == "generate" else task.job.trigger_word
         if "print" in words:
-            print("a library says hello")
+            os.write(1, b"a library says hello\n")
         return refuse(task) if "mistake" in words else runner(task)
 
     return run

@@ -195,7 +195,9 @@ def enqueue(number: int, rng: random.Random) -> None:
         owner = db.get_one(User, 1)
         if kind == "generate":
             payload = generate_payload(f"job={number} pause={rng.uniform(0, 0.15):.3f}", pictures=2)
-            service.enqueue(db, owner, type="generation", queue="generate", title="", input={}, payload=payload)
+            service.enqueue(
+                db, owner, type="generation", queue="generate", title="", input={}, payload=payload
+            )
         elif kind == "train":
             payload = train_payload(str(number), "steps=8 pause=0.05")
             service.enqueue(db, owner, type="training", queue="train", title="", input={}, payload=payload)
@@ -264,6 +266,9 @@ def check_effects(db: Session, note: str) -> None:
     twice = {key: n for key, n in effects.items() if n != 1}
     assert not twice, f"{note}: {twice}"
     for job in db.scalars(select(Job)):
-        wanted = {"generation": {"picture 0", "picture 1", "complete"}, "training": {"checkpoint 1", "complete"}}
+        wanted = {
+            "generation": {"picture 0", "picture 1", "complete"},
+            "training": {"checkpoint 1", "complete"},
+        }
         found = {what for job_id, what in effects if job_id == job.id}
         assert found == wanted.get(job.type, {"complete"}), f"{note}: {job.id} {found}"
