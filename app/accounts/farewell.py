@@ -4,20 +4,23 @@ Files are freed after the commit and in portions, because each takes a lock unti
 ends; what a crash in between leaves is named by no row, and `free_unnamed` finds it.
 """
 
-from sqlalchemy import Select, exists, select
+from datetime import timedelta
+
+from sqlalchemy import Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.accounts.quotas import blob_columns, owned, owned_blobs
 from app.accounts.service import SYSTEM, can_edit_account, keep_an_admin
 from app.core.blobs import Blob, release_blobs
-from app.core.db import Base, after_commit, unit_of_work
+from app.core.db import after_commit, all_tables, unit_of_work
 from app.core.errors import FieldError, Forbidden, Invalid
 from app.core.storage import Storage, get_storage
 
 FOLDERS = {"job": "jobs", "upload": "uploads"}
 """Tables whose rows have a folder of their own in storage: table → first part of the key."""
 PORTION = 200
+UNNAMED_FOR = timedelta(days=1)
 
 
 def delete_account(
@@ -44,10 +47,10 @@ def delete_account(
 def _folders(db: Session, user: User) -> list[str]:
     """Storage prefixes of the rows that have a folder and belong to `user`."""
     found: list[str] = []
-    for name, prefix in FOLDERS.items():
-        query = owned(user.id, Base.metadata.tables[name].c.id)
-        assert query is not None, f"nobody owns the rows of {name}"
-        found += [f"{prefix}/{row_id}" for row_id in db.scalars(query)]
+    for table in all_tables():
+        query = owned(user.id, table.c.id) if table.name in FOLDERS else None
+        if query is not None:
+            found += [f"{FOLDERS[table.name]}/{row_id}" for row_id in db.scalars(query)]
     return found
 
 
@@ -64,8 +67,12 @@ def unnamed_blobs() -> Select[str]:
     return select(Blob.sha256).where(*(~exists().where(c == Blob.sha256) for c in blob_columns()))
 
 
-def free_unnamed(db: Session, storage: Storage | None = None) -> int:
-    """Free a portion of the files that no row names; answers how many. Call it now and then."""
-    shas = list(db.scalars(unnamed_blobs().limit(PORTION)))
+def free_unnamed(db: Session, storage: Storage | None = None, *, older: timedelta = UNNAMED_FOR) -> int:
+    """Free a portion of the files that no row names; answers how many. Call it now and then.
+
+    Young ones stay: somebody may be about to name them.
+    """
+    query = unnamed_blobs().where(Blob.created_at <= func.now() - older)
+    shas = list(db.scalars(query.limit(PORTION)))
     release_blobs(db, list(shas), storage)
     return len(shas)

@@ -15,7 +15,7 @@ COMMON = frozenset(
     michael123 charlie123 administrator admin12345 admin123456 adminadmin administrator1 rootroot12
     changeme123 changemenow testtest12 test123456 default123 secret1234 trustno1234 computer123 internet123
     whatever123 bottega123 bottegabottega stablediffusion civitai123 generate123
-    """.split()  # noqa: SIM905 -- a list of words reads better as text
+    """.split()
 )
 
 

@@ -13,7 +13,7 @@ from app.accounts.models import User
 from app.contract.states import TERMINAL
 from app.core.blobs import Blob
 from app.core.config import get_settings
-from app.core.db import Base
+from app.core.db import all_tables
 from app.core.errors import QuotaExceeded
 
 JOB = table("job", column("user_id"), column("status"))
@@ -54,7 +54,7 @@ def _joined(query: Select[Any], path: list[ForeignKey]) -> Select[Any]:
 
 def blob_columns() -> list[Column[Any]]:
     """Every column of every table that names a blob."""
-    keys = (key for each in Base.metadata.tables.values() for key in each.foreign_keys)
+    keys = (key for each in all_tables() for key in each.foreign_keys)
     return [key.parent for key in keys if key.column.table is Blob.__table__]
 
 

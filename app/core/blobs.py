@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, String, delete, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.config import get_settings
-from app.core.db import Base, Created, after_commit, unit_of_work
+from app.core.db import Base, Created, after_commit, all_tables, unit_of_work
 from app.core.errors import DiskFull
 from app.core.storage import Storage, get_storage
 
@@ -56,7 +56,7 @@ def _lock(db: Session, sha256: str) -> None:
 def put_blob(
     db: Session, storage: Storage, data: bytes | Path, media_type: str = "application/octet-stream"
 ) -> Blob:
-    """Store bytes or a file under its sha256 and name it in the database. The same content twice is one blob."""
+    """Store bytes or a file under its sha256 and name it in the database. The same twice is one blob."""
     sha256 = hash_file(data) if isinstance(data, Path) else hashlib.sha256(data).hexdigest()
     size = data.stat().st_size if isinstance(data, Path) else len(data)
     _lock(db, sha256)
@@ -86,10 +86,10 @@ def adopt_object(db: Session, storage: Storage, key: str, sha256: str, size: int
 
 
 def _is_named(db: Session, sha256: str) -> bool:
-    """True while any row of any table refers to the blob: found by foreign keys, so no list can be forgotten."""
+    """True while any row of any table refers to it: found by foreign keys, so none can be forgotten."""
     columns = [
         fk.parent
-        for table in Base.metadata.tables.values()
+        for table in all_tables()
         for fk in table.foreign_keys
         if fk.column.table.name == Blob.__tablename__
     ]

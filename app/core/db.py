@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
-from sqlalchemy import DateTime, Engine, MetaData, create_engine, event, func
+from sqlalchemy import DateTime, Engine, MetaData, Table, create_engine, event, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column, sessionmaker
 
@@ -40,6 +41,12 @@ class Created:
     """Mixin: when the row was made, by the database's clock."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+def all_tables() -> list[Table]:
+    """Every table of every domain, for rules that walk foreign keys: a process may know only some."""
+    import_module("app.models")
+    return list(Base.metadata.tables.values())
 
 
 def utcnow() -> datetime:
