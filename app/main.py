@@ -18,13 +18,13 @@ from app.core.logs import setup_logs
 from app.jobs.reaper import Reaper, every_tick
 from app.training.service import expire_checkpoints
 from app.web.errors import add_error_handlers
-from app.web.middleware import RefuseForgedWrites, SecurityHeaders, TrustedProxy, storage_origins
+from app.web.middleware import RefuseForgedWrites, SecurityHeaders, TrustedProxy
 from app.web.ratelimit import RateLimitHeaders
 from app.web.templating import DIST
 
 DOMAINS = (
-    "accounts", "uploads", "datasets", "jobs", "images", "gallery", "training", "generation", "compat", "admin",
-    "web",
+    "accounts", "uploads", "datasets", "jobs", "images", "gallery", "training", "generation", "compat",
+    "admin", "web",
 )  # fmt: skip
 VERSION = "0.1.0"
 
@@ -35,7 +35,7 @@ def _routers(face: str) -> list[APIRouter]:
 
 
 @asynccontextmanager
-async def look_after(app: FastAPI) -> AsyncIterator[None]:
+async def look_after(_app: FastAPI) -> AsyncIterator[None]:
     """While the server runs, look after jobs without a worker and after all that expires."""
     every_tick(expire_checkpoints)
     reaper = Reaper()
@@ -66,6 +66,6 @@ def create_app() -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(RefuseForgedWrites, public_url=settings.server.public_url)
-    app.add_middleware(SecurityHeaders, storage_origins=storage_origins(settings))
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(TrustedProxy, trusted=settings.server.trusted_proxies)
     return app

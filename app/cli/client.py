@@ -7,6 +7,7 @@ or not allowed, 4 the server cannot be reached.
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Client:
         self._http = httpx.Client(base_url=self.server, headers=headers, timeout=httpx.Timeout(60, read=300))
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The answer, once it is a success. Reads are tried three times, writes only with an Idempotency-Key."""
+        """The answer, once it is a success. Reads are tried thrice, writes only with an Idempotency-Key."""
         repeatable = method == "GET" or "Idempotency-Key" in options.get("headers", {})
         for attempt in range(3 if repeatable else 1):
             try:
@@ -86,7 +87,7 @@ class Client:
     def post(self, path: str, body: Any = None, **options: Any) -> Any:
         return self.call("POST", path, json=body, **options).json()
 
-    def download(self, path: str, target: Path, on_bytes: Callable[[int, int], None]) -> Path:
+    def download(self, path: str, target: Path, on_bytes: Callable[[int, int], None] | None = None) -> Path:
         """Fetch to a file; a broken download goes on where it stopped. Gives the file's path."""
         part = target.with_name(target.name + ".part")
         have = part.stat().st_size if part.exists() else 0
@@ -104,7 +105,8 @@ class Client:
                 for chunk in answer.iter_bytes(1 << 20):
                     out.write(chunk)
                     have += len(chunk)
-                    on_bytes(have, total)
+                    if on_bytes:
+                        on_bytes(have, total)
         part.replace(target)
         return target
 
@@ -127,8 +129,7 @@ class Client:
                 self.call("PUT", f"/api/v1/uploads/{session['id']}/parts/{number}", content=data)
         job = self.post(f"/api/v1/uploads/{session['id']}/complete")
         if job.get("status") not in (None, "succeeded"):
-            for job in self.follow(job["id"]):
-                pass
+            deque(self.follow(job["id"]), maxlen=0)
         return str(session["id"])
 
 
@@ -138,6 +139,11 @@ def _words(answer: httpx.Response) -> str:
         body = answer.json()
     except ValueError:
         return f"The server answered {answer.status_code}."
-    detail = body.get("detail") or body.get("error") or body.get("title") or f"The server answered {answer.status_code}."
+    detail = (
+        body.get("detail")
+        or body.get("error")
+        or body.get("title")
+        or f"The server answered {answer.status_code}."
+    )
     fields = [f"  {e['pointer'].removeprefix('#/')}: {e['detail']}" for e in body.get("errors", [])]
     return "\n".join([str(detail), *fields])

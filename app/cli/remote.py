@@ -40,12 +40,16 @@ def login(
     secret = token or typer.prompt("API token", hide_input=True)
     me = Client(server, secret.strip()).get("/api/v1/me")
     path = save_login(server, secret.strip())
-    typer.echo(f"Logged in to {server} as {me['username']} ({', '.join(me.get('scopes', []))}). Kept in {path}.")
+    typer.echo(
+        f"Logged in to {server} as {me['username']} ({', '.join(me.get('scopes', []))}). Kept in {path}."
+    )
 
 
 @app.command()
 def train(
-    photos: Annotated[Path, typer.Argument(exists=True, help="Folder with pictures and .txt labels, or a zip.")],
+    photos: Annotated[
+        Path, typer.Argument(exists=True, help="Folder with pictures and .txt labels, or a zip.")
+    ],
     name: Annotated[str, typer.Option(help="What it is called.")],
     type: Annotated[str, typer.Option(help="style, character or concept.")] = "style",
     base: Annotated[str, typer.Option(help="Version id or AIR of the base; empty = the starter.")] = "",
@@ -55,7 +59,9 @@ def train(
     param: Annotated[list[str] | None, typer.Option(help="A setting, e.g. --param network_dim=8.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Only say what it would take.")] = False,
     wait: Annotated[bool, typer.Option(help="Stay until it is done.")] = False,
-    publish: Annotated[str, typer.Option(help="Publish the recommended epoch: private, unlisted or public.")] = "",
+    publish: Annotated[
+        str, typer.Option(help="Publish the recommended epoch: private, unlisted or public.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Upload pictures with their labels and train a LoRA."""
@@ -117,7 +123,9 @@ def _upload_set(client: Client, photos: Path, name: str) -> str:
     files = _files(photos)
     dataset = client.post("/api/v1/datasets", {"name": name, "media": "image", "label_type": "tag"})
     refused: list[dict[str, str]] = []
-    with Progress(TextColumn("Uploading"), BarColumn(), TextColumn("{task.completed} of {task.total}"), console=console) as bar:
+    with Progress(
+        TextColumn("Uploading"), BarColumn(), TextColumn("{task.completed} of {task.total}"), console=console
+    ) as bar:
         task = bar.add_task("", total=len(files))
         for batch in _batches(files):
             answer = _send(client, dataset["id"], batch)
@@ -164,7 +172,12 @@ def _send(client: Client, dataset: str, batch: list[Path]) -> dict[str, Any]:
 def _watch(client: Client, job_id: str) -> dict[str, Any]:
     """Follow a job with a bar. Ctrl-C leaves it running. Exit code 1 when it fails."""
     job: dict[str, Any] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("Waiting", total=100, note="")
         for job in client.follow(job_id):
@@ -200,8 +213,12 @@ def _show_checkpoints(client: Client, job_id: str) -> None:
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
-    base: Annotated[str, typer.Option(help="Version id or name of the checkpoint; empty = the starter.")] = "",
-    lora: Annotated[list[str] | None, typer.Option(help="VERSION or VERSION:STRENGTH; may be given often.")] = None,
+    base: Annotated[
+        str, typer.Option(help="Version id or name of the checkpoint; empty = the starter.")
+    ] = "",
+    lora: Annotated[
+        list[str] | None, typer.Option(help="VERSION or VERSION:STRENGTH; may be given often.")
+    ] = None,
     negative: Annotated[str, typer.Option(help="What should not be in the picture.")] = "",
     sampler: Annotated[str | None, typer.Option(help="Euler a, DPM++ 2M Karras, DDIM or UniPC.")] = None,
     steps: Annotated[int | None, typer.Option()] = None,
@@ -235,7 +252,7 @@ def generate(
     saved = []
     for image in job["output"]["images"]:
         path = out / f"bottega-{image['id']}-{image['seed']}.png"
-        client.download(image["url"], path, lambda have, total: None)
+        client.download(image["url"], path)
         saved.append(str(path))
     if as_json:
         _print(job | {"saved": saved})

@@ -111,6 +111,6 @@ Event = Annotated[
     Progress | Metric | LogLine | Sample | Checkpoint | ResumePoint | Picture | Finished,
     Field(discriminator="kind"),
 ]
-EVENT: TypeAdapter[
-    Progress | Metric | LogLine | Sample | Checkpoint | ResumePoint | Picture | Finished
-] = TypeAdapter(Event)
+EVENT: TypeAdapter[Progress | Metric | LogLine | Sample | Checkpoint | ResumePoint | Picture | Finished] = (
+    TypeAdapter(Event)
+)

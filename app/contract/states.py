@@ -27,10 +27,17 @@ LEASED = frozenset({JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobSt
 _ENDS = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED}
 ALLOWED: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.STARTING, JobState.CANCELED, JobState.EXPIRED, JobState.PAUSED}),
-    JobState.STARTING: frozenset({JobState.RUNNING, JobState.PAUSING, JobState.CANCELING, JobState.QUEUED} | _ENDS),
-    JobState.RUNNING: frozenset({JobState.PAUSING, JobState.CANCELING, JobState.QUEUED, JobState.PAUSED} | _ENDS),
+    JobState.STARTING: frozenset(
+        {JobState.RUNNING, JobState.PAUSING, JobState.CANCELING, JobState.QUEUED} | _ENDS
+    ),
+    JobState.RUNNING: frozenset(
+        {JobState.PAUSING, JobState.CANCELING, JobState.QUEUED, JobState.PAUSED} | _ENDS
+    ),
     JobState.PAUSING: frozenset({JobState.PAUSED, JobState.CANCELING, JobState.QUEUED} | _ENDS),
     JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELED, JobState.EXPIRED}),
     JobState.CANCELING: frozenset(_ENDS),
-    **{state: frozenset() for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED)},
+    **{
+        state: frozenset()
+        for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED)
+    },
 }

@@ -15,7 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class ServerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BOTTEGA_", extra="ignore", populate_by_name=True)
 
-    home: Path = Field(default=Path("data"), description="Folder that holds everything an installation keeps.")
+    home: Path = Field(
+        default=Path("data"), description="Folder that holds everything an installation keeps."
+    )
     host: str = "127.0.0.1"
     port: int = 8000
     public_url: str | None = Field(
@@ -25,9 +27,15 @@ class ServerSettings(BaseSettings):
         default="",
         description="Comma list of addresses or networks whose X-Forwarded-* headers are believed.",
     )
-    registration: str = Field(default="closed", description="First value of the setting: open, invite or closed.")
-    skip_dump: bool = Field(default=False, description="Update the tables without saving the database before.")
-    x_accel: str = Field(default="", description="Internal nginx location for blobs; empty = serve them here.")
+    registration: str = Field(
+        default="closed", description="First value of the setting: open, invite or closed."
+    )
+    skip_dump: bool = Field(
+        default=False, description="Update the tables without saving the database before."
+    )
+    x_accel: str = Field(
+        default="", description="Internal nginx location for blobs; empty = serve them here."
+    )
 
 
 class DatabaseSettings(BaseSettings):
@@ -50,7 +58,9 @@ class StorageSettings(BaseSettings):
     )
     s3_endpoint: str | None = None
     s3_region: str = "us-east-1"
-    reserve_bytes: int = Field(default=512 << 20, description="Free disk space that uploads and saves must leave.")
+    reserve_bytes: int = Field(
+        default=512 << 20, description="Free disk space that uploads and saves must leave."
+    )
 
 
 class QueueSettings(BaseSettings):
@@ -64,8 +74,12 @@ class QueueSettings(BaseSettings):
     poll_seconds: float = 5.0
     reap_seconds: float = 10.0
     max_attempts: int = 4
-    stall_seconds: float = Field(default=1800.0, description="A job that says nothing for so long is started again.")
-    warm_seconds: float = Field(default=900.0, description="The drawing process keeps its models this long when idle.")
+    stall_seconds: float = Field(
+        default=1800.0, description="A job that says nothing for so long is started again."
+    )
+    warm_seconds: float = Field(
+        default=900.0, description="The drawing process keeps its models this long when idle."
+    )
     resume_seconds: float = Field(default=180.0, description="A training saves a resume point this often.")
     keep_checkpoints_days: int = 30
     threads: int = Field(default=0, description="torch threads of a job; 0 = all cores.")
@@ -82,7 +96,9 @@ class AuthSettings(BaseSettings):
 class LimitSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BOTTEGA_LIMIT_", extra="ignore", populate_by_name=True)
 
-    upload_bytes: int = Field(default=16 << 20, description="Largest file of a multipart form; larger ones go by upload.")
+    upload_bytes: int = Field(
+        default=16 << 20, description="Largest file of a multipart form; larger ones go by upload."
+    )
     picture_pixels: int = 50_000_000
     picture_min_side: int = 64
     picture_max_side: int = 2048

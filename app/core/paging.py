@@ -34,7 +34,9 @@ def decode_cursor(cursor: str, width: int) -> list[str]:
             return key
     except (ValueError, UnicodeDecodeError):
         pass
-    raise Invalid("The cursor is not valid. Start again without it.", [FieldError("#/cursor", "not a cursor")])
+    raise Invalid(
+        "The cursor is not valid. Start again without it.", [FieldError("#/cursor", "not a cursor")]
+    )
 
 
 def keyset_page(
@@ -46,7 +48,7 @@ def keyset_page(
     limit: int,
     ascending: bool = False,
 ) -> Page[Any]:
-    """One page of ORM rows ordered by `keys` (all descending unless `ascending`); keys must end in a unique one."""
+    """One page of ORM rows, ordered by `keys` (descending unless `ascending`); the last key is unique."""
     if cursor:
         parts = decode_cursor(cursor, len(keys))
         try:

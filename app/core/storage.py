@@ -1,19 +1,18 @@
 """Objects behind a small port: a local folder, S3 or memory, all through obstore.
 
 Finished bytes lie under `blobs/<sha256>` and never change; a running job writes below
-`jobs/<id>/<fence>/`. `url()` answers None where the store cannot sign: then the web
-process serves the bytes itself.
+`jobs/<id>/<fence>/`. The web process serves the bytes itself: signed links of the store would
+carry neither our file names nor our headers.
 """
 
 import shutil
 from collections.abc import Iterator
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import obstore
-from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store, from_url
+from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from app.core.config import Settings, get_settings
 
@@ -31,7 +30,6 @@ class Storage(Protocol):
     def delete(self, keys: list[str]) -> None: ...
     def copy(self, source: str, target: str) -> None: ...
     def list(self, prefix: str) -> Iterator[tuple[str, int]]: ...
-    def url(self, key: str, *, disposition: str | None = None) -> str | None: ...
     def local_path(self, key: str) -> Path | None: ...
     def free_bytes(self) -> int | None: ...
 
@@ -48,7 +46,7 @@ class ObjectStorage:
         if isinstance(data, bytes | Path):
             obstore.put(self._store, key, data)
             return
-        # Not obstore.put: it would call the iterator inside its own runtime, where no other call of ours works.
+        # Not obstore.put: it would call the iterator inside its runtime, where no other call works.
         writer = obstore.open_writer(self._store, key)
         for chunk in data:
             writer.write(chunk)
@@ -97,13 +95,6 @@ class ObjectStorage:
         for batch in obstore.list(self._store, prefix):
             for meta in batch:
                 yield meta["path"], int(meta["size"])
-
-    def url(self, key: str, *, disposition: str | None = None) -> str | None:
-        """A link that works for ten minutes without credentials, or None where none can be made."""
-        if not isinstance(self._store, S3Store):
-            return None
-        link = obstore.sign(self._store, "GET", key, timedelta(minutes=10))
-        return link if disposition is None else link
 
     def local_path(self, key: str) -> Path | None:
         """The file itself when the store is a local folder."""

@@ -105,7 +105,7 @@ def file(
 ) -> Response:
     """The bytes of a file, with ranges. `name` is only there for programs that name files by the address."""
     found = files.get_file(db, viewer, file_id, key=key)
-    return send_blob(request, store, found.blob_sha256, name=found.name, redirect=True)
+    return send_blob(request, store, found.blob_sha256, name=found.name)
 
 
 @router.get("/files/{file_id}/sidecar/{name}", include_in_schema=False)

@@ -1,4 +1,4 @@
-"""A picture from elsewhere: decoded apart, its generation data read, its resources looked up by their hashes."""
+"""A picture from elsewhere: decoded apart, its generation data read, its resources found by hash."""
 
 import tempfile
 from pathlib import Path
@@ -26,7 +26,7 @@ READABLE = ("PNG", "JPEG", "WEBP")
 def adopt_picture(
     db: Session, user: User, file: BinaryIO, *, storage: Storage, name: str = "", title: str = ""
 ) -> Image:
-    """A private picture of `user`. Errors: Invalid for what is no picture, TooLarge, QuotaExceeded, DiskFull."""
+    """A private picture of `user`. Errors: Invalid (no picture), TooLarge, QuotaExceeded, DiskFull."""
     with tempfile.TemporaryDirectory(prefix="bottega-picture-") as folder:
         source = Path(folder) / "source"
         _save(file, source)

@@ -52,24 +52,26 @@ def generate(request: Request, db: Db, user: CurrentUser, form: FormFields) -> R
     """Queue it. htmx gets the new card for the queue; a plain form goes back to the page."""
     job = service.start_generation(db, user, _body(form))
     if is_htmx(request):
-        return render(request, "generation/_card.html", **service.card(db, user, job))
+        return render(request, "generation/_card.html", **service.card(db, job))
     return redirect(request, "/generate")
 
 
 @router.get("/generate/jobs/{job_id}")
 def card(request: Request, db: Db, user: CurrentUser, job_id: str) -> Response:
     """One job of the queue as a card that renews itself until it is finished."""
-    return render(request, "generation/_card.html", **service.card(db, user, jobs.get_job(db, user, job_id)))
+    return render(request, "generation/_card.html", **service.card(db, jobs.get_job(db, user, job_id)))
 
 
 @router.post("/generate/jobs/{job_id}/cancel")
 def cancel(request: Request, db: Db, user: CurrentUser, job_id: str) -> Response:
     job = jobs.cancel_job(db, user, job_id)
-    return render(request, "generation/_card.html", **service.card(db, user, job))
+    return render(request, "generation/_card.html", **service.card(db, job))
 
 
 @router.get("/generate/picker")
-def picker(request: Request, db: Db, user: CurrentUser, kind: str = "LORA", base: str = "", query: str = "") -> Response:
+def picker(
+    request: Request, db: Db, user: CurrentUser, kind: str = "LORA", base: str = "", query: str = ""
+) -> Response:
     """Cards to choose a checkpoint or a LoRA from; those for another base are shown greyed."""
     choices = list_choices(db, user, "Checkpoint" if kind == "Checkpoint" else "LORA", query=query)
     usable = [c for c in choices if (c.family is not None if kind == "Checkpoint" else c.base_model == base)]
@@ -85,10 +87,16 @@ def _body(form: dict[str, str]) -> GenerationIn:
         if key.startswith("lora-")
     ]
     aspect = form.get("aspect", "")
-    width, _, height = aspect.partition("x") if "x" in aspect else (form.get("width", ""), "", form.get("height", ""))
+    width, _, height = (
+        aspect.partition("x") if "x" in aspect else (form.get("width", ""), "", form.get("height", ""))
+    )
     epoch = None
     if form.get("training"):
-        epoch = {"id": form["training"], "epoch": form.get("epoch"), "strength": form.get("epoch_strength") or None}
+        epoch = {
+            "id": form["training"],
+            "epoch": form.get("epoch"),
+            "strength": form.get("epoch_strength") or None,
+        }
     fields = {
         "model_version_id": form.get("model_version_id"),
         "prompt": form.get("prompt", ""),
@@ -110,5 +118,3 @@ def _body(form: dict[str, str]) -> GenerationIn:
         wrong = [FieldError("#/" + "/".join(str(p) for p in e["loc"]), e["msg"]) for e in error.errors()]
         listed = "; ".join(f"{e.pointer[2:]}: {e.detail}" for e in wrong[:4])
         raise Invalid(f"Please correct: {listed}.", wrong) from error
-
-

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.contract.family import FamilySpec
-from app.gallery.refs import get_version
 from app.gallery.picker import Choice, list_choices
+from app.gallery.refs import get_version
 from app.generation import service
 from app.images import service as images
 from app.jobs.models import Job
@@ -28,7 +28,13 @@ class Filled:
 
 
 def from_query(
-    db: Session, user: User, *, version: int | None, image: int | None, training: str | None, epoch: int | None
+    db: Session,
+    user: User,
+    *,
+    version: int | None,
+    image: int | None,
+    training: str | None,
+    epoch: int | None,
 ) -> Filled:
     """Fill from whatever the address names. Errors: NotFound for what the user may not see."""
     filled = Filled()
@@ -122,5 +128,3 @@ def eta_label(db: Session, spec: FamilySpec) -> str:
     size = spec.generation
     seconds = service.eta_seconds(db, spec.name, float(size.steps * size.width * size.height))
     return f"about {max(1, round(seconds))} s" if seconds else ""
-
-

@@ -97,7 +97,7 @@ def _loras(db: Session, user: User, body: GenerationIn, base: CheckpointRef) -> 
     for n, lora in enumerate(loras):
         where = f"#/resources/{n}" if n < len(body.resources) else "#/checkpoint_of_training"
         if lora.base_model != base.base_model:
-            words = f"{lora.name} was made for {lora.base_model} and does not work with {base.name} ({base.base_model})."
+            words = f"{lora.name} was made for {lora.base_model}, not for {base.name} ({base.base_model})."
             raise Invalid(words, [FieldError(where, words, "lora-base-mismatch")], code="lora-base-mismatch")
         if lora.file.sha256 in seen:
             words = f"{lora.name} is in the list twice. Remove one and set its strength instead."
@@ -128,16 +128,33 @@ def _echo(body: GenerationIn, job: GenerateJob) -> dict[str, Any]:
             {"model_version_id": lora.model_version_id, "name": lora.name, "strength": lora.strength}
             for lora in job.loras
         ],
-        "checkpoint_of_training": body.checkpoint_of_training.model_dump() if body.checkpoint_of_training else None,
+        "checkpoint_of_training": body.checkpoint_of_training.model_dump()
+        if body.checkpoint_of_training
+        else None,
         "seed": job.seeds[0],
         "quantity": len(job.seeds),
-        **job.model_dump(include={"prompt", "negative_prompt", "sampler", "steps", "cfg_scale", "width", "height", "clip_skip"}),
+        **job.model_dump(
+            include={
+                "prompt",
+                "negative_prompt",
+                "sampler",
+                "steps",
+                "cfg_scale",
+                "width",
+                "height",
+                "clip_skip",
+            }
+        ),
     }
 
 
 def estimate(db: Session, user: User, body: GenerationIn) -> GenerationEstimate:
     job = plan_generation(db, user, body)
-    waiting = select(func.count()).select_from(Job).where(Job.queue == "generate", Job.status.in_(("queued", "starting", "running")))
+    waiting = (
+        select(func.count())
+        .select_from(Job)
+        .where(Job.queue == "generate", Job.status.in_(("queued", "starting", "running")))
+    )
     return GenerationEstimate(
         eta_seconds=eta_seconds(db, job.base.family, _work(job)),
         input=_echo(body, job),
@@ -153,7 +170,9 @@ def eta_seconds(db: Session, family: str, work: float) -> float | None:
         .order_by(Job.seq.desc())
         .limit(8)
     )
-    rates = [m["run_seconds"] / m["work"] for m in db.scalars(query) if m.get("run_seconds") and m.get("work")]
+    rates = [
+        m["run_seconds"] / m["work"] for m in db.scalars(query) if m.get("run_seconds") and m.get("work")
+    ]
     return round(median(rates) * work, 1) if rates else None
 
 
@@ -195,7 +214,8 @@ def _meta(job: GenerateJob, event: Picture) -> dict[str, Any]:
         "Model": job.base.name,
         "Model hash": job.base.file.sha256[:10],
         "resources": [
-            {"type": "lora", "name": lora.name, "weight": lora.strength, "hash": lora.autov3} for lora in job.loras
+            {"type": "lora", "name": lora.name, "weight": lora.strength, "hash": lora.autov3}
+            for lora in job.loras
         ],
     }
 
@@ -257,12 +277,18 @@ def unfinished(db: Session, user: User) -> list[dict[str, Any]]:
         .order_by(Job.seq.desc())
         .limit(20)
     )
-    return [card(db, user, job) for job in db.scalars(query)]
+    return [card(db, job) for job in db.scalars(query)]
 
 
-def card(db: Session, user: User, job: Job) -> dict[str, Any]:
+def card(db: Session, job: Job) -> dict[str, Any]:
     """What the generator's queue shows of one job."""
     payload = GenerateJob.model_validate(job.payload)
     ahead = jobs.queue_positions(db, [job]).get(job.id, 1) - 1
     served = job.queue in workers.served_queues(db)
-    return {"job": job, "payload": payload, "pictures": pictures_of(db, job), "ahead": ahead, "served": served}
+    return {
+        "job": job,
+        "payload": payload,
+        "pictures": pictures_of(db, job),
+        "ahead": ahead,
+        "served": served,
+    }

@@ -9,7 +9,7 @@ from app.accounts.models import User
 from app.gallery.shapes import model_out
 from app.jobs import idempotency
 from app.jobs.views import job_out
-from app.training import service
+from app.training import publishing, service
 from app.training.plan import describe_plan, plan_training
 from app.training.schemas import CheckpointOut, PublishIn, TrainingIn, TrainingPlan
 from app.web.deps import Db, Store
@@ -23,7 +23,6 @@ Publisher = Annotated[User, Scoped("publish")]
 
 @router.post("", status_code=202, response_model=None)
 def start(
-    request: Request,
     response: Response,
     db: Db,
     user: Trainer,
@@ -59,7 +58,7 @@ def checkpoint_file(
     request: Request, db: Db, store: Store, user: Reader, training_id: str, epoch: int
 ) -> Response:
     row = service.get_checkpoint(db, user, training_id, epoch)
-    return send_blob(request, store, row.blob_sha256, name=row.name, redirect=True)
+    return send_blob(request, store, row.blob_sha256, name=row.name)
 
 
 @router.get("/{training_id}/samples/{sample_id}/file", response_class=Response)
@@ -86,4 +85,4 @@ def save_now(db: Db, user: Trainer, training_id: str) -> dict[str, Any]:
 @router.post("/{training_id}/publish", status_code=201)
 def publish(request: Request, db: Db, user: Publisher, training_id: str, body: PublishIn) -> dict[str, Any]:
     """Make a model page, or a new version of one, from an epoch."""
-    return model_out(request, service.publish_checkpoint(db, user, training_id, body), user)
+    return model_out(request, publishing.publish_checkpoint(db, user, training_id, body), user)

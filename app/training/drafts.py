@@ -20,7 +20,11 @@ from app.training.schemas import TrainingIn
 
 LEET = {"a": "4", "e": "3", "i": "1", "o": "0"}
 TYPES = (
-    ("character", "Person or character", "Somebody or some figure that should look the same in every picture."),
+    (
+        "character",
+        "Person or character",
+        "Somebody or some figure that should look the same in every picture.",
+    ),
     ("style", "Style", "A way of painting or photographing, on any subject."),
     ("concept", "Object or concept", "A thing, a place, a garment, a pose."),
 )
@@ -62,7 +66,9 @@ def list_bases(db: Session, user: User) -> list[Choice]:
     return [choice for choice in list_choices(db, user, "Checkpoint") if choice.family is not None]
 
 
-def save_about(db: Session, user: User, draft_id: str, *, type: str, name: str, base: int | None, trigger: str) -> TrainingDraft:
+def save_about(
+    db: Session, user: User, draft_id: str, *, type: str, name: str, base: int | None, trigger: str
+) -> TrainingDraft:
     """Step 1. Errors: Invalid by field name, with the draft saved as far as it is right."""
     draft = get_draft(db, user, draft_id)
     words = trigger.strip() or (suggest_trigger(name, type) if "trigger_word" not in draft.fields else "")
@@ -95,7 +101,9 @@ def suggest_trigger(name: str, type: str) -> str:
 def open_dataset(db: Session, user: User, draft: TrainingDraft) -> Any:
     """The set of this draft, made at the first visit of step 2."""
     if draft.dataset_id is None:
-        dataset = datasets.create_dataset(db, user, name=draft.fields.get("name") or "New set", media="image", label_type="tag")
+        dataset = datasets.create_dataset(
+            db, user, name=draft.fields.get("name") or "New set", media="image", label_type="tag"
+        )
         draft.dataset_id = dataset.id
         db.flush()
     return datasets.get_dataset(db, user, draft.dataset_id)
@@ -111,7 +119,10 @@ def confirm_rights(db: Session, user: User, draft_id: str, *, rights: bool) -> N
     """Step 2's promise, kept with its time. Errors: Invalid when it was not given."""
     draft = get_draft(db, user, draft_id)
     if not rights:
-        raise Invalid("Tick the box: without the right to use the pictures nothing can be trained.", [FieldError("rights", "Tick this box to go on.")])
+        raise Invalid(
+            "Tick the box: without the right to use the pictures nothing can be trained.",
+            [FieldError("rights", "Tick this box to go on.")],
+        )
     draft.rights_at = draft.rights_at or utcnow()
 
 
@@ -156,7 +167,9 @@ def start_draft(db: Session, user: User, draft_id: str) -> Job:
     return job
 
 
-def duplicate_settings(db: Session, user: User, training_id: str, *, epoch: int | None = None) -> TrainingDraft:
+def duplicate_settings(
+    db: Session, user: User, training_id: str, *, epoch: int | None = None
+) -> TrainingDraft:
     """A new draft with the settings of a former run; with `epoch`, it trains that one further."""
     job, run = service.get_training(db, user, training_id)
     draft = create_draft(db, user)

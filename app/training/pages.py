@@ -10,7 +10,7 @@ from app.datasets import service as datasets
 from app.gallery.picker import list_choices
 from app.jobs import events, workers
 from app.jobs import service as jobs
-from app.training import drafts, service, words
+from app.training import drafts, publishing, service, words
 from app.training.plan import default_prompts, describe_plan, plan_training
 from app.training.schemas import PermissionsIn, PublishIn
 from app.web.deps import Db, FormFields
@@ -19,7 +19,10 @@ from worker.families import catalog
 
 router = APIRouter(include_in_schema=False)
 ADVANCED = (
-    ("Length", ("epochs", "repeats", "max_steps", "batch_size", "gradient_accumulation", "save_every_epochs")),
+    (
+        "Length",
+        ("epochs", "repeats", "max_steps", "batch_size", "gradient_accumulation", "save_every_epochs"),
+    ),
     ("Rates", ("unet_lr", "text_encoder_lr", "lr_scheduler", "lr_cycles", "lr_warmup", "optimizer")),
     ("Network", ("network_dim", "network_alpha", "conv_dim", "conv_alpha")),
     ("Pictures", ("resolution", "enable_bucket", "flip", "holdout")),
@@ -39,9 +42,7 @@ def start_page(request: Request, db: Db, user: CurrentUser) -> Response:
 
 
 @router.post("/train")
-def new_draft(
-    request: Request, db: Db, user: CurrentUser, dataset: Annotated[str, Form()] = ""
-) -> Response:
+def new_draft(request: Request, db: Db, user: CurrentUser, dataset: Annotated[str, Form()] = "") -> Response:
     """`dataset` when somebody comes from the page of a set."""
     draft = drafts.create_draft(db, user)
     if dataset:
@@ -146,7 +147,14 @@ def review_page(request: Request, db: Db, user: CurrentUser, draft_id: str) -> R
 def _review(db: Db, user: CurrentUser, draft_id: str) -> dict[str, Any]:
     """Plan of the chosen preset and of its neighbours; a wrong field is shown, never a dead end."""
     draft = drafts.get_draft(db, user, draft_id)
-    context: dict[str, Any] = {"draft": draft, "errors": {}, "plan": None, "presets": [], "spec": None, "planned": None}
+    context: dict[str, Any] = {
+        "draft": draft,
+        "errors": {},
+        "plan": None,
+        "presets": [],
+        "spec": None,
+        "planned": None,
+    }
     base = list_choices(db, user, "Checkpoint", version_ids=[draft.fields.get("base") or 0])
     context["base"] = base[0] if base else None
     context["spec"] = catalog.specs().get(base[0].family or "") if base else None
@@ -180,7 +188,12 @@ def save_review(request: Request, db: Db, user: CurrentUser, draft_id: str, form
     changes = _review_changes(form)
     drafts.save_review(db, user, draft_id, changes)
     if "start" not in form:
-        return render(request, "training/review.html", block="form" if is_htmx(request) else None, **_review(db, user, draft_id))
+        return render(
+            request,
+            "training/review.html",
+            block="form" if is_htmx(request) else None,
+            **_review(db, user, draft_id),
+        )
     try:
         job = drafts.start_draft(db, user, draft_id)
     except Invalid as error:
@@ -206,7 +219,9 @@ def _review_changes(form: dict[str, str]) -> dict[str, Any]:
 
 
 @router.get("/trainings/{training_id}")
-def job_page(request: Request, db: Db, user: CurrentUser, training_id: str, part: str | None = None) -> Response:
+def job_page(
+    request: Request, db: Db, user: CurrentUser, training_id: str, part: str | None = None
+) -> Response:
     context = _job_context(db, user, training_id)
     block = part if part in ("status", "samples", "log") else None
     return render(request, "training/job.html", block=block, **context)
@@ -241,12 +256,20 @@ def sample_rows(samples: list[Any], checkpoints: list[Any]) -> list[dict[str, An
         if sample.baseline:
             continue
         key = (sample.epoch, sample.step)
-        row = rows.setdefault(key, {"epoch": sample.epoch, "step": sample.step, "cells": {}, "baseline": False})
+        row = rows.setdefault(
+            key, {"epoch": sample.epoch, "step": sample.step, "cells": {}, "baseline": False}
+        )
         row["cells"][sample.prompt_index] = sample
         row["checkpoint"] = by_epoch.get(sample.epoch)
     for epoch, checkpoint in by_epoch.items():
         if not any(key[0] == epoch for key in rows):
-            rows[(epoch, checkpoint.step)] = {"epoch": epoch, "step": checkpoint.step, "cells": {}, "baseline": False, "checkpoint": checkpoint}
+            rows[(epoch, checkpoint.step)] = {
+                "epoch": epoch,
+                "step": checkpoint.step,
+                "cells": {},
+                "baseline": False,
+                "checkpoint": checkpoint,
+            }
     ordered = [rows[key] for key in sorted(rows, reverse=True)]
     baseline = {s.prompt_index: s for s in samples if s.baseline}
     if baseline:
@@ -261,12 +284,20 @@ def train_further(request: Request, db: Db, user: CurrentUser, training_id: str,
 
 
 @router.get("/trainings/{training_id}/publish")
-def publish_page(request: Request, db: Db, user: CurrentUser, training_id: str, epoch: int | None = None) -> Response:
+def publish_page(
+    request: Request, db: Db, user: CurrentUser, training_id: str, epoch: int | None = None
+) -> Response:
     return _publish(request, db, user, training_id, epoch, {}, {})
 
 
 def _publish(
-    request: Request, db: Db, user: CurrentUser, training_id: str, epoch: int | None, values: dict[str, Any], errors: dict[str, str]
+    request: Request,
+    db: Db,
+    user: CurrentUser,
+    training_id: str,
+    epoch: int | None,
+    values: dict[str, Any],
+    errors: dict[str, str],
 ) -> Response:
     job, run = service.get_training(db, user, training_id)
     checkpoints = service.list_checkpoint_rows(db, job.id)
@@ -276,7 +307,7 @@ def _publish(
         "name": run.name,
         "trained_words": run.trigger_word,
         "strength": "0.8",
-        "tags": ", ".join(service.top_tags(job)),
+        "tags": ", ".join(publishing.top_tags(job)),
         "visibility": "private",
         "rating": "1",
         "description": "",
@@ -288,7 +319,7 @@ def _publish(
         "chosen": chosen,
         "samples": samples,
         "values": defaults | values,
-        "mine": service.own_models(db, user),
+        "mine": publishing.own_models(db, user),
         "errors": errors,
     }
     return render(request, "training/publish.html", status=422 if errors else 200, **context)
@@ -298,7 +329,7 @@ def _publish(
 def publish(request: Request, db: Db, user: CurrentUser, training_id: str, form: FormFields) -> Response:
     epoch = int(form.get("epoch") or 0)
     try:
-        model = service.publish_checkpoint(db, user, training_id, _publish_body(form, epoch))
+        model = publishing.publish_checkpoint(db, user, training_id, _publish_body(form, epoch))
     except ValueError as error:
         return _publish(request, db, user, training_id, epoch, form, {"name": str(error)})
     except Invalid as error:

@@ -52,7 +52,9 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
     items = tuple(datasets.snapshot(db, user, body.dataset))
     _check_items(items, body)
     params = _params(spec, body, len(items), dataset.label_type)
-    prompts = body.sample_prompts if body.sample_prompts is not None else default_prompts(items, body.trigger_word)
+    prompts = (
+        body.sample_prompts if body.sample_prompts is not None else default_prompts(items, body.trigger_word)
+    )
     job = TrainJob(
         name=body.name.strip(),
         output_name=file_stem(body.name),
@@ -66,7 +68,7 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
         continue_from=_continue_from(db, user, body.continue_from, base),
         threads=threads(),
     )
-    return Planned(job, spec, steps_for(params, len(items)), _warnings(job, spec))
+    return Planned(job, spec, steps_for(params, len(items)), _warnings(job))
 
 
 def threads() -> int:
@@ -91,7 +93,7 @@ def family_spec(base: CheckpointRef) -> FamilySpec:
     spec = catalog.specs().get(base.family)
     if spec is None:
         raise Invalid(
-            f"{base.name} is a {base.base_model} model, which cannot be trained here yet. Choose another base.",
+            f"{base.name} ({base.base_model}) cannot be trained here yet. Choose another base.",
             [FieldError("#/base", "cannot be trained here", "base-model-unsupported")],
             code="base-model-unsupported",
         )
@@ -115,7 +117,9 @@ def default_prompts(items: tuple[TrainItem, ...], trigger: str, count: int = 3) 
 def _prompt(prompt: SamplePromptIn, spec: FamilySpec) -> SamplePrompt:
     return SamplePrompt(
         prompt=prompt.prompt,
-        negative_prompt=spec.sample_negative_prompt if prompt.negative_prompt is None else prompt.negative_prompt,
+        negative_prompt=spec.sample_negative_prompt
+        if prompt.negative_prompt is None
+        else prompt.negative_prompt,
         seed=1 if prompt.seed is None else prompt.seed,
         width=_side(prompt.width or spec.generation.width, spec),
         height=_side(prompt.height or spec.generation.height, spec),
@@ -154,7 +158,10 @@ def _params(spec: FamilySpec, body: TrainingIn, images: int, label_type: str) ->
         return resolve_params(spec, body.type, body.preset, images, body.params, label_type=label_type)
     except ParamErrors as error:
         fields = [FieldError(f"#/params/{e.field}", e.message, "out-of-range") for e in error.errors]
-        words = " ".join(f"{spec.params[e.field].label if e.field in spec.params else e.field}: {e.message}" for e in error.errors)
+        words = " ".join(
+            f"{spec.params[e.field].label if e.field in spec.params else e.field}: {e.message}"
+            for e in error.errors
+        )
         raise Invalid(words, fields) from error
 
 
@@ -176,21 +183,26 @@ def _continue_from(
     return BlobRef(sha256=checkpoint.blob_sha256, size=checkpoint.size, name=checkpoint.name)
 
 
-def _warnings(job: TrainJob, spec: FamilySpec) -> list[Warned]:
+def _warnings(job: TrainJob) -> list[Warned]:
     """Advice that stops nothing."""
-    found = []
+    pictures, side = len(job.items), job.params.resolution
     unlabelled = sum(not item.label.strip() for item in job.items)
-    if unlabelled:
-        found.append(Warned(code="dataset-unlabeled", detail=f"{unlabelled} of {len(job.items)} pictures have no label."))
-    if len(job.items) < 10:
-        found.append(Warned(code="few-pictures", detail=f"{len(job.items)} pictures work, but the result is likely stiff. 15 to 30 are best."))
-    trigger = job.trigger_word.lower()
-    if trigger in COMMON_WORDS:
-        found.append(Warned(code="common-trigger", detail=f"“{job.trigger_word}” is an everyday word that the model already knows. A made-up word works better."))
-    small = sum(item.width * item.height < job.params.resolution**2 / 2 for item in job.items)
-    if small:
-        found.append(Warned(code="small-pictures", detail=f"{small} pictures are smaller than the training resolution of {job.params.resolution} pixels."))
-    return found
+    small = sum(item.width * item.height < side**2 / 2 for item in job.items)
+    advice = [
+        (unlabelled, "dataset-unlabeled", f"{unlabelled} of {pictures} pictures have no label."),
+        (
+            pictures < 10,
+            "few-pictures",
+            f"{pictures} pictures work, but the result is likely stiff. 15 to 30 are best.",
+        ),
+        (
+            job.trigger_word.lower() in COMMON_WORDS,
+            "common-trigger",
+            f"“{job.trigger_word}” is a word that the model already knows. A made-up word works better.",
+        ),
+        (small, "small-pictures", f"{small} pictures are smaller than the {side} pixels of the training."),
+    ]
+    return [Warned(code=code, detail=words) for applies, code, words in advice if applies]
 
 
 def describe_plan(db: Session, planned: Planned) -> TrainingPlan:
@@ -211,10 +223,16 @@ def describe_plan(db: Session, planned: Planned) -> TrainingPlan:
 def estimate(db: Session, planned: Planned) -> tuple[float | None, Any]:
     """(seconds, basis): from finished runs of this family, else from three timed steps, else nothing."""
     work = planned.steps * _step_cost(planned.job.params)
-    history = [h["run_seconds"] / h["work"] for h in _history(db, planned.spec.name) if h.get("run_seconds") and h.get("work")]
+    history = [
+        h["run_seconds"] / h["work"]
+        for h in _history(db, planned.spec.name)
+        if h.get("run_seconds") and h.get("work")
+    ]
     if history:
         return round(median(history) * work, 1), "history"
-    seconds = (workers.measured(db, ["seconds_per_step"]).get("seconds_per_step") or {}).get(planned.spec.name)
+    seconds = (workers.measured(db, ["seconds_per_step"]).get("seconds_per_step") or {}).get(
+        planned.spec.name
+    )
     if seconds:
         batch = float(planned.spec.params["batch_size"].default or 1)
         return round(seconds * work / (batch * planned.spec.resolution**2), 1), "calibration"
@@ -255,6 +273,8 @@ def _disk(planned: Planned) -> int:
 
 def _queue_position(db: Session) -> int:
     waiting = db.scalar(
-        select(func.count()).select_from(Job).where(Job.queue == "train", Job.status.in_(("queued", "starting", "running", "pausing")))
+        select(func.count())
+        .select_from(Job)
+        .where(Job.queue == "train", Job.status.in_(("queued", "starting", "running", "pausing")))
     )
     return int(waiting or 0)

@@ -111,7 +111,12 @@ class CheckpointOut(BaseModel):
 
 class PermissionsIn(Strict):
     allow_no_credit: bool = True
-    allow_commercial_use: list[Literal["Image", "RentCivit", "Rent", "Sell"]] = ["Image", "RentCivit", "Rent", "Sell"]
+    allow_commercial_use: list[Literal["Image", "RentCivit", "Rent", "Sell"]] = [
+        "Image",
+        "RentCivit",
+        "Rent",
+        "Sell",
+    ]
     allow_derivatives: bool = True
     allow_different_license: bool = True
 

@@ -4,19 +4,16 @@ Plain ASGI, because Starlette's BaseHTTPMiddleware breaks streaming answers.
 """
 
 import ipaddress
-from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core.config import Settings
-
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 CSP = (
     "default-src 'self'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:{origins}; media-src 'self' blob:{origins}; object-src 'none'; "
+    "img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; "
     "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 )
 
@@ -26,7 +23,9 @@ class TrustedProxy:
 
     def __init__(self, app: ASGIApp, trusted: str) -> None:
         self.app = app
-        self.networks = [ipaddress.ip_network(n.strip(), strict=False) for n in trusted.split(",") if n.strip()]
+        self.networks = [
+            ipaddress.ip_network(n.strip(), strict=False) for n in trusted.split(",") if n.strip()
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._is_trusted(scope):
@@ -85,11 +84,10 @@ class RefuseForgedWrites:
 class SecurityHeaders:
     """CSP without inline script, nosniff and friends on every answer that has none of its own."""
 
-    def __init__(self, app: ASGIApp, storage_origins: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        origins = "".join(f" {o}" for o in storage_origins)
         self.defaults = {
-            "content-security-policy": CSP.format(origins=origins),
+            "content-security-policy": CSP,
             "x-content-type-options": "nosniff",
             "referrer-policy": "same-origin",
             "permissions-policy": "camera=(self), microphone=(), geolocation=()",
@@ -105,14 +103,3 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, guarded if scope["type"] == "http" else send)
-
-
-def storage_origins(settings: Settings) -> list[str]:
-    """Where the browser may fetch pictures from when the storage signs links."""
-    if not settings.storage_url.startswith("s3://"):
-        return []
-    endpoint = settings.storage.s3_endpoint
-    if endpoint:
-        parts = urlsplit(endpoint)
-        return [f"{parts.scheme}://{parts.netloc}"]
-    return ["https://*.amazonaws.com"]

@@ -69,9 +69,15 @@ def check_digest(header: str | None, actual: bytes) -> None:
 
 
 async def read_form(request: Request, max_bytes: int, max_files: int, words: str) -> FormData:
-    """A multipart form whose files lie on disk beyond 1 MiB each. Close it after use. Errors: TooLarge, AppError."""
+    """A multipart form whose files lie on disk beyond 1 MiB each. Close it after use.
+
+    Errors: TooLarge, AppError.
+    """
     parser = MultiPartParser(
-        request.headers, counted(request, max_bytes, words), max_files=max_files, max_fields=100  # type: ignore[arg-type]
+        request.headers,
+        counted(request, max_bytes, words),
+        max_files=max_files,
+        max_fields=100,  # type: ignore[arg-type]
     )
     try:
         return await parser.parse()

@@ -104,9 +104,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.globals.update(asset=asset, icon=icon)
-    env.filters.update(
-        filesize=filesize, thousands=thousands, duration=duration, ago=ago, markdown=markdown
-    )
+    env.filters.update(filesize=filesize, thousands=thousands, duration=duration, ago=ago, markdown=markdown)
     return env
 
 
@@ -123,7 +121,9 @@ def render(
         **context,
     }
     env = environment()
-    html = render_block(env, template, block, **context) if block else env.get_template(template).render(context)
+    html = (
+        render_block(env, template, block, **context) if block else env.get_template(template).render(context)
+    )
     return HTMLResponse(html, status)
 
 

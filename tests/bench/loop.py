@@ -7,12 +7,14 @@ Screenshots and pictures are written to `data/bench/loop`.
 import argparse
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.report import write_section
+
 from tests.e2e.browser import Walk, chromium
 from tests.e2e.installation import Installation, running
 from tests.e2e.rest import Script
@@ -27,7 +29,7 @@ def timed(rows: Rows, words: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     rows.append((words, f"{time.monotonic() - started:.1f} s"))
-    print(f"{words}: {rows[-1][1]}", flush=True)
+    sys.stderr.write(f"{words}: {rows[-1][1]}\n")
 
 
 def set_files(folder: Path) -> list[Path]:
@@ -37,7 +39,9 @@ def set_files(folder: Path) -> list[Path]:
     return sorted(pictures + [label for label in labels if label.exists()])
 
 
-def walk_browser(installation: Installation, files: list[Path], trigger: str, preset: str, rows: Rows) -> None:
+def walk_browser(
+    installation: Installation, files: list[Path], trigger: str, preset: str, rows: Rows
+) -> None:
     with chromium() as browser:
         context = browser.new_context(
             base_url=installation.url, viewport={"width": 1280, "height": 900}, accept_downloads=True
@@ -57,7 +61,9 @@ def walk_browser(installation: Installation, files: list[Path], trigger: str, pr
         assert walk.problems == [], walk.problems
 
 
-def walk_rest(installation: Installation, token: str, files: list[Path], trigger: str, preset: str, rows: Rows) -> None:
+def walk_rest(
+    installation: Installation, token: str, files: list[Path], trigger: str, preset: str, rows: Rows
+) -> None:
     script = Script(installation.url, token)
     with timed(rows, "REST: upload of the set"):
         dataset = script.upload_set(files, "By REST")
@@ -71,7 +77,9 @@ def walk_rest(installation: Installation, token: str, files: list[Path], trigger
         script.generate(f"{trigger}, old town", seed=11, loras={version["id"]: 0.8}, quantity=4)
 
 
-def walk_command_line(installation: Installation, token: str, folder: Path, trigger: str, preset: str, rows: Rows) -> None:
+def walk_command_line(
+    installation: Installation, token: str, folder: Path, trigger: str, preset: str, rows: Rows
+) -> None:
     client = {"BOTTEGA_URL": installation.url, "BOTTEGA_TOKEN": token}
     with timed(rows, f"command line: bottega train --preset {preset} --publish public"):
         told = installation.bottega(
@@ -94,8 +102,15 @@ def main(arguments: list[str]) -> None:
     rows: Rows = [("pictures", str(sum(f.suffix != ".txt" for f in files)))]
     with running() as installation:
         walk_browser(installation, files, options.trigger, options.preset, rows)
-        made = installation.bottega("token", "create", "lorenzo", "--scopes", "read,train,generate,publish", "--json")
+        made = installation.bottega(
+            "token", "create", "lorenzo", "--scopes", "read,train,generate,publish", "--json"
+        )
         token = json.loads(made)["token"]
         walk_rest(installation, token, files, options.trigger, options.preset, rows)
         walk_command_line(installation, token, options.photos, options.trigger, options.preset, rows)
-    write_section("loop", "The whole loop on a folder of photographs", f"./dev bench loop PHOTOS --preset {options.preset}", rows)
+    write_section(
+        "loop",
+        "The whole loop on a folder of photographs",
+        f"./dev bench loop PHOTOS --preset {options.preset}",
+        rows,
+    )

@@ -53,7 +53,6 @@ def test_only_a_folder_has_paths_and_free_space(tmp_path: Path) -> None:
     local.put("x", b"x")
     assert local.local_path("x") == tmp_path / "o" / "x"
     assert (local.free_bytes() or 0) > 0
-    assert local.url("x") is None
     settings.storage.url = "memory:///"
     assert open_storage(settings).local_path("x") is None
     settings.storage.url = "ftp://host/x"

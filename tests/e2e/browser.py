@@ -13,7 +13,7 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-PASSWORD = "fifteen pictures of one town"  # noqa: S105 -- of a throw-away installation
+PASSWORD = "fifteen pictures of one town"
 
 
 @contextmanager

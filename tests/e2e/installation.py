@@ -31,7 +31,11 @@ class Installation:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**clean_environment(), "BOTTEGA_HOME": str(self.home), "BOTTEGA_PORT": self.url.rsplit(":", 1)[1]}
+        return {
+            **clean_environment(),
+            "BOTTEGA_HOME": str(self.home),
+            "BOTTEGA_PORT": self.url.rsplit(":", 1)[1],
+        }
 
     def bottega(self, *arguments: str, stdin: str = "", **environment: str) -> str:
         """Run the command line against this installation; gives its stdout. Errors: CalledProcessError."""
@@ -41,7 +45,9 @@ class Installation:
             capture_output=True, text=True, timeout=900,
         )  # fmt: skip
         if done.returncode:
-            raise AssertionError(f"bottega {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+            raise AssertionError(
+                f"bottega {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
         return done.stdout
 
 
@@ -69,7 +75,8 @@ def running(*, starter: Path | None = None) -> Iterator[Installation]:
     started = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli.main", "up"],
-        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
     )  # fmt: skip
     try:
         url, link = _wait_ready(process)

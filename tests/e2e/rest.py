@@ -22,13 +22,17 @@ class Script:
         return answer.json() if answer.content else None
 
     def upload_set(self, files: list[Path], name: str) -> str:
-        dataset = self.call("POST", "/api/v1/datasets", json={"name": name, "media": "image", "label_type": "tag"})
+        dataset = self.call(
+            "POST", "/api/v1/datasets", json={"name": name, "media": "image", "label_type": "tag"}
+        )
         parts = [("files", (f.name, f.read_bytes())) for f in files]
         answer = self.call("POST", f"/api/v1/datasets/{dataset['id']}/items", files=parts)
         assert answer["rejected"] == [], answer["rejected"]
         return str(dataset["id"])
 
-    def wait(self, job_id: str, on_look: Callable[[dict[str, Any]], None] = lambda job: None) -> dict[str, Any]:
+    def wait(
+        self, job_id: str, on_look: Callable[[dict[str, Any]], None] = lambda job: None
+    ) -> dict[str, Any]:
         while True:
             job: dict[str, Any] = self.call("GET", f"/api/v1/jobs/{job_id}")
             on_look(job)
@@ -41,7 +45,9 @@ class Script:
         models = self.call("GET", "/api/v1/models", params={"types": "Checkpoint"})["items"]
         return int(models[0]["modelVersions"][0]["id"])
 
-    def train(self, dataset: str, *, name: str, trigger: str, preset: str = "quick", **params: Any) -> dict[str, Any]:
+    def train(
+        self, dataset: str, *, name: str, trigger: str, preset: str = "quick", **params: Any
+    ) -> dict[str, Any]:
         body = {
             "name": name,
             "type": "style",
@@ -65,7 +71,9 @@ class Script:
         assert answer.is_success, answer.text
         return answer.content
 
-    def generate(self, prompt: str, *, seed: int, loras: dict[int, float], quantity: int = 1) -> list[dict[str, Any]]:
+    def generate(
+        self, prompt: str, *, seed: int, loras: dict[int, float], quantity: int = 1
+    ) -> list[dict[str, Any]]:
         body = {
             "model_version_id": self.starter_version(),
             "prompt": prompt,

@@ -42,7 +42,9 @@ def shots() -> Path:
 def test_the_loop_in_the_browser(
     installation: Installation, browser: Browser, example: list[Path], shots: Path, tmp_path: Path
 ) -> None:
-    context = browser.new_context(base_url=installation.url, viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context = browser.new_context(
+        base_url=installation.url, viewport={"width": 1280, "height": 900}, accept_downloads=True
+    )
     walk = Walk(context.new_page(), shots)
     walk.make_admin(installation.setup_link)
     walk.train(example, name="Tuscan afternoon", trigger="tuscafternoon")
@@ -66,11 +68,13 @@ def test_the_loop_by_rest_and_command_line(
 ) -> None:
     """Twenty steps by `bottega train`, which speaks REST alone; then publish, download, draw."""
     installation.bottega("user", "create", "script", "--password-stdin", stdin="a password for a script\n")
-    made = json.loads(installation.bottega("token", "create", "script", "--scopes", "read,train,generate,publish", "--json"))
+    made = json.loads(
+        installation.bottega("token", "create", "script", "--scopes", "read,train,generate,publish", "--json")
+    )
     client = {"BOTTEGA_URL": installation.url, "BOTTEGA_TOKEN": made["token"]}
     told = installation.bottega(
-        "train", str(example[0].parent), "--name", "By script", "--trigger", "tuscafternoon", "--max-steps", "20",
-        "--publish", "public", "--json", **client,
+        "train", str(example[0].parent), "--name", "By script", "--trigger", "tuscafternoon",
+        "--max-steps", "20", "--publish", "public", "--json", **client,
     )  # fmt: skip
     job = json.loads(told)
     assert job["status"] == "succeeded"
@@ -78,8 +82,8 @@ def test_the_loop_by_rest_and_command_line(
     file = installation.bottega("download", str(version), "--out", str(tmp_path), "--json", **client)
     assert Path(json.loads(file)["path"]).stat().st_size > 10_000
     drawn = installation.bottega(
-        "generate", "tuscafternoon, tower", "--lora", f"{version}:0.8", "--seed", "3", "-n", "2", "--out", str(tmp_path),
-        "--json", **client,
+        "generate", "tuscafternoon, tower", "--lora", f"{version}:0.8", "--seed", "3", "-n", "2",
+        "--out", str(tmp_path), "--json", **client,
     )  # fmt: skip
     pictures = [Path(path) for path in json.loads(drawn)["saved"]]
     assert [p.read_bytes()[:4] for p in pictures] == [b"\x89PNG"] * 2

@@ -10,7 +10,9 @@ from tests.app.training.factories import make_base
 
 def _job(world: World) -> dict[str, Any]:
     base = make_base(world.db, world.owner)
-    job = service.start_generation(world.db, world.owner, GenerationIn(model_version_id=base.id, prompt="house"))
+    job = service.start_generation(
+        world.db, world.owner, GenerationIn(model_version_id=base.id, prompt="house")
+    )
     return {"job_id": job.id}
 
 

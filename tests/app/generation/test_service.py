@@ -56,7 +56,9 @@ def test_a_lora_for_another_base_is_refused(db: Session) -> None:
     user = make_user(db)
     lora = make_lora(db, user, base_model="SDXL 1.0")
     with pytest.raises(Invalid) as caught:
-        service.plan_generation(db, user, body(make_base(db, user).id, resources=[{"model_version_id": lora.id}]))
+        service.plan_generation(
+            db, user, body(make_base(db, user).id, resources=[{"model_version_id": lora.id}])
+        )
     assert caught.value.code == "lora-base-mismatch"
 
 
@@ -72,14 +74,18 @@ def test_a_private_model_of_somebody_else_does_not_exist(db: Session) -> None:
     user, other = make_user(db), make_user(db)
     private = make_version(db, make_model(db, other))
     with pytest.raises((Invalid, NotFound)):
-        service.plan_generation(db, user, body(make_base(db, user).id, resources=[{"model_version_id": private.id}]))
+        service.plan_generation(
+            db, user, body(make_base(db, user).id, resources=[{"model_version_id": private.id}])
+        )
 
 
 def test_an_epoch_that_is_not_published_can_be_tried(db: Session) -> None:
     user = make_user(db)
     training = make_training(db, user, epochs=2)
     base = training.payload["base"]["model_version_id"]
-    job = service.plan_generation(db, user, body(base, checkpoint_of_training={"id": training.id, "epoch": 2}))
+    job = service.plan_generation(
+        db, user, body(base, checkpoint_of_training={"id": training.id, "epoch": 2})
+    )
     assert [(x.name, x.strength) for x in job.loras] == [("Tuscany-000002", 0.8)]
 
 

@@ -16,6 +16,7 @@ from app.training import service
 from app.training.schemas import TrainingIn
 from tests.factories import make_blob, make_dataset, make_file, make_model, make_version
 
+
 def make_base(db: Session, user: User, **fields: Any) -> ModelVersion:
     """A public checkpoint of the starter family."""
     model = make_model(db, user, "Starter 1", type="Checkpoint", visibility="public")
@@ -87,7 +88,6 @@ def deliver_epoch(db: Session, job: Job, epoch: int) -> None:
 
 
 def deliver_sample(db: Session, job: Job, epoch: int, *, baseline: bool = False) -> None:
-
 
     out = BytesIO()
     Image.new("RGB", (64, 64), (20 * epoch, 90, 40)).save(out, "PNG")

@@ -22,7 +22,9 @@ def test_start_answers_202_with_the_job(db: Session, script: Script) -> None:
 def test_dry_run_starts_nothing(db: Session, script: Script) -> None:
     user = make_user(db)
     client = script(user)
-    answer = client.post("/api/v1/trainings?dry_run=true", json=training_body(db, user).model_dump(exclude_none=True))
+    answer = client.post(
+        "/api/v1/trainings?dry_run=true", json=training_body(db, user).model_dump(exclude_none=True)
+    )
     assert answer.status_code == 200
     assert answer.json()["steps"] > 0
     assert client.get("/api/v1/jobs").json()["items"] == []

@@ -41,7 +41,10 @@ def test_a_wrong_setting_is_named(db: Session, params: dict[str, Any], pointer: 
 def test_presets_scale_the_steps(db: Session) -> None:
     user = make_user(db)
     body = training_body(db, user)
-    steps = {p: plan_training(db, user, body.model_copy(update={"preset": p})).steps for p in ("quick", "normal", "best")}
+    steps = {
+        p: plan_training(db, user, body.model_copy(update={"preset": p})).steps
+        for p in ("quick", "normal", "best")
+    }
     assert steps["quick"] == pytest.approx(steps["normal"] * 0.4, rel=0.1)
     assert steps["best"] == pytest.approx(steps["normal"] * 1.6, rel=0.1)
 

@@ -1,4 +1,4 @@
-"""What a training keeps: epochs once each, samples with a baseline, a published version with its own files."""
+"""What a training keeps: epochs once each, samples with a baseline, a version with its own files."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from app.core.storage import get_storage
 from app.datasets import service as datasets
 from app.gallery.models import ModelFile
 from app.jobs import service as jobs
-from app.training import drafts, service
+from app.training import drafts, publishing, service
 from app.training.models import TrainingCheckpoint, TrainingRun
 from app.training.schemas import PublishIn
 from tests.app.training.factories import deliver_epoch, make_base, make_training
@@ -50,9 +50,16 @@ def test_every_checkpoint_shows_the_row_without_the_lora(db: Session) -> None:
 def test_publishing_makes_a_page_with_pictures(db: Session) -> None:
     user = make_user(db)
     job = make_training(db, user, epochs=2)
-    model = service.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=2, tags=["olive"], visibility="public"))
+    model = publishing.publish_checkpoint(
+        db, user, job.id, PublishIn(checkpoint=2, tags=["olive"], visibility="public")
+    )
     version = model.versions[0]
-    assert (model.name, model.type, model.category, model.visibility) == ("Tuscany", "LORA", "style", "public")
+    assert (model.name, model.type, model.category, model.visibility) == (
+        "Tuscany",
+        "LORA",
+        "style",
+        "public",
+    )
     assert version.trained_words == ["tuscany"]
     assert version.base_model == "Starter 1"
     assert version.training_details is not None
@@ -64,15 +71,15 @@ def test_publishing_makes_a_page_with_pictures(db: Session) -> None:
 def test_the_same_epoch_twice_is_a_conflict(db: Session) -> None:
     user = make_user(db)
     job = make_training(db, user, epochs=1)
-    service.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=1))
+    publishing.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=1))
     with pytest.raises(Conflict, match="already published"):
-        service.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=1))
+        publishing.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=1))
 
 
 def test_a_published_file_outlives_its_job(db: Session) -> None:
     user = make_user(db)
     job = make_training(db, user, epochs=2)
-    model = service.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=2))
+    model = publishing.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=2))
     kept = model.versions[0].files[0].blob_sha256
     others = [c.blob_sha256 for c in service.list_checkpoint_rows(db, job.id) if c.blob_sha256 != kept]
     jobs.delete_job(db, user, job.id)
@@ -83,7 +90,7 @@ def test_a_published_file_outlives_its_job(db: Session) -> None:
 def test_checkpoints_expire_unless_published(db: Session) -> None:
     user = make_user(db)
     job = make_training(db, user, epochs=2)
-    service.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=1))
+    publishing.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=1))
     db.get_one(TrainingRun, job.id).keep_until = utcnow() - timedelta(seconds=1)
     db.flush()
     assert service.expire_checkpoints(db) == 1
@@ -111,7 +118,12 @@ def test_a_draft_starts_once_however_often_it_is_clicked(db: Session) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind", "word"),
-    [("Tuscan Days", "style", "tuscandays"), ("Anna-Lee", "character", "annale3"), ("xyz", "concept", "xyz"), ("", "style", "")],
+    [
+        ("Tuscan Days", "style", "tuscandays"),
+        ("Anna-Lee", "character", "annale3"),
+        ("xyz", "concept", "xyz"),
+        ("", "style", ""),
+    ],
 )
 def test_trigger_words_are_made_up(name: str, kind: str, word: str) -> None:
     assert drafts.suggest_trigger(name, kind) == word
