@@ -218,7 +218,9 @@ def _pictures(job: TrainJob, examples: Sequence[Example]) -> dict[str, Any]:
 
 def tag_counts(examples: Sequence[Example]) -> dict[str, int]:
     """In how many pictures each tag occurs, lower case, commonest first, cut to `TAG_BYTES`."""
-    counts = Counter(tag.lower() for example in examples for tag in split_tags(example.caption))
+    counts = Counter(
+        tag for example in examples for tag in dict.fromkeys(split_tags(example.caption.lower()))
+    )
     kept: dict[str, int] = {}
     size = 0
     for tag, count in counts.most_common():

@@ -31,8 +31,8 @@ ABSENT_ON_PURPOSE = {
     "ss_datasets",  # folder mode is written instead
 }  # fmt: skip
 SD_SCRIPTS_KEYS = """
-ss_session_id ss_training_started_at ss_training_finished_at ss_output_name ss_training_comment ss_steps ss_epoch
-ss_num_train_images ss_num_validation_images ss_num_reg_images ss_num_batches_per_epoch ss_num_epochs
+ss_session_id ss_training_started_at ss_training_finished_at ss_output_name ss_training_comment ss_steps
+ss_epoch ss_num_train_images ss_num_validation_images ss_num_reg_images ss_num_batches_per_epoch ss_num_epochs
 ss_max_train_steps ss_learning_rate ss_unet_lr ss_text_encoder_lr ss_lr_scheduler ss_lr_warmup_steps
 ss_optimizer ss_max_grad_norm ss_gradient_accumulation_steps ss_gradient_checkpointing ss_mixed_precision
 ss_full_fp16 ss_fp8_base ss_fp8_base_unet ss_seed ss_lowram ss_network_module ss_network_dim ss_network_alpha

@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worker.tiny import CAPTIONS, tiny_files, tiny_job
+from worker import cli
+from worker.families import catalog
+from worker.training.calibrate import time_steps
+
+
+@pytest.fixture
+def photos(pictures: list[Path], tmp_path: Path) -> Path:
+    """A folder as people have it: pictures with labels beside them, and something else."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, path in enumerate(pictures):
+        (folder / path.name).write_bytes(path.read_bytes())
+        (folder / path.name).with_suffix(".txt").write_text(CAPTIONS[number], encoding="utf-8-sig")
+    (folder / "notes.md").write_text("no picture")
+    return folder
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "job.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+PARAMS = {
+    "resolution": 64, "max_steps": 3, "batch_size": 2, "network_dim": 4, "network_alpha": 2,
+    "unet_lr": 5e-3, "lr_scheduler": "constant",
+}  # fmt: skip
+
+
+def test_a_folder_of_photos_becomes_a_lora(
+    photos: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = write(
+        tmp_path,
+        {"photos": "photos", "base": str(base), "name": "Città vecchia!", "trigger_word": "town",
+         "params": PARAMS, "sample_prompts": [{"prompt": "a town", "width": 64, "height": 64}], "threads": 1},
+    )  # fmt: skip
+    assert cli.main([str(job), "--out", str(tmp_path / "out")]) == 0
+    written = tmp_path / "out" / "epochs" / "Citta-vecchia-000001.safetensors"
+    assert written.exists()
+    assert str(written) in capsys.readouterr().out.replace("\n", "")
+    assert (tmp_path / "out" / "samples" / "000001-0.png").exists()
+    read, _ = cli.read_job(job)
+    assert [item.label for item in read.items] == list(CAPTIONS)
+
+
+def test_a_worker_s_job_is_read_with_local_paths(base: Path, pictures: list[Path], tmp_path: Path) -> None:
+    job = tiny_job(pictures)
+    files = {digest: str(path) for digest, path in tiny_files(base, pictures).items()}
+    content = {"job": job.model_dump(mode="json"), "files": files}
+    assert cli.read_job(write(tmp_path, content)) == (job, tiny_files(base, pictures))
+    del files[job.items[0].file.sha256]
+    with pytest.raises(cli.BadJob, match=r"000\.png"):
+        cli.read_job(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"photos": "nowhere"}, "photos"),
+        ({"base": None}, "base"),
+        ({"wax": 1}, "wax"),
+        ({"family": "wax"}, "family"),
+        ({"params": {"network_dim": 0}}, "network_dim"),
+        ({"preset": "slow"}, "preset"),
+    ],
+)
+def test_a_wrong_job_file_is_told_and_nothing_is_written(
+    change: dict[str, Any], words: str, photos: Path, base: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    job = write(tmp_path, {"photos": "photos", "base": str(base)} | change)
+    assert cli.main([str(job), "--out", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_object_no_json_no_file(tmp_path: Path) -> None:
+    assert cli.main([str(write(tmp_path, [1])), "--out", str(tmp_path)]) == 2
+    (tmp_path / "job.json").write_text("{")
+    assert cli.main([str(tmp_path / "job.json"), "--out", str(tmp_path)]) == 2
+    assert cli.main([str(tmp_path / "absent.json"), "--out", str(tmp_path)]) == 2
+
+
+def test_a_failed_training_has_its_own_exit_code(
+    photos: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = PARAMS | {"unet_lr": 1e-12}
+    job = write(tmp_path, {"photos": "photos", "base": str(base), "params": params, "threads": 1})
+    assert cli.main([str(job), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().out.startswith("It learned nothing")
+
+
+def test_three_steps_are_timed(base: Path) -> None:
+    params = tiny_job([]).params
+    figures = time_steps(catalog.load("starter"), base, params=params, threads=1)
+    assert 0 < figures.seconds_per_step < 600
+    assert figures.peak_memory_bytes > 2**20
