@@ -22,6 +22,7 @@ ORDERS: dict[str, Any] = {
     "downloads": Model.download_count,
     "pictures": Model.image_count,
 }
+CATEGORIES = ("style", "character", "concept")
 _HEX = re.compile(r"[0-9A-F]{8,64}")
 
 
@@ -133,8 +134,9 @@ def list_facets(db: Session) -> dict[str, list[str]]:
     public = (Model.visibility == "public", Model.taken_down_at.is_(None))
     bases = select(ModelVersion.base_model).join(Model, Model.id == ModelVersion.model_id)
     tags = (
-        select(ModelTag.tag).join(Model, Model.id == ModelTag.model_id).where(*public).group_by(ModelTag.tag)
-        .order_by(func.count().desc(), ModelTag.tag).limit(8)
+        select(ModelTag.tag).join(Model, Model.id == ModelTag.model_id)
+        .where(*public, ~Model.built_in, ModelTag.tag.not_in(CATEGORIES))
+        .group_by(ModelTag.tag).order_by(func.count().desc(), ModelTag.tag).limit(8)
     )  # fmt: skip
     return {
         "base_models": list(

@@ -1,4 +1,4 @@
-"""A picture from elsewhere: decoded apart, its generation data read, its resources found by hash."""
+"""A picture from elsewhere: decoded apart, its generation data read, its resources found by their hashes."""
 
 import tempfile
 from pathlib import Path
