@@ -32,6 +32,7 @@ function start(root) {
     const buttons = root.querySelector("[data-add-buttons]");
     if (buttons) buttons.hidden = !any;
     for (const one of document.querySelectorAll("[data-when-pictures]")) one.hidden = !any;
+    for (const one of document.querySelectorAll("[data-set-count]")) one.textContent = count(store.items.length, "picture");
     if (undo) undo.disabled = !store.undoStack.length;
     root.dispatchEvent(new CustomEvent("dataset-change", {
       bubbles: true,
