@@ -5,6 +5,7 @@ steps of this very run were timed.
 """
 
 import time
+from collections.abc import Callable
 
 from app.contract.events import Command, LogLine, Metric, Progress
 from worker.reporter import Reporter
@@ -16,7 +17,10 @@ _SMOOTHING = 0.1
 
 
 class Monitor:
-    def __init__(self, reporter: Reporter, steps: int, epochs: int) -> None:
+    def __init__(
+        self, reporter: Reporter, steps: int, epochs: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self.phase = "preparing"
         self.stop: Command | None = None
         """`cancel` or `pause`, once it was wished."""
@@ -43,7 +47,7 @@ class Monitor:
     def _enter(self, progress: Progress) -> None:
         self.phase = progress.phase
         self._step_began = None
-        self._told_at = time.monotonic()
+        self._told_at = self._clock()
         self._reporter.report(progress)
 
     def count(self, current: int, total: int, unit: str) -> None:
@@ -56,7 +60,7 @@ class Monitor:
 
     def stepped(self, step: int, epoch: int) -> None:
         """An optimizer step is done; `step` counts from 1."""
-        now = time.monotonic()
+        now = self._clock()
         if self._step_began is not None:
             self._time_step(now - self._step_began)
         self._step_began = now
@@ -108,7 +112,7 @@ class Monitor:
         return (self._steps - step) * self._seconds_a_step + self._ends_left * self._seconds_an_end
 
     def _due(self) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._told_at < EVERY_SECONDS:
             return False
         self._told_at = now

@@ -125,10 +125,7 @@ def loop(run: Run, resume_seconds: float, since: float) -> None:
     stream = Stream(run.trained, images * p.repeats, p.batch_size, run.rng)
     losses = LossLog(run)
 
-    if not state.baseline_drawn:
-        draw_samples(run, Occasion(epoch=0, step=0, name="baseline", baseline=True))
-        state.baseline_drawn = monitor.listen() is None
-
+    draw_baseline(run)
     saved_at = time.monotonic()
     epoch = min((e for e, end in ends.items() if end > state.step), default=p.epochs)
     monitor.begin_training(state.step, epoch)
@@ -158,6 +155,13 @@ def loop(run: Run, resume_seconds: float, since: float) -> None:
             save_point(run, since)
             saved_at = time.monotonic()
         grant_wishes(run, epoch)
+
+
+def draw_baseline(run: Run) -> None:
+    """The sample prompts without the LoRA, once in a run."""
+    if not run.state.baseline_drawn:
+        draw_samples(run, Occasion(epoch=0, step=0, name="baseline", baseline=True))
+        run.state.baseline_drawn = run.monitor.listen() is None
 
 
 def end_epoch(run: Run, epoch: int, loss: float | None, *, save: bool) -> None:

@@ -19,7 +19,7 @@ STARTER, SD1 = specs()["starter"], specs()["sd1"]
 
 
 def resolve(submitted: dict[str, Any] | None = None, **frame: Any) -> TrainParams:
-    values = {"spec": STARTER, "type": "concept", "preset": "normal", "images": 15} | frame
+    values: dict[str, Any] = {"spec": STARTER, "type": "concept", "preset": "normal", "images": 15} | frame
     return resolve_params(**values, submitted=submitted or {})
 
 

@@ -15,7 +15,6 @@ from worker import device as devices
 from worker.draws import Draws
 from worker.families import catalog
 from worker.reporter import NullReporter
-from worker.training import monitor as monitoring
 from worker.training.checkpoint import ensure_space, flatten_optimizer, restore_optimizer, write_tensors
 from worker.training.errors import TrainingError
 from worker.training.latents import load_cache
@@ -140,13 +139,10 @@ def test_an_optimizer_comes_back_as_it_was(name: str, base: Path, tmp_path: Path
     assert describe_optimizer(params).lower().count(name) >= 1
 
 
-def test_progress_is_told_at_a_bearable_rate_and_time_left_after_twenty_steps(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_progress_is_told_at_a_bearable_rate_and_time_left_after_twenty_steps() -> None:
     clock = iter(number * 0.1 for number in range(10_000))
-    monkeypatch.setattr(monitoring.time, "monotonic", lambda: next(clock))
     reporter = NullReporter()
-    monitor = Monitor(reporter, 100, 2)
+    monitor = Monitor(reporter, 100, 2, clock=lambda: next(clock))
     monitor.begin_training(0, 1)
     for step in range(1, 101):
         monitor.stepped(step, 1)

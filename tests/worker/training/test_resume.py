@@ -47,7 +47,7 @@ for word in sys.argv[3:]:
 """
 """Trains in one process after the other, each killed at the step that its word names (0 = never)."""
 
-HARD = {
+HARD: dict[str, Any] = {
     "text_encoder_lr": 1e-3, "conv_dim": 2, "conv_alpha": 1.0, "flip": True, "caption_dropout": 0.3,
     "shuffle_tags": True, "noise_offset": 0.1, "epochs": 4, "repeats": 3, "batch_size": 2,
     "gradient_accumulation": 2, "prompts": 1,
@@ -83,7 +83,7 @@ def test_three_kills_and_the_same_bits(base: Path, pictures: list[Path], tmp_pat
 def test_every_optimizer_resumes_to_the_bit_in_another_folder(
     optimizer: str, base: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
-    rate = {"unet_lr": 1.0} if optimizer == "prodigy" else {}
+    rate: dict[str, Any] = {"unet_lr": 1.0} if optimizer == "prodigy" else {}
     job = tiny_job(pictures, optimizer=optimizer, epochs=3, **rate)
     files = tiny_files(base, pictures)
     family = catalog.load("starter")
