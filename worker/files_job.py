@@ -29,7 +29,7 @@ def run_files_job(
 ) -> None:
     """Do one job from its claim to its end."""
     lease = Lease(row.id, row.fence)
-    heart = Heart(lease, claimed_at, on_beat=lambda wishes, seconds: None, on_lost=lambda: None)
+    heart = Heart(lease, claimed_at, on_beat=lambda *_: None, on_lost=lambda: None)
     heart.start()
     try:
         outlast_outage(lambda: _started(lease), lambda: heart.expired)
@@ -40,6 +40,7 @@ def run_files_job(
         log.warning("%s: the lease is lost, nothing was written", row.id)
     finally:
         heart.stop()
+        heart.join()
 
 
 def _started(lease: Lease) -> None:

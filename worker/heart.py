@@ -18,6 +18,9 @@ from app.jobs import leases
 from app.jobs.leases import Lease, LeaseLost
 
 
+JOIN_SECONDS = 15.0
+
+
 class Heart:
     """Start it after the claim. `claimed_at` is `time.monotonic()` from before the claim was sent."""
 
@@ -48,6 +51,11 @@ class Heart:
 
     def stop(self) -> None:
         self._stop.set()
+
+    def join(self) -> None:
+        """Wait for a beat that is under way; it says nothing any more."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
         wait = self._period

@@ -141,7 +141,8 @@ class Worker:
         """Work until `stop()`."""
         remove_dead_work(self.shop.run_folder / "work")
         reaper = Reaper()
-        for thread in (*self.runners, reaper, threading.Thread(target=self._stay_known, daemon=True)):
+        known = threading.Thread(target=self._stay_known, daemon=True)
+        for thread in (*self.runners, reaper, known):
             thread.start()
         if get_settings().queue.redis_url:
             threading.Thread(target=consume_wakeups, name="celery", daemon=True).start()
@@ -150,6 +151,8 @@ class Worker:
             while runner.is_alive():
                 runner.join(0.5)
         reaper.stop()
+        reaper.join()
+        known.join()
         self._try(lambda db: workers.say_goodbye(db, self.id))
 
     def _stay_known(self) -> None:

@@ -49,6 +49,7 @@ from worker.models_cache import CacheError, ModelsCache
 
 log = logging.getLogger("bottega.supervise")
 FLUSH_SECONDS = 1.0
+LOOK_SECONDS = 0.2
 DRAIN_SECONDS = 8.0
 STORE_ATTEMPTS = 5
 T = TypeVar("T")
@@ -108,6 +109,7 @@ class Supervisor:
             self._on_lost()
         finally:
             self.heart.stop()
+            self.heart.join()
             shutil.rmtree(self.out, ignore_errors=True)
 
     def _work(self, get_child: Callable[[], Child]) -> None:
@@ -174,30 +176,28 @@ class Supervisor:
 
     def _follow(self, child: Child) -> Finished | None:
         """Record events until the last word, or until there will be none: None."""
-        pending, heard = Pending(), time.monotonic()
+        pending, heard, looked = Pending(), time.monotonic(), 0.0
         while True:
-            try:
-                event = child.lines.get(timeout=0.2)
-            except queue.Empty:
-                if pending.due:
-                    pending = self._flush(pending)
+            now = time.monotonic()
+            if now - looked > LOOK_SECONDS:
+                looked = now
                 if not self._may_go_on(child, heard):
                     return None
+            if pending.due:
+                pending = self._flush(pending)
+            try:
+                event = child.lines.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
                 continue
             heard = time.monotonic()
-            if self.heart.lost:
-                raise LeaseLost(self.lease.job_id)
             match event:
-                case None:
+                case None | Finished():
                     self._flush(pending)
-                    return None
+                    return event
                 case Progress():
                     pending.progress = event
                 case Metric():
                     pending.metrics.append(event)
-                case Finished():
-                    self._flush(pending)
-                    return event
                 case dict():
                     continue
                 case _:
@@ -205,11 +205,9 @@ class Supervisor:
                     if failure := self._record(event):
                         child.kill()
                         return failure
-            if pending.due:
-                pending = self._flush(pending)
 
     def _may_go_on(self, child: Child, heard: float) -> bool:
-        """Look after a silent child: lease, stall, shut-down."""
+        """Now and then, however much the child says: lease, stall, shut-down."""
         if self.heart.expired:
             raise LeaseLost(self.lease.job_id)
         if time.monotonic() - heard > get_settings().queue.stall_seconds:

@@ -69,7 +69,7 @@ def test_a_mistake_fails_the_job_in_plain_words(yard: Yard, start: Start) -> Non
 
 
 def test_cancel_reaches_the_child_within_a_heartbeat(yard: Yard, start: Start) -> None:
-    job_id = yard.train("steps=100000 pause=0.01")
+    job_id = yard.train("steps=100000 pause=0.05")
     start("train")
     yard.until_step(job_id, 1)
     yard.steer("cancel", job_id)
@@ -120,7 +120,7 @@ def test_a_job_that_kills_its_child_each_time_ends(yard: Yard, start: Start) -> 
 
 
 def test_a_lost_lease_kills_the_child_and_writes_nothing(yard: Yard, start: Start) -> None:
-    job_id = yard.train("steps=100000 pause=0.01")
+    job_id = yard.train("steps=100000 pause=0.05")
     worker = start("train")
     yard.until_step(job_id, 1)
     child = children()[0]
@@ -150,7 +150,7 @@ def test_a_stopping_worker_lets_the_training_save_and_gives_it_back(yard: Yard, 
 def test_a_silent_child_is_taken_for_dead(yard: Yard, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     from app.core.config import get_settings
 
-    job_id = yard.train("steps=100000 pause=0.01")
+    job_id = yard.train("steps=100000 pause=0.05")
     start("train")
     yard.until_step(job_id, 1)
     monkeypatch.setattr(get_settings().queue, "stall_seconds", 0.5)
