@@ -131,7 +131,16 @@ def test_a_clean_environment_with_extra_web_starts(tmp_path: Path) -> None:
     )
     (source / "node_modules").symlink_to(ROOT / "node_modules")
     pip = [sys.executable, "-m", "pip"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", tmp_path / "wheels", source]
+    build: list[str | Path] = [
+        *pip,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        tmp_path / "wheels",
+        source,
+    ]
     subprocess.run(build, check=True)
     (wheel,) = (tmp_path / "wheels").glob("bottega-*.whl")
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)

@@ -1,0 +1,1 @@
+"""Measurements. `./dev bench NAME` runs one and writes its section of BENCHMARKS.md."""
