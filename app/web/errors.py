@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from app.core.errors import AppError, FieldError, Invalid
 from app.core.ids import new_id
+from app.web.middleware import SECURITY_HEADERS
 from app.web.templating import render
 
 log = logging.getLogger("bottega.errors")
@@ -130,9 +131,9 @@ async def _on_database(request: Request, error: Exception) -> Response:
 async def _on_crash(request: Request, error: Exception) -> Response:
     crash = new_id("err")
     log.exception("%s %s failed (%s)", request.method, request.url.path, crash, exc_info=error)
-    return respond(
-        request, _Plain(500, f"Something went wrong here. Tell the admin this number: {crash}.", None)
-    )
+    words = f"Something went wrong here. Tell the admin this number: {crash}."
+    # This answer is made outside of all middleware, so it brings its headers itself.
+    return respond(request, _Plain(500, words, SECURITY_HEADERS))
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -1,6 +1,7 @@
 """What every answer carries, and what nobody gets to run."""
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
@@ -63,3 +64,19 @@ def test_a_login_page_echoes_nothing_unescaped(client: TestClient) -> None:
     answer = client.post("/login", data={"username": f'"{EVIL}', "password": "x", "next": f'/"{EVIL}'})
     assert EVIL not in answer.text
     assert "&#34;&lt;img" in answer.text
+
+
+def test_a_crash_tells_a_number_and_nothing_else(application: FastAPI, client: TestClient) -> None:
+    def crash() -> None:
+        raise RuntimeError("secret detail")
+
+    application.get("/crash")(crash)
+    application.get("/api/crash")(crash)
+    for path, kind in (("/crash", "text/html"), ("/api/crash", "application/problem+json")):
+        answer = client.get(path)
+        assert answer.status_code == 500
+        assert answer.headers["content-type"].startswith(kind)
+        assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+        assert "Tell the admin this number: err_" in answer.text
+        assert "secret detail" not in answer.text
+        assert "Traceback" not in answer.text
