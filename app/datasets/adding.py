@@ -99,7 +99,9 @@ def _add_batch(
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="bottega-pictures-") as folder:
         with unit_of_work() as db:
-            known = set(db.scalars(select(DatasetItem.source_sha256).where(DatasetItem.dataset_id == dataset_id)))
+            known = set(
+                db.scalars(select(DatasetItem.source_sha256).where(DatasetItem.dataset_id == dataset_id))
+            )
         ready: list[Ready | tuple[Candidate, str]] = []
         for number, candidate in enumerate(batch):
             if found := _prepare(candidate, Path(folder) / str(number), known, intake):
@@ -135,7 +137,9 @@ def is_near(a: int, b: int) -> bool:
 class _Store:
     """One batch into one locked set."""
 
-    def __init__(self, db: Session, storage: Storage, dataset: Dataset, intake: Intake, report: Report) -> None:
+    def __init__(
+        self, db: Session, storage: Storage, dataset: Dataset, intake: Intake, report: Report
+    ) -> None:
         self.db, self.storage, self.dataset = db, storage, dataset
         self.intake, self.report = intake, report
         items = db.scalars(select(DatasetItem).where(DatasetItem.dataset_id == dataset.id)).all()
@@ -170,7 +174,9 @@ class _Store:
 
     @staticmethod
     def _named(one: "Ready | tuple[Candidate, str]") -> tuple[Candidate, tuple[str, ...]]:
-        return (one.candidate, (one.sha256, one.blob_sha256)) if isinstance(one, Ready) else (one[0], (one[1],))
+        return (
+            (one.candidate, (one.sha256, one.blob_sha256)) if isinstance(one, Ready) else (one[0], (one[1],))
+        )
 
     def _duplicate(self, candidate: Candidate, twin: str) -> None:
         self.report.duplicates.append(Duplicate(candidate.name, twin))
@@ -190,7 +196,8 @@ class _Store:
         item = DatasetItem(
             id=new_id("it"), dataset_id=self.dataset.id, position=self.position, name=one.candidate.name,
             folder=one.candidate.folder, source_sha256=one.sha256, blob_sha256=one.blob_sha256,
-            thumb_sha256=hash_file(decoded.thumb), width=decoded.width, height=decoded.height, dhash=decoded.dhash,
+            thumb_sha256=hash_file(decoded.thumb), width=decoded.width, height=decoded.height,
+            dhash=decoded.dhash,
             label="", label_source="user", warnings=decoded.warnings + (["near-duplicate"] if near else []),
         )  # fmt: skip
         self.hashes.append(decoded.dhash)
@@ -201,7 +208,7 @@ class _Store:
         return item
 
     def _put(self, ready: list[Ready]) -> None:
-        """In the order of their hashes: each put takes a lock, and two requests must not wait for each other in a ring."""
+        """In the order of their hashes: each put takes a lock, and no two requests may wait in a ring."""
         files = {one.blob_sha256: (one.decoded.picture, one.decoded.media_type) for one in ready}
         files |= {hash_file(one.decoded.thumb): (one.decoded.thumb, "image/webp") for one in ready}
         for _, (path, media_type) in sorted(files.items()):
@@ -240,7 +247,7 @@ def apply_label(dataset: Dataset, item: DatasetItem, text: LabelText) -> bool:
 
 
 def _add_labels(db: Session, dataset: Dataset, intake: Intake, report: Report) -> None:
-    """Label files whose pictures did not come along: to pictures that are there, or kept until theirs comes."""
+    """Label files without their pictures: to pictures that are there, or kept until theirs come."""
     if not intake.label_names:
         return
     items: dict[tuple[str, str], DatasetItem] = {}
@@ -252,7 +259,9 @@ def _add_labels(db: Session, dataset: Dataset, intake: Intake, report: Report) -
         found = items.get(key)
         if found is not None:
             taken = apply_label(dataset, found, intake.labels[key])
-            words = "Its picture has this label now." if taken else "Its picture keeps the label that you wrote."
+            words = (
+                "Its picture has this label now." if taken else "Its picture keeps the label that you wrote."
+            )
             report.labels.append(LabelOutcome(name, found.id, words))
         elif waiting < MAX_WAITING:
             waiting += 1

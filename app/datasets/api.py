@@ -6,12 +6,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import ValidationError
-from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.deps import CurrentUser, Scoped
 from app.accounts.models import User
-from app.core.blobs import Blob
 from app.core.db import unit_of_work
 from app.core.storage import Storage
 from app.datasets import service
@@ -55,7 +53,9 @@ FILES_BODY = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                    "properties": {
+                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                    },
                     "required": ["files"],
                 }
             },
@@ -65,7 +65,7 @@ FILES_BODY = {
 }
 
 
-def _shown(db: Session, response: Response, dataset: Dataset) -> DatasetOut:
+def _shown(db: Db, response: Response, dataset: Dataset) -> DatasetOut:
     response.headers["ETag"] = dataset_etag(dataset)
     return dataset_out(dataset, service.describe(db, dataset))
 
@@ -118,7 +118,7 @@ def delete_dataset(id: str, db: Db, user: Trainer) -> None:
     responses={202: {"description": "A large zip: the job that adds it."}},
 )  # fmt: skip
 async def add_items(id: str, request: Request, db: Db, store: Store, user: Trainer) -> Any:
-    """Pictures, labels of the same stem, zips of both; or `{"upload": id}`. Each bad file has its own error."""
+    """Pictures, labels of the same stem, zips; or `{"upload": id}`. Each bad file has its own error."""
     await run_in_threadpool(service.get_dataset, db, user, id, edit=True)
     if request.headers.get("content-type", "").startswith("application/json"):
         body = await _from_upload(request)
@@ -139,7 +139,7 @@ async def _from_upload(request: Request) -> FromUpload:
         raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from error
 
 
-def _add_upload(db: Session, store: Storage, user: User, id: str, upload_id: str) -> Any:
+def _add_upload(db: Db, store: Storage, user: User, id: str, upload_id: str) -> Any:
     upload = get_complete(db, user, upload_id)
     if upload.size > service.IN_REQUEST_BYTES:
         job = job_out(db, service.start_import(db, user, id, upload))
@@ -166,7 +166,12 @@ def _report(id: str, report: service.Report) -> AddedOut:
 
 @router.get("/{id}/items")
 def list_items(
-    id: str, db: Db, user: CurrentUser, query: Annotated[ItemQuery, Query()], request: Request, response: Response
+    id: str,
+    db: Db,
+    user: CurrentUser,
+    query: Annotated[ItemQuery, Query()],
+    request: Request,
+    response: Response,
 ) -> ItemList:
     """Pictures in the order in which they came; by one tag, without a label, or with a warning."""
     page = service.list_items(
@@ -203,7 +208,7 @@ def delete_item(id: str, item: str, db: Db, user: Trainer) -> None:
 def get_file(id: str, item: str, request: Request, db: Db, store: Store, user: CurrentUser) -> Response:
     """The picture as it is trained on."""
     _, found = service.get_item(db, user, id, item)
-    kind = db.get_one(Blob, found.blob_sha256).media_type
+    kind = service.media_type(db, found)
     return send_blob(request, store, found.blob_sha256, name=found.name, media_type=kind, inline=True)
 
 
@@ -211,7 +216,9 @@ def get_file(id: str, item: str, request: Request, db: Db, store: Store, user: C
 def get_thumb(id: str, item: str, request: Request, db: Db, store: Store, user: CurrentUser) -> Response:
     """At most 384 pixels a side, WebP."""
     _, found = service.get_item(db, user, id, item)
-    return send_blob(request, store, found.thumb_sha256, name="thumb.webp", media_type="image/webp", inline=True)
+    return send_blob(
+        request, store, found.thumb_sha256, name="thumb.webp", media_type="image/webp", inline=True
+    )
 
 
 @router.post("/{id}/labels")

@@ -39,7 +39,9 @@ class Entry:
     info: zipfile.ZipInfo
 
 
-DAMAGED = BadArchive("zip-unreadable", "is not a zip that can be read; it is damaged or was cut off. Pack it again.")
+DAMAGED = BadArchive(
+    "zip-unreadable", "is not a zip that can be read; it is damaged or was cut off. Pack it again."
+)
 
 
 def is_zip(head: bytes) -> bool:
@@ -52,14 +54,16 @@ def open_zip(path: Path, max_entries: int) -> zipfile.ZipFile:
         with path.open("rb") as file:
             entries, directory = _directory_size(file)
         if entries > max_entries or directory > MAX_DIRECTORY_BYTES:
-            raise BadArchive("zip-too-many-files", f"holds more than {max_entries} files. Split it into smaller zips.")
+            raise BadArchive(
+                "zip-too-many-files", f"holds more than {max_entries} files. Split it into smaller zips."
+            )
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DAMAGED from error
 
 
 def _directory_size(file: BinaryIO) -> tuple[int, int]:
-    """(entries, bytes) of the list of contents, as zipfile would read them: it takes that many into memory."""
+    """(entries, bytes) of the list of contents, all of which zipfile would take into memory."""
     size = file.seek(0, 2)
     start = max(0, size - 65_557 - 76)
     file.seek(start)
@@ -67,7 +71,10 @@ def _directory_size(file: BinaryIO) -> tuple[int, int]:
     at = tail.rfind(_END)
     if at < 0 or len(tail) < at + 22:
         raise zipfile.BadZipFile("no end record")
-    entries, directory = int.from_bytes(tail[at + 10 : at + 12], "little"), int.from_bytes(tail[at + 12 : at + 16], "little")
+    entries, directory = (
+        int.from_bytes(tail[at + 10 : at + 12], "little"),
+        int.from_bytes(tail[at + 12 : at + 16], "little"),
+    )
     if at >= 20 and tail[at - 20 : at - 16] == _LOCATOR:
         file.seek(int.from_bytes(tail[at - 12 : at - 4], "little"))
         record = file.read(56)
@@ -101,7 +108,11 @@ def _name(info: zipfile.ZipInfo) -> str:
 def _is_chaff(name: str) -> bool:
     """What operating systems leave in zips."""
     parts = name.split("/")
-    return parts[0] == "__MACOSX" or parts[-1].startswith(".") or parts[-1].lower() in ("thumbs.db", "desktop.ini")
+    return (
+        parts[0] == "__MACOSX"
+        or parts[-1].startswith(".")
+        or parts[-1].lower() in ("thumbs.db", "desktop.ini")
+    )
 
 
 def _refusal(info: zipfile.ZipInfo, name: str, seen: set[str]) -> BadArchive | None:
@@ -113,9 +124,13 @@ def _refusal(info: zipfile.ZipInfo, name: str, seen: set[str]) -> BadArchive | N
     if info.flag_bits & 0x1:
         return BadArchive("zip-encrypted", "is locked with a password. Pack the zip again without one.")
     if info.compress_type not in METHODS:
-        return BadArchive("zip-method", "is packed in a way that is not read here. Pack it again as a plain zip.")
+        return BadArchive(
+            "zip-method", "is packed in a way that is not read here. Pack it again as a plain zip."
+        )
     if name.casefold() in seen:
-        return BadArchive("duplicate-name", "is in the zip twice under the same name. The first one was taken.")
+        return BadArchive(
+            "duplicate-name", "is in the zip twice under the same name. The first one was taken."
+        )
     if info.file_size > RATIO_FROM and info.file_size > RATIO * max(1, info.compress_size):
         return BadArchive("zip-bomb", "unpacks to far more than a picture can. It was left out.")
     return None

@@ -25,7 +25,9 @@ WALL_SECONDS = 30.0
 WAIT_SECONDS = 60.0
 PICTURES_PER_CHILD = 200
 """Then a fresh one: the allocator keeps what large pictures once needed."""
-TOO_HARD = "could not be decoded within this server's limits. Export it as JPEG or PNG, at most 50 million pixels."
+TOO_HARD = (
+    "could not be decoded within this server's limits. Export it as JPEG or PNG, at most 50 million pixels."
+)
 
 
 class Undecodable(Exception):
@@ -125,7 +127,12 @@ class Decoder:
             return self._child
         self.close()
         # Only what Python needs: the child must not see the database's password or the storage's keys.
-        env = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}
+        env = {
+            "PATH": os.environ.get("PATH", ""),
+            "PYTHONPATH": str(ROOT),
+            "LANG": "C.UTF-8",
+            "MALLOC_ARENA_MAX": "2",
+        }
         self._done = 0
         self._child = subprocess.Popen(
             [sys.executable, "-m", "app.datasets.decode_child"],

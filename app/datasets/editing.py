@@ -28,7 +28,7 @@ def check_match(if_match: str | None, *current: str) -> None:
 def set_label(
     db: Session, user: User, dataset_id: str, item_id: str, *, label: str, if_match: str | None = None
 ) -> tuple[Dataset, DatasetItem]:
-    """Write one picture's label, in its normal form. Errors: NotFound, PreconditionFailed, Invalid when too long."""
+    """Write one picture's label in its normal form. Errors: NotFound, PreconditionFailed, Invalid."""
     dataset, item = get_item(db, user, dataset_id, item_id, edit=True)
     check_match(if_match, dataset_etag(dataset), item_etag(item))
     if len(label) > MAX_LABEL:
@@ -43,11 +43,18 @@ def set_label(
 
 
 def change_labels(
-    db: Session, user: User, dataset_id: str, *, op: str, tag: str, to: str = "", items: Sequence[str] | None = None
+    db: Session,
+    user: User,
+    dataset_id: str,
+    *,
+    op: str,
+    tag: str,
+    to: str = "",
+    items: Sequence[str] | None = None,
 ) -> tuple[int, str]:
     """(pictures changed, token that undoes it). Without `items` all pictures of the set.
 
-    Errors: Invalid for an unknown op, an empty tag, or `to` where it does not belong; NotFound for a foreign picture.
+    Errors: Invalid for a wrong op, an empty tag or a `to` out of place; NotFound for foreign pictures.
     """
     _check(op, tag, to)
     dataset = get_dataset(db, user, dataset_id, edit=True, lock=True)
@@ -94,7 +101,10 @@ def _chosen(db: Session, dataset: Dataset, items: Sequence[str] | None) -> list[
 
 def _forget_old(db: Session, dataset: Dataset) -> None:
     kept = (
-        select(LabelUndo.id).where(LabelUndo.dataset_id == dataset.id).order_by(LabelUndo.id.desc()).limit(UNDO_STEPS)
+        select(LabelUndo.id)
+        .where(LabelUndo.dataset_id == dataset.id)
+        .order_by(LabelUndo.id.desc())
+        .limit(UNDO_STEPS)
     )
     db.execute(
         delete(LabelUndo)

@@ -29,7 +29,7 @@ class _Pieces:
 
 
 def zip_items(storage: Storage, items: Sequence[tuple[str, str, str]]) -> Iterator[bytes]:
-    """Yield the zip of (sha256, label, media type): `000.png`, `000.txt`, `001.png`, …; no text without a label."""
+    """Yield the zip of (sha256, label, media type): `000.png`, `000.txt`, …; empty labels have no text."""
     out = _Pieces()
     digits = max(3, len(str(len(items) - 1)))
     with zipfile.ZipFile(out, "w") as archive:  # type: ignore[arg-type]  # it only writes

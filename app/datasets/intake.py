@@ -82,7 +82,7 @@ class Candidate:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """(folder, file name) of a name that may be a path, both short enough to keep and free of control characters."""
+    """(folder, file name) of a name that may be a path, short enough to keep, without control characters."""
     clean = "".join(c if c.isprintable() else "_" for c in name.replace("\\", "/"))
     parts = [part for part in clean.split("/") if part not in ("", ".", "..")]
     return "/".join(parts[:-1])[-255:], parts[-1][-255:] if parts else "file"
@@ -106,7 +106,9 @@ class Intake:
     def __enter__(self) -> "Intake":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._open.close()
 
     def reject(self, name: str, code: str, words: str) -> None:
@@ -173,10 +175,17 @@ class Intake:
             self.candidates.append(Candidate(name, folder, file.path, (archive, entry, budget)))
 
     def _is_regularisation(self, name: str, folder: str) -> bool:
-        """kohya's `reg` folders hold pictures of the class, not of the thing: training on them would teach the wrong one."""
-        if not any(part.casefold() in ("reg", "reg_data", "regularization", "class_images") for part in folder.split("/")):
+        """kohya's `reg` folders hold pictures of the class, not of the thing that is to be learnt."""
+        if not any(
+            part.casefold() in ("reg", "reg_data", "regularization", "class_images")
+            for part in folder.split("/")
+        ):
             return False
-        self.reject(name, "regularisation-picture", "lies in a folder of regularisation pictures, which are not used here.")
+        self.reject(
+            name,
+            "regularisation-picture",
+            "lies in a folder of regularisation pictures, which are not used here.",
+        )
         return True
 
 

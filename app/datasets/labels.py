@@ -50,7 +50,7 @@ def _checked(text: str) -> str:
 
 
 def split_tags(text: str) -> list[str]:
-    """Tags of a label in their order: blanks tidied, none empty, none twice (case does not matter for that)."""
+    """Tags of a label in their order: blanks tidied, none empty, none twice (by lower case)."""
     tags: dict[str, str] = {}
     for part in re.split(r"[,\n\r，、]", _CONTROL.sub(" ", text)):
         tag = " ".join(part.split())

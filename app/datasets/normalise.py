@@ -75,7 +75,10 @@ _OTHER_KINDS: list[tuple[Callable[[bytes], bool], str]] = [
     (lambda h: h.startswith((b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b")), "an archive"),
     (lambda h: h[4:8] == b"ftyp" or h.startswith(b"\x1a\x45\xdf\xa3"), "a video"),
     (lambda h: b"<svg" in h.lower(), "an SVG drawing"),
-    (lambda h: h.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith((b"<!doctype", b"<html", b"<head")), "a web page"),
+    (
+        lambda h: h.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith((b"<!doctype", b"<html", b"<head")),
+        "a web page",
+    ),
 ]
 
 
@@ -98,7 +101,9 @@ def recognise(head: bytes) -> str:
     for matches, kind in _OTHER_KINDS:
         if matches(head):
             raise Refused("unsupported-format", NOT_SUPPORTED.format(kind=kind))
-    raise Refused("not-a-picture", "is not a picture that can be read. JPEG, PNG, WebP, HEIC and AVIF are taken.")
+    raise Refused(
+        "not-a-picture", "is not a picture that can be read. JPEG, PNG, WebP, HEIC and AVIF are taken."
+    )
 
 
 def normalise(source: Path, out: Path, limits: Limits) -> Normalised:
@@ -116,7 +121,9 @@ def normalise(source: Path, out: Path, limits: Limits) -> Normalised:
     except Refused:
         raise
     except MemoryError as error:
-        raise Refused("image-too-large", "needs more memory than one picture may take. Make it smaller.") from error
+        raise Refused(
+            "image-too-large", "needs more memory than one picture may take. Make it smaller."
+        ) from error
     except Exception as error:  # decoders raise anything on damaged input
         raise Refused("image-unreadable", UNREADABLE) from error
 
@@ -127,16 +134,19 @@ def check_size(size: tuple[int, int], limits: Limits) -> None:
     if width * height > limits.pixels:
         raise Refused(
             "image-too-large",
-            f"has {width * height / 1e6:,.0f} million pixels; at most {limits.pixels / 1e6:.0f} million are taken. "
-            "Make it smaller.",
+            f"has {width * height / 1e6:,.0f} million pixels; at most {limits.pixels / 1e6:.0f} million "
+            "are taken. Make it smaller.",
         )
     if min(width, height) < limits.min_side:
         raise Refused(
             "image-too-small",
             f"is {width} × {height} pixels; each side needs at least {limits.min_side}. Use a larger copy.",
         )
-    if max(width, height) > limits.max_side and min(width, height) * limits.max_side < limits.min_side * max(width, height):
-        raise Refused("image-too-small", f"is {width} × {height} pixels, too long and narrow to train on. Crop it.")
+    after_scaling = min(width, height) * limits.max_side / max(width, height)
+    if max(width, height) > limits.max_side and after_scaling < limits.min_side:
+        raise Refused(
+            "image-too-small", f"is {width} × {height} pixels, too long and narrow to train on. Crop it."
+        )
 
 
 @dataclass
@@ -149,7 +159,7 @@ class _Step:
 
 
 def _upright_rgb(image: Image.Image, kind: str, limits: Limits) -> _Step:
-    """Load, scale, turn, bring to sRGB and flatten: in that order, so that only loading needs the full size."""
+    """Load, scale, turn, bring to sRGB, flatten: in that order, so that only loading needs the full size."""
     warnings = ["animated"] if getattr(image, "n_frames", 1) > 1 and kind != "JPEG" else []
     orientation = _orientation(image)
     profile = image.info.get("icc_profile")

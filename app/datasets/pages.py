@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
-from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.deps import CurrentUser
@@ -25,7 +24,7 @@ def list_page(request: Request, db: Db, user: CurrentUser, cursor: str | None = 
 
 
 def _list(
-    request: Request, db: Session, user: CurrentUser, cursor: str | None, errors: dict[str, str]
+    request: Request, db: Db, user: CurrentUser, cursor: str | None, errors: dict[str, str]
 ) -> Response:
     page = service.page_datasets(db, user, cursor=cursor, limit=48)
     covers = service.list_covers(db, [dataset.id for dataset, _ in page.items], each=COVERS)
@@ -63,7 +62,9 @@ async def add_files(
     back = _local(next) or f"/datasets/{id}"
     if not report.rejected:
         return redirect(request, back)
-    return await run_in_threadpool(render, request, "datasets/added.html", report=report, back=back, status=200)
+    return await run_in_threadpool(
+        render, request, "datasets/added.html", report=report, back=back, status=200
+    )
 
 
 @router.post("/{id}/example")

@@ -53,8 +53,10 @@ def facts(db: Session, datasets: Sequence[Dataset], *, tags: int | None = None) 
         .group_by(DatasetItem.dataset_id)
     )
     named = _tags(db, [d.id for d in datasets if d.label_type == "tag"], tags)
-    found = {id: Facts(items, labelled, int(size), tuple(named[id])) for id, items, labelled, size in counts}
-    return {id: found.get(id, Facts()) for id in ids}
+    found = {
+        key: Facts(items, labelled, int(size), tuple(named[key])) for key, items, labelled, size in counts
+    }
+    return {key: found.get(key, Facts()) for key in ids}
 
 
 def _tags(db: Session, ids: Sequence[str], limit: int | None) -> dict[str, list[TagCount]]:
@@ -62,7 +64,9 @@ def _tags(db: Session, ids: Sequence[str], limit: int | None) -> dict[str, list[
     if not ids:
         return named
     each = (
-        select(DatasetItem.dataset_id, func.unnest(func.string_to_array(DatasetItem.label, ", ")).label("tag"))
+        select(
+            DatasetItem.dataset_id, func.unnest(func.string_to_array(DatasetItem.label, ", ")).label("tag")
+        )
         .where(DatasetItem.dataset_id.in_(ids))
         .subquery()
     )
@@ -97,9 +101,11 @@ def filter_items(
 def covers(db: Session, ids: Sequence[str], each: int) -> dict[str, list[str]]:
     """The first few picture ids of several sets, in one statement."""
     place = func.row_number().over(partition_by=DatasetItem.dataset_id, order_by=DatasetItem.position)
-    ranked = select(DatasetItem.dataset_id, DatasetItem.id, place.label("place")).where(DatasetItem.dataset_id.in_(ids))
+    ranked = select(DatasetItem.dataset_id, DatasetItem.id, place.label("place")).where(
+        DatasetItem.dataset_id.in_(ids)
+    )
     rows = ranked.subquery()
-    found: dict[str, list[str]] = {id: [] for id in ids}
+    found: dict[str, list[str]] = {key: [] for key in ids}
     for dataset_id, item_id in db.execute(
         select(rows.c.dataset_id, rows.c.id).where(rows.c.place <= each).order_by(rows.c.place)
     ):

@@ -10,9 +10,9 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from app.core.blobs import check_space
 from app.core.errors import FieldError, Invalid
 from app.core.storage import Storage
-from app.core.blobs import check_space
 from app.datasets.intake import Received
 from app.web.streaming import check_length, read_form
 
@@ -23,7 +23,7 @@ TOO_LARGE = "One request may bring 1 GB. Send the files in several requests, or 
 
 @asynccontextmanager
 async def received_files(request: Request, storage: Storage) -> AsyncIterator[list[Received]]:
-    """Files of the multipart fields `files` (or `file`), with their names as sent; gone at the end of the block.
+    """Files of the form's fields `files` (or `file`), with their names as sent; gone at the end of the block.
 
     Errors: TooLarge, DiskFull by the announced length; Invalid without any file or with an unknown field.
     """

@@ -37,9 +37,11 @@ from app.uploads.models import Upload
 from app.uploads.service import delete_upload, get_complete
 
 __all__ = [
-    "Report", "add_files", "can_edit_dataset", "can_see_dataset", "change_labels", "create_dataset", "delete_dataset",
-    "delete_item", "describe", "export_zip", "get_dataset", "get_item", "import_upload", "import_zip",
-    "editor_context", "get_items", "is_large_zip", "list_covers", "list_datasets", "list_items", "page_datasets", "set_label", "snapshot", "start_import", "undo_labels", "update_dataset",
+    "Report", "add_files", "can_edit_dataset", "can_see_dataset", "change_labels", "create_dataset",
+    "delete_dataset", "delete_item", "describe", "editor_context", "export_zip", "get_dataset",
+    "get_item", "get_items", "import_upload", "import_zip", "is_large_zip", "list_covers",
+    "list_datasets", "list_items", "media_type", "page_datasets", "set_label", "snapshot",
+    "start_import", "undo_labels", "update_dataset",
 ]  # fmt: skip
 
 LABEL_TYPES = ("tag", "caption")
@@ -54,7 +56,11 @@ def create_dataset(
     if media == "video":
         raise Unsupported("Video sets are not taken yet. Make a set of pictures.", code="video-not-supported")
     dataset = Dataset(
-        id=new_id("ds"), user_id=user.id, name=_checked_name(name), media=media, label_type=_checked_type(label_type)
+        id=new_id("ds"),
+        user_id=user.id,
+        name=_checked_name(name),
+        media=media,
+        label_type=_checked_type(label_type),
     )
     db.add(dataset)
     db.flush()
@@ -64,7 +70,9 @@ def create_dataset(
 def _checked_name(name: str) -> str:
     name = " ".join(name.split())
     if not 1 <= len(name) <= 100:
-        raise Invalid("Give the set a name of 1 to 100 characters.", [FieldError("#/name", "1 to 100 characters")])
+        raise Invalid(
+            "Give the set a name of 1 to 100 characters.", [FieldError("#/name", "1 to 100 characters")]
+        )
     return name
 
 
@@ -146,8 +154,8 @@ def delete_item(db: Session, user: User, dataset_id: str, item_id: str) -> Datas
 
 
 def list_items(
-    db: Session, viewer: User | None, dataset_id: str, *, tag: str | None = None, unlabelled: bool | None = None,
-    warning: str | None = None, cursor: str | None = None, limit: int = 100,
+    db: Session, viewer: User | None, dataset_id: str, *, tag: str | None = None,
+    unlabelled: bool | None = None, warning: str | None = None, cursor: str | None = None, limit: int = 100,
 ) -> Page[DatasetItem]:  # fmt: skip
     """Pictures in the order in which they came. `tag` is one whole tag. Errors: NotFound."""
     dataset = get_dataset(db, viewer, dataset_id)
@@ -159,9 +167,14 @@ def list_items(
 
 
 def editor_context(
-    db: Session, viewer: User | None, dataset_id: str, *, trigger_word: str = "", resolution: int | None = None
+    db: Session,
+    viewer: User | None,
+    dataset_id: str,
+    *,
+    trigger_word: str = "",
+    resolution: int | None = None,
 ) -> dict[str, Any]:
-    """What `datasets/_editor.html` needs. `resolution` is the side at which the chosen base draws, where it is known."""
+    """What `datasets/_editor.html` needs. `resolution`: the side at which the chosen base draws."""
     dataset = get_dataset(db, viewer, dataset_id)
     page = list_items(db, viewer, dataset_id, limit=get_settings().limits.dataset_items)
     shown = dataset_out(dataset, describe(db, dataset)).model_dump(mode="json")
@@ -187,8 +200,13 @@ def get_items(db: Session, dataset_id: str, ids: list[str]) -> list[DatasetItem]
     return list(db.scalars(query.order_by(DatasetItem.position)))
 
 
+def media_type(db: Session, item: DatasetItem) -> str:
+    """Of the stored picture."""
+    return db.get_one(Blob, item.blob_sha256).media_type
+
+
 def snapshot(db: Session, viewer: User | None, dataset_id: str) -> list[TrainItem]:
-    """What a training takes: stored pictures and labels as they are now, in order. Later edits change nothing."""
+    """What a training takes: pictures and labels as they are now, in order. Later edits change nothing."""
     dataset = get_dataset(db, viewer, dataset_id)
     rows = db.execute(
         select(DatasetItem, Blob.size)
@@ -207,7 +225,9 @@ def snapshot(db: Session, viewer: User | None, dataset_id: str) -> list[TrainIte
     ]
 
 
-def export_zip(db: Session, storage: Storage, viewer: User | None, dataset_id: str) -> tuple[Dataset, Iterator[bytes]]:
+def export_zip(
+    db: Session, storage: Storage, viewer: User | None, dataset_id: str
+) -> tuple[Dataset, Iterator[bytes]]:
     """(set, the zip in pieces): `000.png` with `000.txt` and so on. The trigger word is in no label."""
     dataset = get_dataset(db, viewer, dataset_id)
     rows = db.execute(
@@ -249,7 +269,9 @@ def start_import(db: Session, user: User, dataset_id: str, upload: Upload) -> Jo
     )  # fmt: skip
 
 
-def import_zip(db: Session, storage: Storage, *, dataset_id: str | None, upload_id: str | None) -> dict[str, Any]:
+def import_zip(
+    db: Session, storage: Storage, *, dataset_id: str | None, upload_id: str | None
+) -> dict[str, Any]:
     """The worker's side of start_import: counts and errors, for the job's output. Safe to run again.
 
     Pictures are stored in units of work of their own, so that the set stays usable meanwhile; what a

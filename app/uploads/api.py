@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.deps import CurrentUser
@@ -20,14 +19,16 @@ from app.uploads.schemas import UploadIn, UploadOut
 from app.web.deps import Db, Store
 from app.web.streaming import pause, read_body
 
+BYTES = {"type": "string", "format": "binary"}
 router = APIRouter(prefix="/api/v1/uploads", tags=["uploads"])
 
 
-def upload_out(db: Session, upload: Upload) -> UploadOut:
+def upload_out(db: Db, upload: Upload) -> UploadOut:
     return UploadOut(
         id=upload.id, name=upload.name, size=upload.size, part_size=upload.part_size,
         parts=service.part_count(upload), missing=service.missing_parts(db, upload), state=upload.state,
-        sha256=upload.blob_sha256, hashes=_public(upload.hashes), job=upload.job_id, expires_at=upload.expires_at,
+        sha256=upload.blob_sha256, hashes=_public(upload.hashes), job=upload.job_id,
+        expires_at=upload.expires_at,
     )  # fmt: skip
 
 
@@ -51,20 +52,24 @@ def get_upload(id: str, db: Db, user: CurrentUser) -> UploadOut:
 
 @router.put(
     "/{id}/parts/{number}", status_code=204,
-    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": BYTES}}}},
 )  # fmt: skip
-async def put_part(id: str, number: int, request: Request, db: Db, store: Store, user: CurrentUser) -> Response:
-    """One part's raw bytes, with or without `Content-Digest: sha-256=:…:`. The same part may be sent again."""
+async def put_part(
+    id: str, number: int, request: Request, db: Db, store: Store, user: CurrentUser
+) -> Response:
+    """One part's raw bytes, with or without `Content-Digest: sha-256=:…:`; may be sent again."""
     size = await run_in_threadpool(_part_bytes, db, user, id, number)
     await pause(db)
     with tempfile.TemporaryDirectory(prefix="bottega-part-") as folder:
         path = Path(folder) / "part"
-        await read_body(request, path, size, f"Part {number} must have {size} bytes, and more came. Send it again.")
+        await read_body(
+            request, path, size, f"Part {number} must have {size} bytes, and more came. Send it again."
+        )
         await run_in_threadpool(_put_part, store, user, id, number, path)
     return Response(status_code=204)
 
 
-def _part_bytes(db: Session, user: User, id: str, number: int) -> int:
+def _part_bytes(db: Db, user: User, id: str, number: int) -> int:
     return service.part_bytes(service.get_upload(db, user, id), number)
 
 

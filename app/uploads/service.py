@@ -60,7 +60,7 @@ def get_upload(db: Session, viewer: User | None, upload_id: str, *, lock: str = 
 def create_upload(
     db: Session, storage: Storage, user: User, *, name: str, size: int, sha256: str | None = None
 ) -> Upload:
-    """Open a session for one file of `size` bytes; its room is reserved. Errors: Invalid, QuotaExceeded, DiskFull."""
+    """Open a session for a file of `size` bytes, with its room. Errors: Invalid, QuotaExceeded, DiskFull."""
     name = name.replace("\\", "/").rsplit("/", 1)[-1].strip()[-255:]
     errors = [] if name and name.isprintable() else [FieldError("#/name", "name the file")]
     if size < 1:
@@ -73,7 +73,8 @@ def create_upload(
     # Twice, because parts and whole lie side by side while they are put together.
     check_space(storage, 2 * size)
     upload = Upload(
-        id=new_id("up"), user_id=user.id, name=name, size=size, part_size=max(PART_SIZE, ceil(size / MAX_PARTS)),
+        id=new_id("up"), user_id=user.id, name=name, size=size,
+        part_size=max(PART_SIZE, ceil(size / MAX_PARTS)),
         declared_sha256=sha256.lower() if sha256 else None, state="open", expires_at=utcnow() + LIFETIME,
     )  # fmt: skip
     db.add(upload)
@@ -87,7 +88,9 @@ def _is_sha256(text: str) -> bool:
 
 def reserved_bytes(db: Session, user: User) -> int:
     """Bytes of sessions that are not complete; complete ones count as stored files."""
-    total = select(func.coalesce(func.sum(Upload.size), 0)).where(Upload.user_id == user.id, Upload.state.in_(OPEN))
+    total = select(func.coalesce(func.sum(Upload.size), 0)).where(
+        Upload.user_id == user.id, Upload.state.in_(OPEN)
+    )
     return int(db.scalar(total) or 0)
 
 
@@ -115,10 +118,12 @@ def part_key(upload_id: str, number: int) -> str:
 
 
 def put_part(db: Session, storage: Storage, user: User, upload_id: str, number: int, *, path: Path) -> None:
-    """Keep one part; the same part again replaces it. Errors: NotFound, Conflict once completing, Invalid length."""
+    """Keep one part; sent again it replaces the first. Errors: NotFound, Conflict, Invalid for its length."""
     upload = get_upload(db, user, upload_id, lock="share")
     if upload.state != "open":
-        raise Conflict("This upload is complete already; no part of it can be changed.", code="upload-complete")
+        raise Conflict(
+            "This upload is complete already; no part of it can be changed.", code="upload-complete"
+        )
     expected, size = part_bytes(upload, number), path.stat().st_size
     if size != expected:
         words = f"Part {number} must have {expected} bytes, and {size} came. Send it again."
@@ -161,7 +166,7 @@ def complete_upload(db: Session, storage: Storage, user: User, upload_id: str) -
 def finalize_upload(db: Session, storage: Storage, upload_id: str | None) -> dict[str, Any]:
     """The worker's side of complete_upload; answers its output. Safe to run again after a crash.
 
-    Errors: NotFound when it was aborted meanwhile; Invalid for another SHA256, and then the upload has failed.
+    Errors: NotFound when it was aborted meanwhile; Invalid for another SHA256: then the upload has failed.
     """
     upload = db.get(Upload, upload_id) if upload_id else None
     if upload is None:
@@ -221,7 +226,7 @@ def create_complete(db: Session, storage: Storage, user: User, *, name: str, pat
 
 
 def get_complete(db: Session, user: User, upload_id: str) -> Upload:
-    """An upload whose file may be used: `name`, `blob_sha256`, `size`, `hashes`. Errors: NotFound, Conflict."""
+    """An upload whose file may be used, with `blob_sha256` and `hashes`. Errors: NotFound, Conflict."""
     upload = get_upload(db, user, upload_id)
     if upload.state == "complete":
         return upload

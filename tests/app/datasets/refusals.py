@@ -24,7 +24,7 @@ def a_picture(world: World) -> dict[str, Any]:
 
 
 def a_change(world: World) -> dict[str, Any]:
-    """The token of an undo is part of the body, so the row asks for one that is long gone: 404 for the owner too."""
+    """An undo's token is part of the body, so the row asks for one that is gone: 404 for the owner too."""
     ids = a_set(world)
     change_labels(world.db, world.owner, ids["id"], op="add", tag="evening")
     return ids

@@ -49,18 +49,25 @@ def change(api: TestClient, dataset: Dataset, **body: Any) -> dict[str, Any]:
 
 
 def test_make_list_and_rename(api: TestClient) -> None:
-    answer = api.post("/api/v1/datasets", json={"name": " Old   towns ", "media": "image", "label_type": "tag"})
+    answer = api.post(
+        "/api/v1/datasets", json={"name": " Old   towns ", "media": "image", "label_type": "tag"}
+    )
     assert answer.status_code == 201
     made = answer.json()
     assert answer.headers["location"] == f"/api/v1/datasets/{made['id']}"
-    assert made["name"] == "Old towns" and made["counts"] == {"items": 0, "labelled": 0} and made["tags"] == []
+    assert made["name"] == "Old towns"
+    assert made["counts"] == {"items": 0, "labelled": 0}
+    assert made["tags"] == []
     api.post("/api/v1/datasets", json={"name": "Second"})
     first = api.get("/api/v1/datasets", params={"limit": 1})
-    assert [d["name"] for d in first.json()["items"]] == ["Second"] and 'rel="next"' in first.headers["link"]
+    assert [d["name"] for d in first.json()["items"]] == ["Second"]
+    assert 'rel="next"' in first.headers["link"]
     rest = api.get("/api/v1/datasets", params={"cursor": first.json()["next_cursor"]}).json()
-    assert [d["name"] for d in rest["items"]] == ["Old towns"] and rest["next_cursor"] is None
+    assert [d["name"] for d in rest["items"]] == ["Old towns"]
+    assert rest["next_cursor"] is None
     patched = api.patch(f"/api/v1/datasets/{made['id']}", json={"name": "Towns"})
-    assert patched.json()["name"] == "Towns" and patched.headers["etag"] != answer.headers["etag"]
+    assert patched.json()["name"] == "Towns"
+    assert patched.headers["etag"] != answer.headers["etag"]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +83,8 @@ def test_make_list_and_rename(api: TestClient) -> None:
 )
 def test_wrong_fields_are_named(api: TestClient, body: dict[str, Any], pointer: str) -> None:
     answer = api.post("/api/v1/datasets", json=body)
-    assert answer.status_code == 422 and answer.json()["errors"][0]["pointer"] == pointer
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == pointer
 
 
 def test_video_sets_are_refused_in_words(api: TestClient) -> None:
@@ -91,7 +99,8 @@ def test_unknown_query_parameters_are_refused(api: TestClient, dataset: Dataset)
 
 def test_filters_and_pages_of_pictures(api: TestClient, dataset: Dataset, db: Session) -> None:
     assert [i["label"] for i in items(api, dataset)] == ["hill, noon", "hill, olive tree", ""]
-    assert len(items(api, dataset, tag="hill")) == 2 and len(items(api, dataset, tag="olive")) == 0
+    assert len(items(api, dataset, tag="hill")) == 2
+    assert len(items(api, dataset, tag="olive")) == 0
     assert [i["label"] for i in items(api, dataset, unlabelled=True)] == [""]
     assert len(items(api, dataset, unlabelled=False)) == 2
     make_item(db, dataset, 3, warnings=["small"])
@@ -99,12 +108,18 @@ def test_filters_and_pages_of_pictures(api: TestClient, dataset: Dataset, db: Se
     url = f"/api/v1/datasets/{dataset.id}/items"
     first = api.get(url, params={"limit": 3}).json()
     rest = api.get(url, params={"limit": 3, "cursor": first["next_cursor"]}).json()
-    assert len(first["items"]) == 3 and len(rest["items"]) == 1 and rest["next_cursor"] is None
+    assert len(first["items"]) == 3
+    assert len(rest["items"]) == 1
+    assert rest["next_cursor"] is None
 
 
 def test_tags_are_counted_for_tags_and_not_for_captions(api: TestClient, dataset: Dataset) -> None:
     shown = api.get(f"/api/v1/datasets/{dataset.id}").json()
-    assert shown["tags"] == [{"tag": "hill", "count": 2}, {"tag": "noon", "count": 1}, {"tag": "olive tree", "count": 1}]
+    assert shown["tags"] == [
+        {"tag": "hill", "count": 2},
+        {"tag": "noon", "count": 1},
+        {"tag": "olive tree", "count": 1},
+    ]
     assert shown["counts"] == {"items": 3, "labelled": 2}
     api.patch(f"/api/v1/datasets/{dataset.id}", json={"label_type": "caption"})
     assert api.get(f"/api/v1/datasets/{dataset.id}").json()["tags"] == []
@@ -120,7 +135,8 @@ def test_one_label_and_entity_tags(api: TestClient, dataset: Dataset) -> None:
     assert (late.status_code, late.json()["code"]) == (412, "changed-meanwhile")
     assert api.patch(url, json={"label": "c"}, headers={"If-Match": item["etag"]}).status_code == 412
     again = api.patch(url, json={"label": "c"}, headers={"If-Match": changed.json()["etag"]})
-    assert again.json()["label"] == "c" and api.get(url).headers["etag"] == again.json()["etag"]
+    assert again.json()["label"] == "c"
+    assert api.get(url).headers["etag"] == again.json()["etag"]
     assert api.patch(url, json={"label": "d"}, headers={"If-Match": again.headers["etag"]}).status_code == 200
     assert api.patch(url, json={"label": "x" * 5001}).status_code == 422
     assert api.patch(url, json={"label": "x", "name": "y"}).status_code == 422
@@ -161,8 +177,11 @@ def test_foreign_pictures_are_not_changed(api: TestClient, dataset: Dataset, db:
     foreign = service.snapshot(db, make_admin(db), theirs.id)
     mine = items(api, dataset)[0]["id"]
     row = db.query(service.DatasetItem).filter_by(dataset_id=theirs.id).one()
-    answer = api.post(f"/api/v1/datasets/{dataset.id}/labels", json={"op": "add", "tag": "x", "items": [mine, row.id]})
-    assert answer.status_code == 404 and items(api, dataset)[0]["label"] == "hill, noon"
+    answer = api.post(
+        f"/api/v1/datasets/{dataset.id}/labels", json={"op": "add", "tag": "x", "items": [mine, row.id]}
+    )
+    assert answer.status_code == 404
+    assert items(api, dataset)[0]["label"] == "hill, noon"
     assert api.patch(f"/api/v1/datasets/{dataset.id}/items/{row.id}", json={"label": "x"}).status_code == 404
     assert foreign[0].label == "olive tree, noon"
 
@@ -181,14 +200,17 @@ def test_export_and_bring_back(api: TestClient, script: Script, db: Session) -> 
     files = [("files", (f"{n}.png", png(n))) for n in range(3)] + [("files", ("1.txt", b"one, uno"))]
     api.post(f"{url}/items", files=files)
     answer = api.get(f"{url}/export")
-    assert answer.headers["content-type"] == "application/zip" and "Citt%C3%A0.zip" in answer.headers["content-disposition"]
+    assert answer.headers["content-type"] == "application/zip"
+    assert "Citt%C3%A0.zip" in answer.headers["content-disposition"]
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["000.png", "001.png", "001.txt", "002.png"]
         assert archive.read("001.txt") == b"one, uno\n"
         assert archive.read("000.png") == api.get(items(api, Dataset(id=made["id"]))[0]["url"]).content
     second = api.post("/api/v1/datasets", json={"name": "Back"}).json()
-    back = api.post(f"/api/v1/datasets/{second['id']}/items", files={"files": ("set.zip", answer.content)}).json()
+    back = api.post(
+        f"/api/v1/datasets/{second['id']}/items", files={"files": ("set.zip", answer.content)}
+    ).json()
     assert [item["label"] for item in back["accepted"]] == ["", "one, uno", ""]
 
 
@@ -197,7 +219,8 @@ def test_a_snapshot_keeps_what_was_there(db: Session, owner: User, dataset: Data
     assert [item.label for item in before] == ["hill, noon", "hill, olive tree", ""]
     service.change_labels(db, owner, dataset.id, op="set", tag="other")
     assert [item.label for item in before] == ["hill, noon", "hill, olive tree", ""]
-    assert before[0].file.size > 0 and before[0].file.key.startswith("blobs/")
+    assert before[0].file.size > 0
+    assert before[0].file.key.startswith("blobs/")
     with pytest.raises(NotFound):
         service.snapshot(db, make_user(db), dataset.id)
     with pytest.raises(Unauthorized):

@@ -79,10 +79,16 @@ def opened(context: BrowserContext, site: Site, problems: list[str]) -> Page:
     return page
 
 
-def test_upload_and_label_with_the_keyboard(browser: Browser, site: Site, problems: list[str], tmp_path: Path) -> None:
+def test_upload_and_label_with_the_keyboard(
+    browser: Browser, site: Site, problems: list[str], tmp_path: Path
+) -> None:
     expect.set_options(timeout=PATIENCE)
     files = {f"{n}.png": png(n, (200, 160)) for n in range(3)}
-    files |= {"0.txt": b"bell tower, dusk", "page.png": b"<!DOCTYPE html>", "more.zip": zipped([("4.png", png(4)), ("4.txt", b"dusk")])}
+    files |= {
+        "0.txt": b"bell tower, dusk",
+        "page.png": b"<!DOCTYPE html>",
+        "more.zip": zipped([("4.png", png(4)), ("4.txt", b"dusk")]),
+    }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     page = opened(browser.new_context(viewport={"width": 1280, "height": 900}), site, problems)
@@ -142,7 +148,8 @@ def test_a_phone_has_the_picture_on_the_whole_screen(
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.tap("[data-item] >> nth=0")
     box = page.locator("[data-inspector]").bounding_box()
-    assert box is not None and (box["width"], box["height"]) == (360, 740)
+    assert box is not None
+    assert (box["width"], box["height"]) == (360, 740)
     page.locator(".tag-entry").fill("one")
     page.locator(".tag-entry").press("Enter")
     expect(page.locator("[data-inspector]")).to_contain_text("2 of 2")
@@ -156,7 +163,9 @@ def test_a_phone_has_the_picture_on_the_whole_screen(
     page.context.close()
 
 
-def test_the_page_works_without_scripts(browser: Browser, site: Site, problems: list[str], tmp_path: Path) -> None:
+def test_the_page_works_without_scripts(
+    browser: Browser, site: Site, problems: list[str], tmp_path: Path
+) -> None:
     expect.set_options(timeout=PATIENCE)
     (tmp_path / "a.png").write_bytes(png(1, (200, 160)))
     (tmp_path / "b.png").write_bytes(b"nothing")

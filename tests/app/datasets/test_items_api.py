@@ -60,21 +60,33 @@ def labels(api: TestClient, dataset: Dataset) -> dict[str, str]:
 
 def test_pictures_and_their_labels(api: TestClient, dataset: Dataset) -> None:
     body = send(
-        api, dataset, ("b.png", png(1)), ("b.txt", b" olive tree ,noon,, Olive  Tree,\n hill "), ("a.jpg", encoded(draw(2), "JPEG"))
+        api,
+        dataset,
+        ("b.png", png(1)),
+        ("b.txt", b" olive tree ,noon,, Olive  Tree,\n hill "),
+        ("a.jpg", encoded(draw(2), "JPEG")),
     )
     assert (body["rejected"], body["duplicates"], body["labels"]) == ([], [], [])
     first, second = body["accepted"]
-    assert (first["name"], first["label"], first["label_source"]) == ("b.png", "olive tree, noon, hill", "file")
+    assert (first["name"], first["label"], first["label_source"]) == (
+        "b.png",
+        "olive tree, noon, hill",
+        "file",
+    )
     assert (second["label"], second["width"], second["height"]) == ("", 96, 80)
     shown = api.get(f"/api/v1/datasets/{dataset.id}").json()
     assert shown["counts"] == {"items": 2, "labelled": 1}
-    assert shown["tags"][0] == {"tag": "hill", "count": 1} and shown["size_bytes"] > 1000
+    assert shown["tags"][0] == {"tag": "hill", "count": 1}
+    assert shown["size_bytes"] > 1000
 
 
-def test_what_is_stored_is_normal_and_private(api: TestClient, dataset: Dataset, script: Script, db: Session) -> None:
+def test_what_is_stored_is_normal_and_private(
+    api: TestClient, dataset: Dataset, script: Script, db: Session
+) -> None:
     item = send(api, dataset, ("phone.jpg", jpeg_with_place()))["accepted"][0]
     picture, thumb = api.get(item["url"]), api.get(item["thumb_url"])
-    assert picture.headers["content-type"] == "image/png" and thumb.headers["content-type"] == "image/webp"
+    assert picture.headers["content-type"] == "image/png"
+    assert thumb.headers["content-type"] == "image/webp"
     assert b"Secret" not in picture.content + thumb.content
     assert Image.open(io.BytesIO(picture.content)).size == (item["width"], item["height"]) == (80, 120)
     stranger = script(make_user(db), "read")
@@ -101,11 +113,13 @@ def test_each_bad_file_has_its_own_error_and_the_rest_is_taken(api: TestClient, 
     }  # fmt: skip
     assert all(r["detail"].startswith(r["name"]) for r in body["rejected"])
     latin = body["accepted"][1]
-    assert latin["label"] == "città, caffè" and "label-encoding" in latin["warnings"]
+    assert latin["label"] == "città, caffè"
+    assert "label-encoding" in latin["warnings"]
 
 
 @pytest.mark.parametrize(
-    "data", ["caffè, città".encode("utf-8-sig"), "caffè, città".encode("utf-16"), "caffè, città".encode("utf-16-le")]
+    "data",
+    ["caffè, città".encode("utf-8-sig"), "caffè, città".encode("utf-16"), "caffè, città".encode("utf-16-le")],
 )
 def test_label_files_of_other_editors(api: TestClient, dataset: Dataset, data: bytes) -> None:
     send(api, dataset, ("a.png", png(1)), ("a.txt", data))
@@ -114,7 +128,8 @@ def test_label_files_of_other_editors(api: TestClient, dataset: Dataset, data: b
 
 def test_a_label_finds_its_picture_whichever_comes_first(api: TestClient, dataset: Dataset) -> None:
     waits = send(api, dataset, ("early.txt", b"first"))
-    assert waits["labels"][0]["item"] is None and waits["accepted"] == []
+    assert waits["labels"][0]["item"] is None
+    assert waits["accepted"] == []
     item = send(api, dataset, ("Early.PNG", png(1)))["accepted"][0]
     assert item["label"] == "first"
     late = send(api, dataset, ("early.txt", b"second"))
@@ -126,7 +141,8 @@ def test_a_label_file_never_overwrites_what_a_person_wrote(api: TestClient, data
     item = send(api, dataset, ("a.png", png(1)))["accepted"][0]
     api.patch(f"/api/v1/datasets/{dataset.id}/items/{item['id']}", json={"label": "mine"})
     body = send(api, dataset, ("a.txt", b"theirs"))
-    assert "keeps" in body["labels"][0]["detail"] and labels(api, dataset) == {"a.png": "mine"}
+    assert "keeps" in body["labels"][0]["detail"]
+    assert labels(api, dataset) == {"a.png": "mine"}
 
 
 def test_exact_duplicates_are_refused_and_near_ones_flagged(api: TestClient, dataset: Dataset) -> None:
@@ -138,7 +154,8 @@ def test_exact_duplicates_are_refused_and_near_ones_flagged(api: TestClient, dat
         {"name": "b.png", "duplicate_of": first["id"]}, {"name": "c.png", "duplicate_of": first["id"]}
     ]  # fmt: skip
     near = send(api, dataset, ("d.jpg", encoded(image, "JPEG", quality=70)))["accepted"][0]
-    assert "near-duplicate" in near["warnings"] and "near-duplicate" not in first["warnings"]
+    assert "near-duplicate" in near["warnings"]
+    assert "near-duplicate" not in first["warnings"]
     api.delete(f"/api/v1/datasets/{dataset.id}/items/{first['id']}")
     left = api.get(f"/api/v1/datasets/{dataset.id}/items/{near['id']}").json()
     assert "near-duplicate" not in left["warnings"]
@@ -146,7 +163,8 @@ def test_exact_duplicates_are_refused_and_near_ones_flagged(api: TestClient, dat
 
 def test_the_same_picture_twice_in_one_request(api: TestClient, dataset: Dataset) -> None:
     body = send(api, dataset, ("a.png", png(1)), ("b.png", png(1)), ("b.txt", b"from b"))
-    assert len(body["accepted"]) == 1 and body["duplicates"][0]["name"] == "b.png"
+    assert len(body["accepted"]) == 1
+    assert body["duplicates"][0]["name"] == "b.png"
     assert labels(api, dataset) == {"a.png": "from b"}
 
 
@@ -170,7 +188,12 @@ def test_a_zip_with_folders(api: TestClient, dataset: Dataset) -> None:
 
 def test_folders_dropped_into_the_browser(api: TestClient, dataset: Dataset) -> None:
     body = send(
-        api, dataset, ("set/1_a/x.png", png(1)), ("set/1_b/x.png", png(2)), ("set/1_a/x.txt", b"A"), ("set/1_b/x.txt", b"B")
+        api,
+        dataset,
+        ("set/1_a/x.png", png(1)),
+        ("set/1_b/x.png", png(2)),
+        ("set/1_a/x.txt", b"A"),
+        ("set/1_b/x.txt", b"B"),
     )
     assert sorted(item["label"] for item in body["accepted"]) == ["A", "B"]
 
@@ -183,7 +206,8 @@ def test_bad_zips(api: TestClient, dataset: Dataset) -> None:
     ])  # fmt: skip
     body = send(
         api, dataset, ("mixed.zip", mixed), ("link.zip", zip_with_link("l.png", "/etc/passwd")),
-        ("locked.zip", encrypted(zipped([("s.png", png(6))]))), ("half.zip", mixed[:5000]), ("photo.png", inner),
+        ("locked.zip", encrypted(zipped([("s.png", png(6))]))), ("half.zip", mixed[:5000]),
+        ("photo.png", inner),
     )  # fmt: skip
     assert {item["name"]: item["label"] for item in body["accepted"]} == {"good.png": "fine", "x.png": ""}
     assert codes(body) == {
@@ -199,7 +223,8 @@ def test_a_zip_that_lies_about_its_sizes(api: TestClient, dataset: Dataset) -> N
         at = data.find(signature)
         data[at + offset : at + offset + 4] = (1000).to_bytes(4, "little")
     body = send(api, dataset, ("lies.zip", bytes(data)))
-    assert [item["name"] for item in body["accepted"]] == ["b.png"] and list(codes(body)) == ["a.png"]
+    assert [item["name"] for item in body["accepted"]] == ["b.png"]
+    assert list(codes(body)) == ["a.png"]
 
 
 def test_a_zip_of_too_many_files(api: TestClient, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +232,8 @@ def test_a_zip_of_too_many_files(api: TestClient, dataset: Dataset, monkeypatch:
     many = zipped([(f"{n}.txt", b"x") for n in range(507)])
     assert codes(send(api, dataset, ("many.zip", many))) == {"many.zip": "zip-too-many-files"}
     body = send(api, dataset, *((f"{n}.png", png(n)) for n in range(3)))
-    assert len(body["accepted"]) == 2 and codes(body) == {"2.png": "dataset-full"}
+    assert len(body["accepted"]) == 2
+    assert codes(body) == {"2.png": "dataset-full"}
 
 
 def test_names_in_other_alphabets(api: TestClient, dataset: Dataset) -> None:
@@ -218,7 +244,9 @@ def test_names_in_other_alphabets(api: TestClient, dataset: Dataset) -> None:
     plain = out.getvalue().replace(b"\x00\x08", b"\x00\x00")  # without the flag that says UTF-8
     body = send(api, dataset, ("z.zip", plain), ("写真.png", png(2)), ('a"b\r\nc.png', png(3)))
     names = {item["name"]: item["label"] for item in body["accepted"]}
-    assert names["città.png"] == "piazza" and "写真.png" in names and len(names) == 3
+    assert names["città.png"] == "piazza"
+    assert "写真.png" in names
+    assert len(names) == 3
     assert all(name.isprintable() for name in names)
 
 

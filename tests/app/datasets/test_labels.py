@@ -39,12 +39,14 @@ def test_captions_keep_their_commas_and_words() -> None:
 def test_the_normal_form_stays_as_it_is(text: str) -> None:
     for kind in ("tag", "caption"):
         once = normalise_label(text, kind)
-        assert normalise_label(once, kind) == once and len(once) <= MAX_LABEL
+        assert normalise_label(once, kind) == once
+        assert len(once) <= MAX_LABEL
 
 
 def test_long_labels_end_with_a_whole_tag() -> None:
     label = normalise_label(", ".join(f"tag{n}" for n in range(2000)), "tag")
-    assert len(label) <= MAX_LABEL and all(tag.startswith("tag") and len(tag) > 3 for tag in split_tags(label))
+    assert len(label) <= MAX_LABEL
+    assert all(tag.startswith("tag") and len(tag) > 3 for tag in split_tags(label))
 
 
 @pytest.mark.parametrize(
@@ -85,13 +87,20 @@ def test_files_in_other_encodings(data: bytes, text: str, guessed: bool) -> None
     assert read_text(data) == (text, guessed)
 
 
-@pytest.mark.parametrize("data", [bytes(range(256)), b"x" * 70_000, b"<!DOCTYPE html><html>", b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "data", [bytes(range(256)), b"x" * 70_000, b"<!DOCTYPE html><html>", b"\xff\xfe\x00"]
+)
 def test_files_that_are_no_labels(data: bytes) -> None:
     with pytest.raises(UnreadableLabel):
         read_text(data)
 
 
 def test_sentences_are_told_from_tags() -> None:
-    assert looks_like_captions(["A photograph of an old town in Tuscany with a tower that stands behind many houses."])
-    assert not looks_like_captions(["bell tower, romanesque, mullioned windows, narrow street, wrought iron lantern, x"])
-    assert not looks_like_captions([]) and not looks_like_captions(["", "tag"])
+    assert looks_like_captions(
+        ["A photograph of an old town in Tuscany with a tower that stands behind many houses."]
+    )
+    assert not looks_like_captions(
+        ["bell tower, romanesque, mullioned windows, narrow street, wrought iron lantern, x"]
+    )
+    assert not looks_like_captions([])
+    assert not looks_like_captions(["", "tag"])

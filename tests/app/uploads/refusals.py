@@ -3,8 +3,8 @@
 from typing import Any
 
 from app.core.storage import get_storage
-from app.uploads.service import create_upload, part_key
 from app.uploads.models import UploadPart
+from app.uploads.service import create_upload, part_key
 from tests.app.refusals import World, row
 
 API = "/api/v1/uploads"

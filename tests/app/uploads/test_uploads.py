@@ -69,7 +69,9 @@ def send(api: TestClient, data: bytes, name: str = "photos.zip", **more: Any) ->
 
 def test_a_file_in_parts_resumed_and_completed(api: TestClient, db: Session) -> None:
     data = content()
-    upload = begin(api, data, "../some dir/model.safetensors", sha256=hashlib.sha256(data).hexdigest().upper())
+    upload = begin(
+        api, data, "../some dir/model.safetensors", sha256=hashlib.sha256(data).hexdigest().upper()
+    )
     assert (upload["name"], upload["part_size"], upload["parts"]) == ("model.safetensors", 1000, 3)
     assert upload["missing"] == [1, 2, 3]
     assert put(api, upload, 3, data).status_code == put(api, upload, 1, data).status_code == 204
@@ -79,11 +81,15 @@ def test_a_file_in_parts_resumed_and_completed(api: TestClient, db: Session) -> 
     assert put(api, upload, 1, data).status_code == put(api, upload, 2, data).status_code == 204
     done = api.post(f"{URL}/{upload['id']}/complete")
     job = done.json()
-    assert done.status_code == 202 and done.headers["location"] == f"/api/v1/jobs/{job['id']}"
-    assert job["status"] == "succeeded" and job["output"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert done.status_code == 202
+    assert done.headers["location"] == f"/api/v1/jobs/{job['id']}"
+    assert job["status"] == "succeeded"
+    assert job["output"]["sha256"] == hashlib.sha256(data).hexdigest()
     shown = api.get(f"{URL}/{upload['id']}").json()
-    assert shown["state"] == "complete" and shown["missing"] == []
-    assert shown["hashes"]["SHA256"] == hashlib.sha256(data).hexdigest().upper() and "Tensor" not in shown["hashes"]
+    assert shown["state"] == "complete"
+    assert shown["missing"] == []
+    assert shown["hashes"]["SHA256"] == hashlib.sha256(data).hexdigest().upper()
+    assert "Tensor" not in shown["hashes"]
     assert get_storage().get(f"blobs/{shown['sha256']}") == data
     assert list(get_storage().list(f"uploads/{upload['id']}")) == []
     assert api.post(f"{URL}/{upload['id']}/complete").json()["id"] == job["id"]
@@ -123,7 +129,9 @@ def test_a_digest_is_compared(api: TestClient) -> None:
         answer = put(api, upload, 1, data, **{"Content-Digest": bad})
         assert (answer.status_code, answer.json()["code"]) == (422, "digest-mismatch")
     assert api.get(f"{URL}/{upload['id']}").json()["missing"] == [1]
-    assert put(api, upload, 1, data, **{"Content-Digest": f"md5=:AA==:, sha-256=:{right}:"}).status_code == 204
+    assert (
+        put(api, upload, 1, data, **{"Content-Digest": f"md5=:AA==:, sha-256=:{right}:"}).status_code == 204
+    )
 
 
 def test_another_file_than_announced(api: TestClient) -> None:
@@ -146,7 +154,8 @@ def test_another_file_than_announced(api: TestClient) -> None:
 )
 def test_wrong_fields_are_named(api: TestClient, body: dict[str, Any], pointer: str) -> None:
     answer = api.post(URL, json=body)
-    assert answer.status_code == 422 and answer.json()["errors"][0]["pointer"] == pointer
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == pointer
 
 
 def test_room_is_reserved_when_it_begins(api: TestClient, owner: User, db: Session, monkeypatch: Any) -> None:
@@ -165,10 +174,11 @@ def test_abort_frees_everything(api: TestClient, owner: User, db: Session) -> No
     put(api, opened, 1, content())
     api.post(f"{URL}/{done}/complete")
     assert used_bytes(db, owner) == 900
-    for id in (opened["id"], done):
-        assert api.delete(f"{URL}/{id}").status_code == 204
-        assert api.get(f"{URL}/{id}").status_code == 404
-    assert db.scalars(select(Blob)).all() == [] and list(get_storage().list("")) == []
+    for each in (opened["id"], done):
+        assert api.delete(f"{URL}/{each}").status_code == 204
+        assert api.get(f"{URL}/{each}").status_code == 404
+    assert db.scalars(select(Blob)).all() == []
+    assert list(get_storage().list("")) == []
 
 
 def test_sessions_end_after_their_time(api: TestClient, db: Session) -> None:
@@ -181,12 +191,15 @@ def test_sessions_end_after_their_time(api: TestClient, db: Session) -> None:
     assert api.get(f"{URL}/{fresh['id']}").status_code == 200
 
 
-def test_large_files_are_checked_by_a_worker(api: TestClient, db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_checked_by_a_worker(
+    api: TestClient, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(service, "AT_ONCE_BYTES", 1000)
     data = content()
     upload = send(api, data)
     job = api.post(f"{URL}/{upload}/complete").json()
-    assert job["status"] == "queued" and api.get(f"{URL}/{upload}").json()["state"] == "completing"
+    assert job["status"] == "queued"
+    assert api.get(f"{URL}/{upload}").json()["state"] == "completing"
     payload = FilesJob.model_validate(db.get_one(Job, job["id"]).payload)
     assert (payload.task, payload.upload) == ("finalize_upload", upload)
     with pytest.raises(Conflict):
@@ -234,7 +247,9 @@ def test_a_large_zip_becomes_a_job(
     by_session = api.post(items, json={"upload": upload})
     for answer in (direct, by_session):
         job = answer.json()
-        assert answer.status_code == 202 and job["type"] == "files" and job["status"] == "queued"
+        assert answer.status_code == 202
+        assert job["type"] == "files"
+        assert job["status"] == "queued"
         assert answer.headers["location"].endswith(f"/jobs/{job['id']}")
     outputs = []
     for answer in (direct, by_session):
@@ -245,7 +260,10 @@ def test_a_large_zip_becomes_a_job(
         )
         with pytest.raises(NotFound):
             datasets.import_zip(db, get_storage(), dataset_id=payload.dataset, upload_id=payload.upload)
-    assert [(o["accepted"], len(o["duplicates"]), len(o["rejected"])) for o in outputs] == [(1, 0, 1), (0, 1, 1)]
+    assert [(o["accepted"], len(o["duplicates"]), len(o["rejected"])) for o in outputs] == [
+        (1, 0, 1),
+        (0, 1, 1),
+    ]
     assert db.scalars(select(Upload)).all() == []
 
 
