@@ -43,7 +43,7 @@ class ClipUNet:
             device=device,
             model=_frozen(unet, device),
             tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True),
-            scheduler=DDPMScheduler.from_pretrained(base / "scheduler", local_files_only=True),
+            scheduler=_noise_schedule(base / "scheduler"),
         )
         self.load_encoders(parts)
         return parts
@@ -175,6 +175,17 @@ def embed(text_encoder: Any, tokens: Tensor, clip_skip: int) -> Tensor:
     body = getattr(text_encoder, "text_model", text_encoder)
     skipped: Tensor = body.final_layer_norm(states[-clip_skip])
     return skipped
+
+
+def _noise_schedule(folder: Path) -> DDPMScheduler:
+    """The schedule that the checkpoint was trained with, whatever sampler its folder names.
+
+    The two values are those that `StableDiffusionPipeline` insists on; it warns and sets them otherwise.
+    """
+    schedule: DDPMScheduler = DDPMScheduler.from_pretrained(
+        folder, clip_sample=False, steps_offset=1, local_files_only=True
+    )
+    return schedule
 
 
 def _frozen(module: Any, device: torch.device) -> Any:
