@@ -106,7 +106,13 @@ def set_theme(request: Request, db: Db, user: CurrentUser, theme: Text = "") -> 
 
 @router.post("/password")
 def set_password(
-    request: Request, db: Db, user: CurrentUser, identity: Identified, current: Text = "", password: Text = ""
+    request: Request,
+    db: Db,
+    user: CurrentUser,
+    identity: Identified,
+    *,
+    current: Text = "",
+    password: Text = "",
 ) -> Response:
     keep = identity.session.id if identity.session else None
     tried = attempt(db, service.change_password, user, current, password, keep_session=keep)
@@ -133,6 +139,7 @@ def make_token(
     db: Db,
     user: CurrentUser,
     identity: Identified,
+    *,
     name: Text = "",
     scopes: Annotated[list[str], Form()] = [],  # noqa: B006 -- FastAPI copies it
     days: Annotated[int, Form()] = 0,
@@ -151,7 +158,7 @@ def drop_token(request: Request, db: Db, user: CurrentUser, token_id: int) -> Re
 
 @router.post("/delete")
 def leave(
-    request: Request, db: Db, store: Store, user: CurrentUser, identity: Identified, confirm: Text = ""
+    request: Request, db: Db, store: Store, user: CurrentUser, identity: Identified, *, confirm: Text = ""
 ) -> Response:
     tried = attempt(db, farewell.delete_account, user, user, confirm=confirm, storage=store)
     if tried.failed:

@@ -129,7 +129,7 @@ def make_reset_link(request: Request, db: Db, admin: AdminUser, user_id: int) ->
 
 @router.post("/people/{user_id:int}/delete")
 def delete_person(
-    request: Request, db: Db, store: Store, admin: AdminUser, user_id: int, confirm: Text = ""
+    request: Request, db: Db, store: Store, admin: AdminUser, user_id: int, *, confirm: Text = ""
 ) -> Response:
     user = service.get_user(db, user_id)
     tried = attempt(db, farewell.delete_account, admin, user, confirm=confirm, storage=store)
@@ -148,7 +148,7 @@ def show_reports(
 
 @router.post("/reports/{report_id:int}")
 def resolve(
-    request: Request, db: Db, admin: AdminUser, report_id: int, action: Text = "", note: Text = ""
+    request: Request, db: Db, admin: AdminUser, report_id: int, *, action: Text = "", note: Text = ""
 ) -> Response:
     resolve_report(db, admin, report_id, action=action, note=note[:2000])
     return redirect(request, f"/admin/reports?done={action}")

@@ -6,6 +6,7 @@ lock, so a file uploaded again while its old row is deleted survives.
 """
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import BigInteger, String, delete, func, select, text
@@ -105,7 +106,7 @@ def release_blobs(db: Session, shas: list[str | None], storage: Storage | None =
         if _is_named(db, sha256):
             continue
         db.execute(delete(Blob).where(Blob.sha256 == sha256))
-        after_commit(db, lambda sha=sha256: _free(store, sha))
+        after_commit(db, partial(_free, store, sha256))
 
 
 def _free(storage: Storage, sha256: str) -> None:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import obstore
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
@@ -115,7 +115,7 @@ def open_storage(settings: Settings) -> ObjectStorage:
     if url.startswith("memory:"):
         return ObjectStorage(MemoryStore())
     if url.startswith("s3://"):
-        options = {"region": settings.storage.s3_region}
+        options: dict[str, Any] = {"region": settings.storage.s3_region}
         if settings.storage.s3_endpoint:
             options["endpoint"] = settings.storage.s3_endpoint
         return ObjectStorage(from_url(url, **options))

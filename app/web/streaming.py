@@ -75,9 +75,9 @@ async def read_form(request: Request, max_bytes: int, max_files: int, words: str
     """
     parser = MultiPartParser(
         request.headers,
-        counted(request, max_bytes, words),
+        counted(request, max_bytes, words),  # type: ignore[arg-type]  # an iterator is enough
         max_files=max_files,
-        max_fields=100,  # type: ignore[arg-type]
+        max_fields=100,
     )
     try:
         return await parser.parse()
