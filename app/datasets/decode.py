@@ -21,10 +21,12 @@ from app.core.config import get_settings
 from app.core.errors import RateLimited
 
 ROOT = Path(__file__).parents[2]
-WALL_SECONDS = 30.0
-WAIT_SECONDS = 60.0
+WALL_SECONDS = 120.0
+"""Only for a child that hangs: work is bounded by processor time, and a training may keep all cores busy."""
+WAIT_SECONDS = 180.0
 PICTURES_PER_CHILD = 200
 """Then a fresh one: the allocator keeps what large pictures once needed."""
+TOO_SLOW = "took too long to read; the server is very busy. Add it again in a few minutes."
 TOO_HARD = (
     "could not be decoded within this server's limits. Export it as JPEG or PNG, at most 50 million pixels."
 )
@@ -113,6 +115,9 @@ class Decoder:
             line = self._read_line(child)
         except BrokenPipeError:
             line = b""
+        except TimeoutError:
+            self.close()
+            return {"code": "decode-timeout", "words": TOO_SLOW}
         if not line.endswith(b"\n"):
             self.close()
             return {"code": "image-unreadable", "words": TOO_HARD}
@@ -144,13 +149,15 @@ class Decoder:
         return self._child
 
     def _read_line(self, child: subprocess.Popen[bytes]) -> bytes:
-        """The answer, or what had come of it when the child died or the time was up."""
+        """The answer, or what had come of it when the child died. Errors: TimeoutError."""
         assert child.stdout is not None
         ends = time.monotonic() + self.wall_seconds
         line = b""
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([child.stdout], [], [], max(0.0, ends - time.monotonic()))
-            chunk = os.read(child.stdout.fileno(), 65536) if ready else b""
+            if not ready:
+                raise TimeoutError
+            chunk = os.read(child.stdout.fileno(), 65536)
             if not chunk:
                 break
             line += chunk

@@ -97,4 +97,6 @@ function start(root) {
   return chosen;
 }
 
+// What stands in for this script where none runs.
+for (const plain of document.querySelectorAll("[data-plain]")) plain.remove();
 for (const root of document.querySelectorAll("[data-dataset-editor]")) start(root);
