@@ -64,21 +64,27 @@ def train(
         run = prepare(task, resume)
         loop(run, resume_seconds, since=began - run.state.run_seconds)
         finished = conclude(run)
-    except Stopped:
-        finished = Finished(outcome="paused" if monitor.stop == "pause" else "canceled")
-    except TrainingError as error:
-        finished = Finished(outcome="failed", code=error.code, detail=error.detail)
-    except CheckpointRefused as error:
-        finished = Finished(outcome="failed", code="base-model-unusable", detail=str(error))
-    except (RuntimeError, MemoryError) as error:
-        if not devices.is_out_of_memory(error):
-            raise
-        words = devices.out_of_memory_words(device, monitor.phase)
-        finished = Finished(outcome="failed", code="out-of-memory", detail=words)
+    except (Stopped, TrainingError, CheckpointRefused, RuntimeError, MemoryError) as error:
+        finished = ending(error, monitor, device)
     figures = {"peak_memory_bytes": devices.peak_memory(device), "run_seconds": time.monotonic() - began}
     finished = finished.model_copy(update=figures)
     reporter.report(finished)
     return finished
+
+
+def ending(error: Exception, monitor: Monitor, device: torch.device) -> Finished:
+    """How a run that did not reach its end is reported. Raises `error` again where nobody can help it."""
+    match error:
+        case Stopped():
+            return Finished(outcome="paused" if monitor.stop == "pause" else "canceled")
+        case TrainingError():
+            return Finished(outcome="failed", code=error.code, detail=error.detail)
+        case CheckpointRefused():
+            return Finished(outcome="failed", code="base-model-unusable", detail=str(error))
+    if not devices.is_out_of_memory(error):
+        raise error
+    words = devices.out_of_memory_words(device, monitor.phase)
+    return Finished(outcome="failed", code="out-of-memory", detail=words)
 
 
 def prepare(task: Task, resume: Path | None = None) -> Run:
@@ -125,7 +131,7 @@ def loop(run: Run, resume_seconds: float, since: float) -> None:
     stream = Stream(run.trained, images * p.repeats, p.batch_size, run.rng)
     losses = LossLog(run)
 
-    draw_baseline(run)
+    draw_baseline(run, ends_left=len(saves))
     saved_at = time.monotonic()
     epoch = min((e for e, end in ends.items() if end > state.step), default=p.epochs)
     monitor.begin_training(state.step, epoch)
@@ -157,11 +163,14 @@ def loop(run: Run, resume_seconds: float, since: float) -> None:
         grant_wishes(run, epoch)
 
 
-def draw_baseline(run: Run) -> None:
-    """The sample prompts without the LoRA, once in a run."""
-    if not run.state.baseline_drawn:
-        draw_samples(run, Occasion(epoch=0, step=0, name="baseline", baseline=True))
-        run.state.baseline_drawn = run.monitor.listen() is None
+def draw_baseline(run: Run, ends_left: int) -> None:
+    """The sample prompts without the LoRA, once in a run. They also tell how long an epoch's end takes."""
+    if run.state.baseline_drawn:
+        return
+    began = time.monotonic()
+    draw_samples(run, Occasion(epoch=0, step=0, name="baseline", baseline=True))
+    run.monitor.epoch_ended(time.monotonic() - began, ends_left)
+    run.state.baseline_drawn = run.monitor.listen() is None
 
 
 def end_epoch(run: Run, epoch: int, loss: float | None, *, save: bool) -> None:
