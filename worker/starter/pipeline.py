@@ -19,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from worker.starter.tokenizer import write_tokenizer
 
 STEPS = 20
-GUIDANCE = 4.0
+GUIDANCE = 5.0
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
