@@ -16,6 +16,7 @@ import time
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from app.core.config import get_settings
 from app.core.errors import RateLimited
@@ -106,7 +107,7 @@ class Decoder:
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
-    def _ask(self, request: dict[str, object]) -> dict[str, object]:
+    def _ask(self, request: dict[str, object]) -> dict[str, Any]:
         child = self._alive()
         assert child.stdin is not None
         try:
@@ -124,7 +125,7 @@ class Decoder:
         self._done += 1
         if self._done >= PICTURES_PER_CHILD:
             self.close()
-        answer: dict[str, object] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _alive(self) -> subprocess.Popen[bytes]:

@@ -1,6 +1,7 @@
 """Changing labels: one picture's, or a tag in many, with what is needed to take the change back."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -124,10 +125,10 @@ def undo_labels(db: Session, user: User, dataset_id: str, *, undo: str) -> int:
         .where(DatasetItem.dataset_id == dataset.id, DatasetItem.id.in_(list(step.before)))
         .execution_options(populate_existing=True)
     )
+    before = cast("dict[str, list[str]]", step.before)
     count = 0
     for item in rows:
-        label, source = step.before[item.id]  # type: ignore[misc]
-        item.label, item.label_source = label, source
+        item.label, item.label_source = before[item.id]
         count += 1
     db.delete(step)
     if count:

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Iterator, Sequence
+from typing import IO, cast
 
 from app.core.blobs import blob_key
 from app.core.storage import Storage
@@ -32,7 +33,7 @@ def zip_items(storage: Storage, items: Sequence[tuple[str, str, str]]) -> Iterat
     """Yield the zip of (sha256, label, media type): `000.png`, `000.txt`, …; empty labels have no text."""
     out = _Pieces()
     digits = max(3, len(str(len(items) - 1)))
-    with zipfile.ZipFile(out, "w") as archive:  # type: ignore[arg-type]  # it only writes
+    with zipfile.ZipFile(cast("IO[bytes]", out), "w") as archive:
         for number, (sha256, label, media_type) in enumerate(items):
             stem = f"{number:0{digits}d}"
             suffix = "png" if media_type == "image/png" else "jpg"

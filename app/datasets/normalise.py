@@ -188,7 +188,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """RGB or RGBA, 8 bits, by the embedded colour profile where there is a usable one."""
-    if image.mode.startswith(("I", "F")):
+    if image.mode.startswith("I"):
         return _from_deep(image).convert("RGB")
     alpha = image.convert("RGBA").getchannel("A") if image.mode in ("LA", "La", "RGBa", "RGBA") else None
     colour = image.convert({"LA": "L", "La": "L", "RGBA": "RGB", "RGBa": "RGB"}.get(image.mode, image.mode))
@@ -199,10 +199,8 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
-    """16 and 32 bits of grey → 8, by what the values span."""
-    wide = image.convert("F")
-    top = 65535.0 if image.mode.startswith("I") else float(wide.getextrema()[1]) or 1.0
-    return wide.point(lambda value: value * (255.0 / top) + 0.0).convert("L")
+    """16 bits of grey → 8."""
+    return image.convert("F").point(lambda value: value * (255.0 / 65535.0) + 0.0).convert("L")
 
 
 def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image | None:
@@ -218,9 +216,9 @@ def _flatten(image: Image.Image) -> tuple[Image.Image, bool]:
     """(picture on white, was anything see-through?)"""
     if image.mode != "RGBA":
         return image.convert("RGB"), False
-    lowest, _ = image.getchannel("A").getextrema()
+    clear = image.getchannel("A").histogram()[:255]
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, image).convert("RGB"), lowest < 255
+    return Image.alpha_composite(white, image).convert("RGB"), any(clear)
 
 
 def _write(step: _Step, kind: str, out: Path, limits: Limits) -> Normalised:

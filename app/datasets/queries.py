@@ -4,6 +4,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Select, func, literal, select
 from sqlalchemy.orm import Session
@@ -86,8 +87,8 @@ def _tags(db: Session, ids: Sequence[str], limit: int | None) -> dict[str, list[
 
 
 def filter_items(
-    query: Select[tuple[DatasetItem]], *, tag: str | None, unlabelled: bool | None, warning: str | None
-) -> Select[tuple[DatasetItem]]:
+    query: Select[Any], *, tag: str | None, unlabelled: bool | None, warning: str | None
+) -> Select[Any]:
     """Narrow a select of pictures: with this tag, without (or with) a label, with this warning."""
     if tag:
         query = query.where(literal(tag) == func.any(func.string_to_array(DatasetItem.label, ", ")))

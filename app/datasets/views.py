@@ -29,7 +29,7 @@ def item_out(item: DatasetItem) -> ItemOut:
         id=item.id, name=item.name, folder=item.folder, sha256=item.source_sha256, width=item.width,
         height=item.height, label=item.label, label_source=item.label_source, warnings=item.warnings,
         url=f"{address}/file", thumb_url=f"{address}/thumb", etag=item_etag(item),
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def added_out(report: Report, items: list[DatasetItem]) -> AddedOut:

@@ -4,7 +4,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
+from sqlalchemy.pool import QueuePool
 
 from app.accounts.models import User
 from app.core.db import get_engine, unit_of_work
@@ -50,13 +52,17 @@ def test_one_picture_in_many_requests_is_stored_once(real_db: str, tmp_path: Pat
         assert known == {row.id for row in rows}
 
 
-def test_no_connection_is_held_while_pictures_are_decoded(real_db: str, tmp_path: Path, monkeypatch) -> None:
+def test_no_connection_is_held_while_pictures_are_decoded(
+    real_db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     user, dataset, files = prepared(tmp_path)
     held: list[int] = []
     decode = Decoder.decode
+    pool = get_engine().pool
+    assert isinstance(pool, QueuePool)
 
     def watched(self: Decoder, source: Path, out: Path) -> Decoded:
-        held.append(get_engine().pool.checkedout())
+        held.append(pool.checkedout())
         return decode(self, source, out)
 
     monkeypatch.setattr(Decoder, "decode", watched)

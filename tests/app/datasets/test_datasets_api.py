@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from app.accounts.models import User
 from app.core.errors import NotFound, Unauthorized
 from app.datasets import service
-from app.datasets.models import Dataset, LabelUndo
+from app.datasets.models import Dataset, DatasetItem, LabelUndo
 from tests.app.conftest import Script
 from tests.app.datasets.pictures import png
 from tests.factories import make_admin, make_dataset, make_item, make_user
@@ -176,7 +176,7 @@ def test_foreign_pictures_are_not_changed(api: TestClient, dataset: Dataset, db:
     theirs = make_dataset(db, make_user(db), items=1)
     foreign = service.snapshot(db, make_admin(db), theirs.id)
     mine = items(api, dataset)[0]["id"]
-    row = db.query(service.DatasetItem).filter_by(dataset_id=theirs.id).one()
+    row = db.query(DatasetItem).filter_by(dataset_id=theirs.id).one()
     answer = api.post(
         f"/api/v1/datasets/{dataset.id}/labels", json={"op": "add", "tag": "x", "items": [mine, row.id]}
     )

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from PIL import Image
 from app.datasets.decode import Decoded, Decoder, PictureLimits, Undecodable
 from tests.app.datasets.pictures import draw, encoded, huge_png, jpeg_with_place, png, zipped
 
+Decode = Callable[..., Decoded]
 LIMITS = PictureLimits(pixels=50_000_000, min_side=64, max_side=2048)
 
 
@@ -22,7 +23,7 @@ def decoder() -> Iterator[Decoder]:
 
 
 @pytest.fixture
-def decode(decoder: Decoder, tmp_path: Path):
+def decode(decoder: Decoder, tmp_path: Path) -> Decode:
     def run(data: bytes, by: Decoder = decoder) -> Decoded:
         source = tmp_path / "source"
         source.write_bytes(data)
@@ -31,14 +32,14 @@ def decode(decoder: Decoder, tmp_path: Path):
     return run
 
 
-def refusal(decode, data: bytes) -> Undecodable:
+def refusal(decode: Decode, data: bytes) -> Undecodable:
     with pytest.raises(Undecodable) as caught:
         decode(data)
     return caught.value
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF", "HEIF"])
-def test_formats_that_people_have(decode, form: str) -> None:
+def test_formats_that_people_have(decode: Decode, form: str) -> None:
     done = decode(encoded(draw(1), form))
     assert (done.width, done.height, done.media_type) == (96, 80, "image/png")
     with Image.open(done.picture) as image, Image.open(done.thumb) as thumb:
@@ -46,7 +47,7 @@ def test_formats_that_people_have(decode, form: str) -> None:
         assert thumb.format == "WEBP"
 
 
-def test_a_phone_picture_is_turned_and_forgets_where_it_was(decode) -> None:
+def test_a_phone_picture_is_turned_and_forgets_where_it_was(decode: Decode) -> None:
     done = decode(jpeg_with_place(2, orientation=6))
     assert (done.width, done.height) == (80, 120)
     for path in (done.picture, done.thumb):
@@ -63,7 +64,7 @@ def test_a_phone_picture_is_turned_and_forgets_where_it_was(decode) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_all_orientations_give_the_same_picture(decode, orientation: int) -> None:
+def test_all_orientations_give_the_same_picture(decode: Decode, orientation: int) -> None:
     upright = draw(3, (120, 80))
     undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
     stored = upright if undo is None else upright.transpose(Image.Transpose(undo))
@@ -74,7 +75,7 @@ def test_all_orientations_give_the_same_picture(decode, orientation: int) -> Non
         assert image.tobytes() == upright.tobytes()
 
 
-def test_see_through_becomes_white_and_says_so(decode) -> None:
+def test_see_through_becomes_white_and_says_so(decode: Decode) -> None:
     image = draw(4, mode="RGBA")
     image.putalpha(0)
     done = decode(encoded(image))
@@ -86,7 +87,7 @@ def test_see_through_becomes_white_and_says_so(decode) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "I;16", "CMYK"])
-def test_other_kinds_of_pixels(decode, mode: str) -> None:
+def test_other_kinds_of_pixels(decode: Decode, mode: str) -> None:
     image = draw(5)
     if mode == "I;16":
         image = image.convert("L").convert("I").point(lambda v: v * 257).convert("I;16")
@@ -99,7 +100,7 @@ def test_other_kinds_of_pixels(decode, mode: str) -> None:
     assert (done.width, done.height) == (96, 80)
 
 
-def test_a_moving_picture_gives_its_first_frame(decode) -> None:
+def test_a_moving_picture_gives_its_first_frame(decode: Decode) -> None:
     frames = [draw(6), draw(7)]
     done = decode(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True))
     assert "animated" in done.warnings
@@ -107,7 +108,7 @@ def test_a_moving_picture_gives_its_first_frame(decode) -> None:
         assert image.tobytes() == frames[0].tobytes()
 
 
-def test_large_ones_are_scaled_and_kept_as_jpeg(decode) -> None:
+def test_large_ones_are_scaled_and_kept_as_jpeg(decode: Decode) -> None:
     done = decode(encoded(draw(8, (2600, 1300)), "JPEG"))
     assert (done.width, done.height, done.media_type) == (2048, 1024, "image/jpeg")
     assert "scaled-down" in done.warnings
@@ -116,7 +117,7 @@ def test_large_ones_are_scaled_and_kept_as_jpeg(decode) -> None:
         assert max(thumb.size) == 384
 
 
-def test_hints(decode) -> None:
+def test_hints(decode: Decode) -> None:
     assert {"small", "enlarged"} <= set(decode(png(9)).warnings)
     assert "odd-aspect" in decode(png(9, (640, 200))).warnings
     soft = Image.linear_gradient("L").resize((800, 800)).convert("RGB")
@@ -124,7 +125,7 @@ def test_hints(decode) -> None:
     assert decode(png(10, (800, 700))).warnings == []
 
 
-def test_similar_pictures_have_similar_hashes(decode) -> None:
+def test_similar_pictures_have_similar_hashes(decode: Decode) -> None:
     def bits(a: int, b: int) -> int:
         return ((a ^ b) & (1 << 64) - 1).bit_count()
 
@@ -151,13 +152,13 @@ def test_similar_pictures_have_similar_hashes(decode) -> None:
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
-def test_what_is_refused_says_why(decode, data: bytes, code: str, words: str) -> None:
+def test_what_is_refused_says_why(decode: Decode, data: bytes, code: str, words: str) -> None:
     error = refusal(decode, data)
     assert error.code == code
     assert words in error.words
 
 
-def test_one_child_serves_many_and_survives_bad_ones(decode, decoder: Decoder) -> None:
+def test_one_child_serves_many_and_survives_bad_ones(decode: Decode, decoder: Decoder) -> None:
     decode(png(1))
     child = decoder.pid
     for bad in (b"", huge_png(), png()[:100]):
@@ -166,7 +167,7 @@ def test_one_child_serves_many_and_survives_bad_ones(decode, decoder: Decoder) -
     assert decoder.pid == child
 
 
-def test_a_child_that_was_killed_is_replaced(decode, decoder: Decoder) -> None:
+def test_a_child_that_was_killed_is_replaced(decode: Decode, decoder: Decoder) -> None:
     decode(png(1))
     child = decoder.pid
     assert child is not None
@@ -176,7 +177,7 @@ def test_a_child_that_was_killed_is_replaced(decode, decoder: Decoder) -> None:
     assert decoder.pid not in (None, child)
 
 
-def test_a_child_that_hangs_costs_one_picture(decode, decoder: Decoder, tmp_path: Path) -> None:
+def test_a_child_that_hangs_costs_one_picture(decode: Decode, decoder: Decoder, tmp_path: Path) -> None:
     decode(png(1))
     child = decoder.pid
     assert child is not None

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from app.accounts import sessions
+from app.accounts.models import User
 from app.core.config import get_settings
 from app.core.db import unit_of_work
 from app.datasets import service
@@ -34,7 +35,7 @@ class Site:
     def labels(self) -> dict[str, str]:
         with unit_of_work() as db:
             dataset = db.get_one(Dataset, self.dataset)
-            owner = db.get_one(service.User, dataset.user_id)
+            owner = db.get_one(User, dataset.user_id)
             return {item.file.name: item.label for item in service.snapshot(db, owner, dataset.id)}
 
 
@@ -182,7 +183,7 @@ def test_the_page_works_without_scripts(
     page.context.close()
 
 
-def _wait(condition) -> None:
+def _wait(condition: Callable[[], bool]) -> None:
     ends = time.monotonic() + PATIENCE / 1000
     while not condition():
         assert time.monotonic() < ends, "it never came true"
