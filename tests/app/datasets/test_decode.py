@@ -192,7 +192,7 @@ def test_a_child_that_hangs_costs_one_picture(decode: Decode, decoder: Decoder, 
 
 
 def test_the_child_has_limits_and_no_secrets(
-    decode, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+    decode: Decode, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
     decoder.close()
