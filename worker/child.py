@@ -40,6 +40,8 @@ class Task:
     files: dict[str, Path]
     out: Path
     reporter: PipeReporter
+    turns: DeviceTurns
+    """To be held while the device is in use; importing torch does not use it."""
     resume: Path | None = None
     resume_seconds: float = 180.0
     """How often a training leaves a resume point."""
@@ -63,23 +65,26 @@ def run_train(task: Task) -> Finished:
     from worker.families.catalog import load
     from worker.training.recipe import train
 
-    os.nice(5)  # the pages stay quick on a machine that trains on its CPU
     family = load(task.job.base.family)
-    return train(
-        task.job,
-        family,
-        task.files,
-        task.out,
-        task.reporter,
-        resume=task.resume,
-        resume_seconds=task.resume_seconds,
-    )
+    os.nice(5)  # the pages stay quick on a machine that trains on its CPU
+    with task.turns:
+        return train(
+            task.job,
+            family,
+            task.files,
+            task.out,
+            task.reporter,
+            resume=task.resume,
+            resume_seconds=task.resume_seconds,
+        )
 
 
 def run_generate(task: Task) -> Finished:
     from worker.inference.generate import run_generate as generate
 
-    return generate(task.job, task.files, task.out, task.reporter, _pool())
+    pool = _pool()
+    with task.turns:
+        return generate(task.job, task.files, task.out, task.reporter, pool)
 
 
 _pools: list[Any] = []
@@ -173,9 +178,8 @@ def run_task(message: dict[str, Any], runners: Mapping[str, Runner], out: IO[str
     folder = Path(message["out"])
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with turns:
-            task = Task(job, files, folder, reporter, resume, float(message["resume_seconds"]))
-            last_word = runners[job.kind](task)
+        task = Task(job, files, folder, reporter, turns, resume, float(message["resume_seconds"]))
+        last_word = runners[job.kind](task)
     except Exception as error:
         log.exception("the job failed")
         last_word = _explain(error, reporter)

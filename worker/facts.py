@@ -6,6 +6,7 @@ a restart changes nothing about it. Importing this module needs no torch.
 
 import json
 import logging
+import os
 import queue
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.core.config import get_settings
 from worker.child_process import Child
 
 log = logging.getLogger("bottega.facts")
@@ -26,13 +28,31 @@ def measure(wanted: Mapping[str, Any]) -> dict[str, Any]:
     from worker.device import choose_device, describe, prepare, total_memory
 
     device = choose_device()
-    prepare(device, int(wanted.get("threads") or 1))
+    prepare(device, int(wanted["threads"]))
     found: dict[str, Any] = {"device": describe(device), "memory_bytes": total_memory(device)}
-    if wanted.get("steps"):
-        from worker.training.calibrate import time_steps
-
-        found["steps"] = time_steps(device)
+    if wanted["steps"]:
+        found |= _time_training(int(wanted["threads"]))
     return found
+
+
+def _time_training(threads: int) -> dict[str, Any]:
+    """Seconds a step and peak memory by family, of those whose checkpoint is at hand: the starter."""
+    from worker.families.catalog import load
+    from worker.starter import WEIGHTS
+    from worker.training.calibrate import time_steps
+
+    if not (WEIGHTS / "model_index.json").exists():
+        return {}
+    os.nice(5)
+    figures = time_steps(load("starter"), WEIGHTS, threads=threads)
+    return {
+        "seconds_per_step": {"starter": round(figures.seconds_per_step, 4)},
+        "train_memory_bytes": {"starter": figures.peak_memory_bytes},
+    }
+
+
+def _threads() -> int:
+    return get_settings().queue.threads or os.cpu_count() or 1
 
 
 class Facts:
@@ -49,6 +69,7 @@ class Facts:
         self._path = folder / f"facts-{device}.json"
         self._command, self._env, self._stopping = command, env, stopping
         self._lock = threading.Lock()
+        self._tried: set[str] = set()
         self.values: dict[str, Any] = self._read()
 
     @property
@@ -67,15 +88,16 @@ class Facts:
         return values if values.get("version") == VERSION else {}
 
     def measure_once(self, name: str, bell: threading.Event) -> None:
-        """Measure what the queue `name` needs to know and does not know yet; stops when the bell rings."""
-        key = "steps" if name == "train" else "device"
-        if name == "files" or key in self.values:
+        """Find out what the queue `name` needs to know, once a process; stops when the bell rings."""
+        key = "seconds_per_step" if name == "train" else "device"
+        if name == "files" or name in self._tried or key in self.values:
             return
         if not self._lock.acquire(blocking=False):
             return
         try:
-            found = self._ask({"steps": name == "train"}, bell)
+            found = self._ask({"steps": name == "train", "threads": _threads()}, bell)
             if found is not None:
+                self._tried.add(name)
                 self.values = {**self._read(), **self.values, **found, "version": VERSION}
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 part = self._path.with_suffix(".part")
@@ -95,9 +117,8 @@ class Facts:
                 except queue.Empty:
                     continue
                 if answer is None:
-                    log.warning("this machine could not be measured")
-                    return {"device": self.device_name, "steps": self.values.get("steps", {})}
-                return answer["facts"] if isinstance(answer, dict) else None
+                    log.warning("this machine could not be measured; the lines above say why")
+                return answer["facts"] if isinstance(answer, dict) else {}
             return None
         finally:
             child.close()

@@ -19,7 +19,8 @@ from tests.jobs.worker_process import EFFECTS, make_worker
 from worker.main import Worker
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 90.0
+PATIENCE = 200.0
+Start = Callable[..., Worker]
 
 
 class Yard:
@@ -31,19 +32,19 @@ class Yard:
             self.owner = User(username="owner", password_hash="")
             db.add(self.owner)
 
-    def _enqueue(self, type: str, queue: str, payload: dict[str, Any]) -> str:
+    def put(self, type: str, queue: str, payload: dict[str, Any]) -> str:
         with unit_of_work() as db:
             owner = db.get_one(User, self.owner.id)
             return service.enqueue(db, owner, type=type, queue=queue, title="", input={}, payload=payload).id
 
     def generate(self, words: str = "", pictures: int = 1) -> str:
-        return self._enqueue("generation", "generate", generate_payload(words, pictures))
+        return self.put("generation", "generate", generate_payload(words, pictures))
 
     def train(self, words: str = "", name: str = "tuscany") -> str:
-        return self._enqueue("training", "train", train_payload(name, words))
+        return self.put("training", "train", train_payload(name, words))
 
     def files(self, task: str, upload: str) -> str:
-        return self._enqueue("files", "files", files_payload(task, upload))
+        return self.put("files", "files", files_payload(task, upload))
 
     def job(self, job_id: str) -> Job:
         with unit_of_work() as db:
@@ -92,12 +93,12 @@ def yard(real_db: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
 
 
 @pytest.fixture
-def start(yard: Yard) -> Iterator[Callable[..., Worker]]:
+def start(yard: Yard) -> Iterator[Start]:
     """Start a worker for some queues; it is stopped after the test."""
     running: list[tuple[Worker, threading.Thread]] = []
 
-    def make(*queues: str) -> Worker:
-        worker = make_worker(list(queues))
+    def make(*queues: str, **options: Any) -> Worker:
+        worker = make_worker(list(queues), **options)
         thread = threading.Thread(target=worker.run)
         thread.start()
         running.append((worker, thread))

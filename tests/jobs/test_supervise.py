@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,10 +14,8 @@ from app.core.storage import get_storage
 from app.jobs import workers
 from app.jobs.models import Job, JobMetric
 from app.jobs.reaper import sweep_dead_files
-from tests.jobs.conftest import Yard
-from worker.main import Worker, remove_dead_work
-
-Start = Callable[..., Worker]
+from tests.jobs.conftest import Start, Yard
+from worker.main import remove_dead_work
 
 
 def children() -> list[psutil.Process]:

@@ -2,18 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from app.core.db import unit_of_work
 from app.jobs import wakeups, workers
 from tests.conftest import forget_settings, redis_url
-from tests.jobs.conftest import Yard
+from tests.jobs.conftest import Start, Yard
 from worker import tasks
 from worker.main import Worker, consume_wakeups
-
-Start = Callable[..., Worker]
 
 
 @pytest.fixture

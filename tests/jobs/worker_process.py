@@ -6,6 +6,7 @@
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,12 @@ def mark(db: Session, storage: Storage, job: FilesJob) -> dict[str, Any]:
     return {"outcome": "succeeded"}
 
 
-def make_worker(queues: list[str]) -> Worker:
+def make_worker(queues: list[str], child_command: Sequence[str] = (sys.executable, str(LIGHT))) -> Worker:
     return Worker(
         queues,
         "cpu",
         EffectHandlers(),
-        child_command=(sys.executable, str(LIGHT)),
+        child_command=child_command,
         files_tasks={"mark": mark},
         facts=NoFacts(),
     )

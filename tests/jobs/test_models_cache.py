@@ -1,0 +1,125 @@
+"""Stored files as local paths: whole, right, bounded, and safe to unpack."""
+
+import hashlib
+import io
+import os
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+from obstore.store import MemoryStore
+
+from app.contract.jobs import BlobRef
+from app.core.storage import ObjectStorage, Storage
+from worker.models_cache import CacheError, ModelsCache
+
+
+def far_storage() -> ObjectStorage:
+    """A store that has no local files, as S3."""
+    return ObjectStorage(MemoryStore())
+
+
+def near_storage(folder: Path) -> ObjectStorage:
+    from obstore.store import LocalStore
+
+    folder.mkdir()
+    return ObjectStorage(LocalStore(prefix=str(folder)), folder)
+
+
+def put(storage: Storage, content: bytes, name: str = "a.safetensors") -> BlobRef:
+    sha256 = hashlib.sha256(content).hexdigest()
+    storage.put(f"blobs/{sha256}", content)
+    return BlobRef(sha256=sha256, size=len(content), name=name)
+
+
+def zipped(files: dict[str, bytes], link: str = "") -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        if link:
+            info = zipfile.ZipInfo(link)
+            info.external_attr = 0o120777 << 16
+            archive.writestr(info, "/etc/passwd")
+    return out.getvalue()
+
+
+def test_a_local_storage_costs_no_copy(tmp_path: Path) -> None:
+    storage = near_storage(tmp_path / "storage")
+    ref = put(storage, b"weights", "Tuscany.SafeTensors")
+    path = ModelsCache(storage, tmp_path / "cache").file(ref)
+    assert path.name == f"{ref.sha256}.safetensors"
+    assert path.samefile(tmp_path / "storage" / "blobs" / ref.sha256)
+
+
+def test_a_far_file_is_fetched_once_and_checked(tmp_path: Path) -> None:
+    storage = far_storage()
+    ref = put(storage, b"weights")
+    cache = ModelsCache(storage, tmp_path)
+    path = cache.file(ref)
+    storage.delete([f"blobs/{ref.sha256}"])
+    assert cache.file(ref).read_bytes() == b"weights"
+    assert path == cache.file(ref)
+    storage.put(f"blobs/{'0' * 64}", b"something else")
+    with pytest.raises(CacheError) as refused:
+        cache.file(BlobRef(sha256="0" * 64, size=14, name="b.safetensors"))
+    assert refused.value.code == "file-damaged"
+    assert not [p for p in tmp_path.iterdir() if p.suffix == ".part"]
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    for storage in (far_storage(), near_storage(tmp_path / "near")):
+        with pytest.raises(CacheError) as refused:
+            ModelsCache(storage, tmp_path / "cache").file(BlobRef(sha256="1" * 64, size=1, name="gone"))
+        assert refused.value.code == "file-missing"
+
+
+def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    storage = far_storage()
+    refs = [put(storage, bytes([n]) * 100) for n in range(4)]
+    cache = ModelsCache(storage, tmp_path, limit=250)
+    paths = [cache.file(refs[0]), cache.file(refs[1])]
+    os.utime(paths[1], (1, 1))
+    os.utime(cache.file(refs[0]), (2, 2))
+    cache.file(refs[2])
+    assert [p.exists() for p in paths] == [True, False]
+    cache.file(refs[3])
+    assert not paths[0].exists()
+
+
+def test_a_zip_becomes_a_folder_once(tmp_path: Path) -> None:
+    storage = far_storage()
+    ref = put(storage, zipped({"model_index.json": b"{}", "unet/config.json": b"1"}), "base.zip")
+    cache = ModelsCache(storage, tmp_path)
+    found: list[Path] = []
+    threads = [threading.Thread(target=lambda: found.append(cache.folder(ref))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    assert (found[0] / "unet" / "config.json").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zipped({"../out": b"x"}),
+        zipped({"/etc/x": b"x"}),
+        zipped({"a\\..\\b": b"x"}),
+        zipped({"a": b"x"}, link="b"),
+        b"no zip at all",
+        zipped({"a": b"x" * 1000})[:-30],
+    ],
+    ids=["slip", "absolute", "backslash", "link", "text", "truncated"],
+)
+def test_bad_archives_are_refused(tmp_path: Path, content: bytes) -> None:
+    storage = far_storage()
+    ref = put(storage, content, "base.zip")
+    cache = ModelsCache(storage, tmp_path / "cache")
+    with pytest.raises(CacheError) as refused:
+        cache.folder(ref)
+    assert refused.value.code == "base-model-broken"
+    assert not (tmp_path / "out").exists()
+    assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
