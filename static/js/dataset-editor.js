@@ -56,6 +56,15 @@ function start(root) {
   root.addEventListener("remove-chosen", () => askToRemove([...store.selected]));
   root.addEventListener("remove-items", (event) => askToRemove(event.detail));
 
+  root.addEventListener("uploads-done", chooseFirst);
+
+  // Where there is room for it, a picture stands open at once: the first that waits for its label.
+  function chooseFirst() {
+    const roomy = matchMedia("(min-width: 961px)").matches;
+    const first = store.items.find((item) => !item.label) ?? store.items[0];
+    if (roomy && first && !store.current) store.choose(first.id);
+  }
+
   function askToRemove(ids) {
     if (!ids.length) return;
     const words = ids.length === 1 ? `Remove ${store.find(ids[0]).name} from this set?` : `Remove ${count(ids.length, "picture")} from this set?`;
@@ -93,7 +102,7 @@ function start(root) {
   frame();
   const asked = new URLSearchParams(location.search).get("item");
   if (asked && store.find(asked)) store.choose(asked);
-  else if (store.items.length && matchMedia("(min-width: 961px)").matches) store.choose((store.items.find((item) => !item.label) ?? store.items[0]).id);
+  else chooseFirst();
   return chosen;
 }
 

@@ -250,6 +250,7 @@ export function uploader(root, store, sessionBytes) {
     if (batch.stale) await store.reload().catch(() => {});
     batch.stale = false;
     report();
+    root.dispatchEvent(new CustomEvent("uploads-done"));
     say(`Upload finished: ${count(store.items.length, "picture")} in the set${batch.rejected.length ? `, ${count(batch.rejected.length, "file")} left out` : ""}.`);
   }
 
@@ -282,6 +283,7 @@ export function uploader(root, store, sessionBytes) {
     try {
       const { body } = await request("POST", `${store.url}/example`, null);
       store.add(body.accepted);
+      root.dispatchEvent(new CustomEvent("uploads-done"));
       say(`${count(body.accepted.length, "picture")} added`);
     } catch (error) {
       batch.rejected = [`The example set could not be added: ${error.message}`];

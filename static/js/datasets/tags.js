@@ -16,7 +16,7 @@ export const withTags = (label, more) => joinTags(splitTags([label, ...more].joi
 export const withoutTag = (label, gone) => joinTags(splitTags(label).filter((tag) => !same(tag, gone)));
 
 // Tags of the set that fit what is typed: beginnings of the tag first, then of its words, then anywhere.
-export function suggest(counts, typed, present, limit = 8) {
+export function suggest(counts, typed, present, limit = 6) {
   const wanted = typed.trim().toLowerCase();
   if (!wanted) return [];
   const rank = (tag) => {
