@@ -100,7 +100,7 @@ def test_upload_and_label_with_the_keyboard(
     expect(page.locator("[data-meter]")).to_contain_text("4 pictures, 2 without a label")
     assert site.labels() == {"0.png": "bell tower, dusk", "1.png": "", "2.png": "", "4.png": "dusk"}
 
-    page.click("[data-item]:has-text('no tags yet') >> nth=0")
+    page.click("[data-item][aria-label^='1.png']")
     field = page.locator(".tag-entry")
     field.press_sequentially("olive grove, du")
     expect(page.locator(".suggestions li")).to_have_text(["dusk"])

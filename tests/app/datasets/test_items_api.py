@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from app.accounts.models import User
 from app.core.blobs import Blob
 from app.core.config import get_settings
+from app.datasets import receive
 from app.datasets.models import Dataset, DatasetItem
 from tests.app.conftest import Script
 from tests.app.datasets.pictures import (
@@ -287,3 +288,31 @@ def test_deleting_a_set_frees_what_only_it_named(api: TestClient, dataset: Datas
     assert api.get(item["url"]).status_code == 200
     assert api.delete(f"/api/v1/datasets/{other['id']}/items/{item['id']}").status_code == 204
     assert db.scalars(select(Blob)).all() == []
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_form_that_is_too_large_is_not_taken(
+    api: TestClient, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, announced: bool
+) -> None:
+    monkeypatch.setattr(receive, "FORM_BYTES", 5000)
+    body = (
+        b"--x\r\nContent-Disposition: form-data; name=files; filename=a.png\r\n\r\n"
+        + bytes(6000)
+        + b"\r\n--x--"
+    )
+    answer = api.post(
+        f"/api/v1/datasets/{dataset.id}/items",
+        content=body if announced else iter([body[:3000], body[3000:]]),
+        headers={"content-type": "multipart/form-data; boundary=x"},
+    )
+    assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+
+def test_the_example_set(api: TestClient, dataset: Dataset) -> None:
+    url = f"/api/v1/datasets/{dataset.id}/example"
+    first, again = api.post(url).json(), api.post(url).json()
+    assert len(first["accepted"]) == 15
+    assert first["rejected"] == again["accepted"] == []
+    assert all(len(item["label"].split(", ")) == 10 for item in first["accepted"])
+    assert len(again["duplicates"]) == 15
+    assert api.get(f"/api/v1/datasets/{dataset.id}").json()["counts"] == {"items": 15, "labelled": 15}

@@ -2,12 +2,16 @@
 
 import base64
 import hashlib
+import io
+import zipfile
 from datetime import timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from obstore.store import MemoryStore
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -18,7 +22,7 @@ from app.core.blobs import Blob
 from app.core.config import get_settings
 from app.core.db import utcnow
 from app.core.errors import Conflict, Invalid, NotFound
-from app.core.storage import get_storage
+from app.core.storage import ObjectStorage, get_storage
 from app.datasets import service as datasets
 from app.jobs.models import Job
 from app.uploads import service
@@ -273,3 +277,23 @@ def test_other_peoples_uploads_do_not_exist(api: TestClient, script: Script, db:
     assert stranger.get(f"{URL}/{upload['id']}").status_code == 404
     assert put(stranger, upload, 1, content()).status_code == 404
     assert stranger.delete(f"{URL}/{upload['id']}").status_code == 404
+
+
+def test_stores_without_a_local_folder(owner: User, db: Session, tmp_path: Path) -> None:
+    storage = ObjectStorage(MemoryStore())
+    data = zipped([("a.png", png(1)), ("a.txt", b"one")], method=0)
+    upload = service.create_upload(db, storage, owner, name="a.zip", size=len(data))
+    for number in range(1, service.part_count(upload) + 1):
+        part = tmp_path / "part"
+        part.write_bytes(data[(number - 1) * upload.part_size : number * upload.part_size])
+        service.put_part(db, storage, owner, upload.id, number, path=part)
+    service.complete_upload(db, storage, owner, upload.id)
+    dataset = make_dataset(db, owner)
+    report = datasets.import_upload(storage, owner, dataset.id, upload.id)
+    assert len(report.accepted) == 1
+    assert datasets.snapshot(db, owner, dataset.id)[0].label == "one"
+    service.delete_upload(db, storage, owner, upload.id)
+    assert len(list(storage.list("blobs"))) == 3  # picture, thumbnail, and the zip until the commit
+    _, pieces = datasets.export_zip(db, storage, owner, dataset.id)
+    with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
+        assert archive.namelist() == ["000.png", "000.txt"]
