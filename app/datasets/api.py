@@ -36,6 +36,7 @@ from app.datasets.schemas import (
     Undone,
 )
 from app.datasets.views import added_out, dataset_out, item_out
+from app.jobs import idempotency
 from app.jobs.views import job_out
 from app.uploads.service import create_complete, delete_upload, get_complete
 from app.web.deps import Db, Store
@@ -45,6 +46,8 @@ from app.web.streaming import pause
 router = APIRouter(prefix="/api/v1/datasets", tags=["datasets"])
 Trainer = Annotated[User, Scoped("train")]
 IfMatch = Annotated[str | None, Header()]
+IdempotencyKey = Annotated[str | None, Header(max_length=255)]
+FIRST_ETAG = '"1"'
 
 FILES_BODY = {
     "requestBody": {
@@ -75,11 +78,20 @@ def _link(request: Request, response: Response, cursor: str | None) -> None:
         response.headers["Link"] = f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
 
 
-@router.post("", status_code=201)
-def create_dataset(body: DatasetIn, db: Db, user: Trainer, response: Response) -> DatasetOut:
-    dataset = service.create_dataset(db, user, name=body.name, media=body.media, label_type=body.label_type)
-    response.headers["Location"] = f"/api/v1/datasets/{dataset.id}"
-    return _shown(db, response, dataset)
+@router.post("", status_code=201, response_model=DatasetOut)
+def create_dataset(
+    body: DatasetIn, db: Db, user: Trainer, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """An empty set."""
+
+    def make() -> idempotency.Answer:
+        made = service.create_dataset(db, user, name=body.name, media=body.media, label_type=body.label_type)
+        shown = dataset_out(made, service.describe(db, made)).model_dump(mode="json")
+        return idempotency.Answer(201, shown, f"/api/v1/datasets/{made.id}")
+
+    answer = idempotency.answer(db, user, "datasets", idempotency_key, body.model_dump(mode="json"), make)
+    answer.headers["ETag"] = FIRST_ETAG
+    return answer
 
 
 @router.get("")

@@ -2,15 +2,16 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.deps import CurrentUser
 from app.accounts.models import User
 from app.core.db import unit_of_work
 from app.core.storage import Storage
+from app.jobs import idempotency
 from app.jobs.schemas import JobOut
 from app.jobs.views import job_out
 from app.uploads import service
@@ -36,12 +37,22 @@ def _public(hashes: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if hashes is None else {kind: value for kind, value in hashes.items() if kind != "Tensor"}
 
 
-@router.post("", status_code=201)
-def create_upload(body: UploadIn, db: Db, store: Store, user: CurrentUser, response: Response) -> UploadOut:
+@router.post("", status_code=201, response_model=UploadOut)
+def create_upload(
+    body: UploadIn,
+    db: Db,
+    store: Store,
+    user: CurrentUser,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> Response:
     """Begin: announce the file, get the size and the number of its parts."""
-    upload = service.create_upload(db, store, user, name=body.name, size=body.size, sha256=body.sha256)
-    response.headers["Location"] = f"/api/v1/uploads/{upload.id}"
-    return upload_out(db, upload)
+
+    def make() -> idempotency.Answer:
+        upload = service.create_upload(db, store, user, name=body.name, size=body.size, sha256=body.sha256)
+        shown = upload_out(db, upload).model_dump(mode="json")
+        return idempotency.Answer(201, shown, f"/api/v1/uploads/{upload.id}")
+
+    return idempotency.answer(db, user, "uploads", idempotency_key, body.model_dump(mode="json"), make)
 
 
 @router.get("/{id}")

@@ -271,6 +271,19 @@ def test_a_large_zip_becomes_a_job(
     assert db.scalars(select(Upload)).all() == []
 
 
+def test_a_request_sent_twice_works_once(api: TestClient, db: Session) -> None:
+    for url, body in ((URL, {"name": "a.zip", "size": 10}), ("/api/v1/datasets", {"name": "Towns"})):
+        first, again = (api.post(url, json=body, headers={"Idempotency-Key": "k1"}) for _ in range(2))
+        assert first.status_code == again.status_code == 201
+        assert first.json() == again.json()
+        assert again.headers["idempotency-replayed"] == "true"
+        assert (
+            api.post(url, json={**body, "name": "other"}, headers={"Idempotency-Key": "k1"}).status_code
+            == 422
+        )
+    assert len(db.scalars(select(Upload)).all()) == 1
+
+
 def test_other_peoples_uploads_do_not_exist(api: TestClient, script: Script, db: Session) -> None:
     upload = begin(api, content())
     stranger = script(make_user(db), "read", "train")
