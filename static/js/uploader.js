@@ -1,4 +1,5 @@
-// Many files at once: four requests in parallel, each tried again when the line breaks, one tile each.
+// Many files at once: four requests in parallel, each tried again when the line breaks, one tile each;
+// of a large set several small pictures share a request, so that the server's limit of writes is not met.
 // A label goes with the picture of its name; files over the form's limit go as an upload session in parts.
 
 import { read, Refusal } from "./datasets/api.js";
@@ -7,6 +8,9 @@ import { filesOf } from "./datasets/drop.js";
 
 const PARALLEL = 4;
 const TRIES = 4;
+const MANY = 60;
+const TOGETHER = 8;
+const TOGETHER_BYTES = 8 << 20;
 const LABEL = /\.(txt|caption)$/i;
 const CHAFF = /(^|\/)(\.[^/]*|thumbs\.db|desktop\.ini)$|(^|\/)__MACOSX\//i;
 
@@ -62,11 +66,30 @@ export function pieces(files) {
     work.push({ name: file.name, files: label ? [file, label] : [file] });
   }
   const rest = [...labels.values()];
+  if (work.length > MANY) return bundle(work).concat(bundle(rest.map((file) => ({ name: file.name, files: [file] }))));
   for (let at = 0; at < rest.length; at += 100) {
     const some = rest.slice(at, at + 100);
     work.push({ name: some.length === 1 ? some[0].name : count(some.length, "label file"), files: some });
   }
   return work;
+}
+
+function bundle(work) {
+  const bundles = [];
+  let room = 0;
+  for (const piece of work) {
+    const size = piece.files.reduce((sum, file) => sum + file.size, 0);
+    if (!bundles.length || room < size || bundles.at(-1).pieces.length >= TOGETHER) {
+      bundles.push({ pieces: [] });
+      room = TOGETHER_BYTES;
+    }
+    room -= size;
+    bundles.at(-1).pieces.push(piece);
+  }
+  return bundles.map(({ pieces: some }) => ({
+    name: some.length > 1 ? `${some[0].name} and ${some.length - 1} more` : some[0].name,
+    files: some.flatMap((piece) => piece.files),
+  }));
 }
 
 class Batch {
@@ -85,6 +108,7 @@ class Batch {
     this.all = 0;
     this.rejected = [];
     this.duplicates = [];
+    this.lonely = [];
     this.stopper = new AbortController();
   }
 
@@ -199,6 +223,7 @@ class Batch {
     this.store.add(body.accepted ?? []);
     for (const one of body.rejected ?? []) this.rejected.push(one.detail);
     for (const one of body.duplicates ?? []) this.duplicates.push(one);
+    for (const one of body.labels ?? []) if (!one.item) this.lonely.push(one.name);
     const unknown = [...(body.duplicates ?? []).map((one) => one.duplicate_of), ...(body.labels ?? []).map((one) => one.item)];
     if ((body.labels ?? []).some((one) => one.item) || unknown.some((id) => id && !this.store.find(id))) this.stale = true;
   }
@@ -256,8 +281,8 @@ export function uploader(root, store, sessionBytes) {
 
   // All errors at once, each with its file's name.
   function report() {
-    const { rejected, duplicates } = batch;
-    problems.hidden = !rejected.length && !duplicates.length;
+    const { rejected, duplicates, lonely } = batch;
+    problems.hidden = !rejected.length && !duplicates.length && !lonely.length;
     if (problems.hidden) return;
     const close = h("button", { type: "button", class: "btn small", onclick: () => (problems.hidden = true) }, rejected.length ? "Go on without them" : "Close");
     const parts = [];
@@ -268,6 +293,7 @@ export function uploader(root, store, sessionBytes) {
       const names = duplicates.slice(0, 20).map((one) => one.name).join(", ");
       parts.push(h("p", { class: "notice" }, `Already in the set: ${names}${duplicates.length > 20 ? ` and ${duplicates.length - 20} more` : ""}.`));
     }
+    if (lonely.length) parts.push(h("p", { class: "notice" }, `${count(lonely.length, "label waits", "labels wait")} for a picture of the same name: ${lonely.slice(0, 20).join(", ")}.`));
     problems.replaceChildren(...parts, close);
   }
 
@@ -288,6 +314,7 @@ export function uploader(root, store, sessionBytes) {
     } catch (error) {
       batch.rejected = [`The example set could not be added: ${error.message}`];
       batch.duplicates = [];
+      batch.lonely = [];
       report();
     }
     button.disabled = false;

@@ -164,6 +164,26 @@ def test_a_phone_has_the_picture_on_the_whole_screen(
     page.context.close()
 
 
+def test_a_large_set_with_a_label_too_many(
+    browser: Browser, site: Site, problems: list[str], tmp_path: Path
+) -> None:
+    expect.set_options(timeout=PATIENCE)
+    for n in range(66):
+        (tmp_path / f"{n:02d}.png").write_bytes(png(n, (70, 70)))
+    (tmp_path / "notes.txt").write_text("about these pictures")
+    (tmp_path / "00.txt").write_text("first")
+    page = opened(browser.new_context(), site, problems)
+    requests: list[str] = []
+    page.on("request", lambda r: requests.append(r.url) if r.method == "POST" else None)
+    page.set_input_files("[data-files]", sorted(str(path) for path in tmp_path.glob("*.*")))
+    expect(page.locator("[data-item]")).to_have_count(66)
+    expect(page.locator("[data-problems]")).to_contain_text("notes.txt")
+    assert site.labels()["00.png"] == "first"
+    assert len(requests) == 10
+    assert problems == []
+    page.context.close()
+
+
 def test_the_page_works_without_scripts(
     browser: Browser, site: Site, problems: list[str], tmp_path: Path
 ) -> None:
