@@ -17,7 +17,6 @@ from app.core.db import unit_of_work
 from app.jobs import leases
 from app.jobs.leases import Lease, LeaseLost
 
-
 JOIN_SECONDS = 15.0
 
 

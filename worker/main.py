@@ -78,7 +78,7 @@ class QueueRunner(threading.Thread):
 
     def _do(self, job: Job, claimed_at: float) -> None:
         log.info("%s: attempt %d", job.id, job.attempt)
-        kind = job.payload["kind"]
+        kind = job.payload.get("kind")
         if kind == "files":
             run_files_job(self.worker.shop.storage, job, claimed_at, self.worker.files_tasks)
             return

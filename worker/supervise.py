@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import obstore
+from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -117,6 +118,11 @@ class Supervisor:
             message = self._message()
         except CacheError as error:
             self._end(Finished(outcome="failed", code=error.code, detail=error.detail))
+            return
+        except ValidationError as error:
+            log.error("%s: %s", self.name, error)
+            words = "This job was made by another version of Bottega. Start it again."
+            self._end(Finished(outcome="failed", code="job-unreadable", detail=words))
             return
         child = self.child = get_child()
         child.send(message)

@@ -64,7 +64,7 @@ def _shown(request: Request, db: Db, job: Job) -> Response:
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     if seconds and idempotency.preferred_wait(request.scope):
-        return idempotency.JobAnswer(idempotency.Answer(202, body))
+        return idempotency.JobAnswer(idempotency.Answer(200, body), is_job=True)
     return JSONResponse(body, headers=headers)
 
 
@@ -127,7 +127,8 @@ def follow(
 ) -> Response:
     """Server-sent events: status, progress, metric, log, sample, checkpoint, picture; ends with done."""
     job = service.get_job(db, user, job_id)
-    seen = int(last_event_id) if (last_event_id or "").isdigit() else (after or 0)
+    last = last_event_id or ""
+    seen = int(last) if last.isdigit() else (after or 0)
     sessions = getattr(request.app.state, "sessions", None)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     stream = tail.stream_events(job.id, seen, sessions)

@@ -39,12 +39,12 @@ class JobAnswer(JSONResponse):
     It is sent after the commit, when no database connection is held.
     """
 
-    def __init__(self, answer: Answer, *, replayed: bool = False, wait: bool = True) -> None:
+    def __init__(self, answer: Answer, *, replayed: bool = False, is_job: bool = False) -> None:
         headers = {"Location": answer.location} if answer.location else {}
         if replayed:
             headers["Idempotency-Replayed"] = "true"
         super().__init__(answer.body, answer.status, headers=headers)
-        self._job_id = answer.body.get("id") if wait and answer.status == 202 else None
+        self._job_id = answer.body.get("id") if is_job or answer.status == 202 else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         seconds = preferred_wait(scope)

@@ -7,6 +7,7 @@ that lost its lease (it slept, its network broke) changes nothing any more: Leas
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, get_args
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -35,7 +36,7 @@ class Lease:
 HELD = [state.value for state in LEASED]
 
 
-def _lease_end() -> object:
+def _lease_end() -> Any:
     return func.clock_timestamp() + timedelta(seconds=get_settings().queue.lease_seconds)
 
 
@@ -65,7 +66,8 @@ def claim(db: Session, worker_id: str, queues: Sequence[str]) -> Job | None:
         job.started_at = func.now()
     db.flush()
     if first:
-        job.metrics = {**job.metrics, "queue_seconds": (job.started_at - job.created_at).total_seconds()}
+        waited = job.started_at - job.created_at if job.started_at else timedelta()
+        job.metrics = {**job.metrics, "queue_seconds": waited.total_seconds()}
     db.flush()
     forget_progress(db, job)
     return job
@@ -101,7 +103,7 @@ def take_wishes(job: Job) -> list[Command]:
     elif job.status == JobState.PAUSING:
         wishes.append("pause")
     if job.wishes:
-        wishes += [w for w in job.wishes if w in ("sample", "save")]
+        wishes += [wish for wish in get_args(Command) if wish in job.wishes]
         job.wishes = []
     return wishes
 
@@ -139,7 +141,10 @@ def record_progress(db: Session, job: Job, progress: Progress | None, metrics: S
 
 
 def _progress(job: Job, p: Progress) -> dict[str, object]:
-    """Progress as the API shows it. `fraction` is of the whole job: a training's samples and saves do not move it."""
+    """Progress as the API shows it.
+
+    `fraction` is of the whole job: a training's samples and saves do not move it.
+    """
     fraction = round(p.current / p.total, 4) if p.total else None
     if job.type == "training" and p.phase != "training":
         fraction = job.progress.get("fraction") or 0.0

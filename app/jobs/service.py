@@ -7,6 +7,7 @@ The database's clock is the only one.
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Table, delete, func, select
@@ -107,7 +108,7 @@ def change_state(
     if to is JobState.RUNNING:
         notify(db, job, "started")
     if to is JobState.QUEUED:
-        after_commit(db, lambda queue=job.queue: wake(queue))
+        after_commit(db, partial(wake, job.queue))
     if to in TERMINAL:
         _end(db, job)
     db.flush()

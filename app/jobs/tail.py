@@ -6,7 +6,7 @@ Neither holds a database connection while it waits: each look is a short transac
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -34,7 +34,7 @@ def _look(job_id: str, after: int, sessions: Sessions) -> tuple[list[Line], bool
         return [(e.id, e.kind, e.data) for e in found], over and not found
 
 
-async def stream_events(job_id: str, after: int, sessions: Sessions) -> AsyncIterator[bytes]:
+async def stream_events(job_id: str, after: int, sessions: Sessions) -> AsyncGenerator[bytes]:
     """Server-sent events after id `after`; ends after `done`. A database that is away is waited for."""
     last_sent = time.monotonic()
     while True:

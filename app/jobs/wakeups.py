@@ -22,7 +22,7 @@ EXPIRES = 30.0
 
 
 def celery_settings(redis_url: str) -> dict[str, object]:
-    """What sender and consumer share; reasons and measurements are in worker/README.md."""
+    """What sender and consumer share. Wake-ups go to every worker and are not kept for later."""
     return {
         "broker_url": redis_url,
         "result_backend": None,

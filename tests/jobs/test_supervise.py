@@ -167,6 +167,14 @@ def test_a_missing_file_is_told(yard: Yard, start: Start) -> None:
     assert job.error["code"] == "file-missing"
 
 
+def test_a_job_of_another_version_is_refused_at_once(yard: Yard, start: Start) -> None:
+    job_id = yard.put("generation", "generate", {"kind": "generate", "version": 99})
+    start("generate")
+    job = yard.until_state(job_id, "failed", "succeeded")
+    assert job.error is not None
+    assert (job.error["code"], job.attempt) == ("job-unreadable", 1)
+
+
 def test_a_full_disk_ends_the_job_in_words(yard: Yard, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     from app.core.config import get_settings
 

@@ -119,10 +119,28 @@ def test_prefer_wait_answers_when_the_job_has_ended(db: Session, script: Script)
     client = script(owner)
     late = client.get(f"/api/v1/jobs/{job.id}", headers={"Prefer": "wait=0"})
     assert late.json()["status"] == "running"
+    still = client.get(f"/api/v1/jobs/{job.id}", headers={"Prefer": "wait=1"})
+    assert (still.status_code, still.json()["status"]) == (200, "running")
     service.change_state(db, job, JobState.SUCCEEDED)
     retried = client.post(f"/api/v1/jobs/{make_done(db, owner).id}/retry", headers={"Prefer": "wait=1"})
     assert retried.status_code == 202
     assert "preference-applied" not in retried.headers
+
+
+def test_prefer_wait_answers_200_with_the_ended_job(db: Session, script: Script, monkeypatch: Any) -> None:
+    owner = make_user(db)
+    job = running(db, owner)
+    looks: list[str] = []
+
+    def end(job_id: str, sessions: Any) -> dict[str, Any] | None:
+        looks.append(job_id)
+        return {"id": job_id, "status": "succeeded"} if len(looks) > 1 else None
+
+    monkeypatch.setattr(tail, "_ended", end)
+    answer = script(owner).get(f"/api/v1/jobs/{job.id}", headers={"Prefer": "wait=30"})
+    assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
+    assert answer.headers["preference-applied"] == "wait=30"
+    assert looks == [job.id, job.id]
 
 
 def make_done(db: Session, owner: User) -> Job:
