@@ -84,7 +84,7 @@ def add_files(
     with collect(files) as intake:
         done = 0
         for batch in batches(intake.candidates, BATCH):
-            _add_batch(storage, viewer, dataset_id, batch, intake, report)
+            _add_batch(storage, viewer, dataset_id, batch, intake=intake, report=report)
             done += len(batch)
             if progress:
                 progress(done, len(intake.candidates))
@@ -95,7 +95,7 @@ def add_files(
 
 
 def _add_batch(
-    storage: Storage, viewer: User, dataset_id: str, batch: list[Candidate], intake: Intake, report: Report
+    storage: Storage, viewer: User, dataset_id: str, batch: list[Candidate], *, intake: Intake, report: Report
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="bottega-pictures-") as folder:
         with unit_of_work() as db:

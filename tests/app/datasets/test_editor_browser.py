@@ -80,6 +80,29 @@ def opened(context: BrowserContext, site: Site, problems: list[str]) -> Page:
     return page
 
 
+def change_all_and_take_back(page: Page, site: Site) -> None:
+    """The tag list: remove from all, undo, rename, filter, and several pictures at once."""
+    page.hover("[data-tag='dusk']")
+    page.click("[data-tag='dusk'] [aria-label='dusk, 3 pictures, remove from all']")
+    expect(page.locator(".toast")).to_contain_text("“dusk” removed from 3 pictures.")
+    assert site.labels()["4.png"] == ""
+    page.keyboard.press("Control+z")
+    expect(page.locator("[data-tag='dusk'] .num")).to_have_text("3")
+    assert site.labels()["4.png"] == "dusk"
+
+    page.focus("[data-tag='dusk'] .tag-name")
+    page.keyboard.press("F2")
+    page.keyboard.type("evening")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-tag='evening'] .num")).to_have_text("3")
+    page.click("[data-tag='evening'] .tag-name")
+    expect(page.locator("[data-item]")).to_have_count(3)
+    page.click("text=Choose all of them")
+    page.click("[data-inspector] button[aria-label='Remove evening from 3 pictures']")
+    expect(page.locator(".toast")).to_contain_text("removed from 3 pictures")
+    assert not any("evening" in label for label in site.labels().values())
+
+
 def test_upload_and_label_with_the_keyboard(
     browser: Browser, site: Site, problems: list[str], tmp_path: Path
 ) -> None:
@@ -114,25 +137,7 @@ def test_upload_and_label_with_the_keyboard(
     page.wait_for_function("document.querySelectorAll('[data-tag]').length === 4")
     _wait(lambda: site.labels()["1.png"] == "olive grove, dusk" and site.labels()["2.png"] == "hill")
 
-    page.hover("[data-tag='dusk']")
-    page.click("[data-tag='dusk'] [aria-label='dusk, 3 pictures, remove from all']")
-    expect(page.locator(".toast")).to_contain_text("“dusk” removed from 3 pictures.")
-    assert site.labels()["4.png"] == ""
-    page.keyboard.press("Control+z")
-    expect(page.locator("[data-tag='dusk'] .num")).to_have_text("3")
-    assert site.labels()["4.png"] == "dusk"
-
-    page.focus("[data-tag='dusk'] .tag-name")
-    page.keyboard.press("F2")
-    page.keyboard.type("evening")
-    page.keyboard.press("Enter")
-    expect(page.locator("[data-tag='evening'] .num")).to_have_text("3")
-    page.click("[data-tag='evening'] .tag-name")
-    expect(page.locator("[data-item]")).to_have_count(3)
-    page.click("text=Choose all of them")
-    page.click("[data-inspector] button[aria-label='Remove evening from 3 pictures']")
-    expect(page.locator(".toast")).to_contain_text("removed from 3 pictures")
-    assert not any("evening" in label for label in site.labels().values())
+    change_all_and_take_back(page, site)
     assert [p for p in problems if "Failed to load" not in p] == []
     page.context.close()
 
