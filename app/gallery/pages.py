@@ -11,6 +11,7 @@ from app.accounts.models import User
 from app.gallery import queries, reports, service, words
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model, can_view_version
+from app.gallery.refs import LORA_TYPES
 from app.gallery.schemas import COMMERCIAL_USE, REASONS, ModelPatch, ReportIn, VersionPatch
 from app.gallery.shapes import download_path, model_path, shown_hashes, version_pictures
 from app.images.pages import PERIODS, RATINGS
@@ -115,7 +116,7 @@ def _page(
 
 
 def _can_create(version: ModelVersion | None) -> bool:
-    usable = ("Checkpoint", *service.LORA_TYPES)
+    usable = ("Checkpoint", *LORA_TYPES)
     return version is not None and version.family is not None and version.model.type in usable
 
 

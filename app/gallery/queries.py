@@ -228,7 +228,7 @@ def list_creators(db: Session, query: str, *, offset: int, limit: int) -> tuple[
 
 
 def _counted(
-    db: Session, base: Select[Any], name: Any, query: str, offset: int, limit: int
+    db: Session, base: Select[Any, Any], name: Any, query: str, offset: int, limit: int
 ) -> tuple[list[tuple[str, int]], int]:
     if query:
         base = base.where(name.ilike(re.sub(r"([\\%_])", r"\\\1", query) + "%"))

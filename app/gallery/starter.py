@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image as Pillow
 from sqlalchemy import select
@@ -42,9 +43,10 @@ generate with it. Tests and demonstrations use it too.
 **What it cannot do:** photographs, people, or anything beyond its drawn scenes. For real work bring a real
 checkpoint.
 
-**What to write:** tags with commas between them, such as `red house, green hills, sunset`. It knows things
-(house, tower, tree, cypress, church, boat, windmill …), colours, grounds, times of day, weather and a few
-drawing styles. LoRAs made for it work with no other model, and those of other models do not work with it.
+**What to write:** tags with commas between them, such as `red castle, golden field, sunset, clear sky`.
+It knows things (house, tower, church, windmill, castle, lighthouse, tree, cypress, boat, tent, balloon,
+car), colours, grounds, times of day, weather and a few drawing styles. LoRAs made for it work with no other
+model, and those of other models do not work with it.
 """
 
 
@@ -161,16 +163,24 @@ def _add_covers(db: Session, storage: Storage, owner: User, version: ModelVersio
 
 
 def _tiles(weights: Path) -> Iterator[tuple[bytes, str]]:
-    """Pictures out of the grid that the training leaves, with their prompts where `grid.json` lists them."""
+    """Pictures out of the grid of the quality gate, with their prompts.
+
+    `covers.json` beside it names the best tiles, counted row by row; without it the first ones are taken.
+    """
     grid = next((p for p in (weights / "grid.png", weights.parent / "grid.png") if p.exists()), None)
     if grid is None:
         return
-    listed = grid.with_suffix(".json")
-    prompts = json.loads(listed.read_text()) if listed.exists() else []
+    listed = grid.with_name("covers.json")
+    covers: list[dict[str, Any]] = [{"tile": n, "prompt": ""} for n in range(COVERS)]
+    if listed.exists():
+        covers = json.loads(listed.read_text())
     with Pillow.open(grid) as sheet:
-        columns, rows = sheet.width // TILE, sheet.height // TILE
-        for n in range(min(columns * rows, COVERS)):
-            left, top = n % columns * TILE, n // columns * TILE
-            out = io.BytesIO()
-            sheet.convert("RGB").crop((left, top, left + TILE, top + TILE)).save(out, "PNG")
-            yield out.getvalue(), prompts[n] if n < len(prompts) else ""
+        pixels = sheet.convert("RGB")
+    columns, rows = pixels.width // TILE, pixels.height // TILE
+    for cover in covers[:COVERS]:
+        if cover["tile"] >= columns * rows:
+            continue
+        left, top = cover["tile"] % columns * TILE, cover["tile"] // columns * TILE
+        out = io.BytesIO()
+        pixels.crop((left, top, left + TILE, top + TILE)).save(out, "PNG")
+        yield out.getvalue(), cover["prompt"]

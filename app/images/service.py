@@ -136,8 +136,8 @@ def read_generation_data(image: Image, link: LinkResource) -> None:
     }
     image.meta = {name: value for name, value in known.items() if value not in (None, "")}
     claims: list[tuple[str, str, str, float | None]] = [
-        ("lora", lora.name, lora.hash or "", lora.strength) for lora in info.loras
-    ][:20]
+        ("lora", lora.name, lora.hash or "", lora.strength) for lora in info.loras[:20]
+    ]
     if info.model or info.model_hash:
         claims.insert(0, ("checkpoint", info.model or info.model_hash or "", info.model_hash or "", None))
     image.resources = [_claimed(n, claim, link) for n, claim in enumerate(claims)]

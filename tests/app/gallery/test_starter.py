@@ -91,12 +91,25 @@ def test_covers_are_cut_out_of_the_grid(db: Session, weights: Path) -> None:
     sheet = Pillow.new("RGB", (256, 128), "red")
     sheet.paste("blue", (128, 0, 256, 128))
     sheet.save(weights / "grid.png")
-    (weights / "grid.json").write_text(json.dumps(["red house", "blue house"]))
+    listed = [
+        {"tile": 1, "prompt": "blue house"},
+        {"tile": 0, "prompt": "red house"},
+        {"tile": 9, "prompt": ""},
+    ]
+    (weights / "covers.json").write_text(json.dumps(listed))
     version = install_starter(db, get_storage(), weights)
     assert version is not None
     pictures = [p.image for p in version.pictures]
     assert [(i.prompt, i.width, i.visibility) for i in pictures] == [
-        ("red house", 128, "public"), ("blue house", 128, "public"),
+        ("blue house", 128, "public"), ("red house", 128, "public"),
     ]  # fmt: skip
     assert db.get(Blob, pictures[0].blob_sha256) is not None
     assert pictures[0].thumb_sha256 == pictures[0].blob_sha256
+
+
+def test_the_shipped_weights_install(db: Session) -> None:
+    version = install_starter(db, get_storage())
+    assert version is not None
+    assert version.files[0].size < 32 << 20
+    assert len(version.pictures) == 10
+    assert all(p.image.prompt for p in version.pictures)
