@@ -11,6 +11,18 @@ from app.core.errors import FieldError, Invalid
 from app.jobs.models import Job, JobEvent, JobMetric
 
 SERIES = ("loss", "lr")
+STATES = {
+    "queued": "Waiting in the queue",
+    "starting": "A worker has taken the job",
+    "running": "Running",
+    "pausing": "Asked to pause",
+    "paused": "Paused",
+    "canceling": "Asked to stop",
+    "succeeded": "Done",
+    "failed": "Failed",
+    "canceled": "Stopped",
+    "expired": "Expired",
+}
 
 
 def list_events(db: Session, job: Job, *, after: int = 0, limit: int = 200) -> list[JobEvent]:
@@ -33,7 +45,8 @@ def log_line(event: JobEvent) -> dict[str, Any]:
         level, message = event.data.get("level", "info"), event.data.get("message", "")
     else:
         reason = event.data.get("reason")
-        level, message = "info", f"The job is {event.data['status']}" + (f" ({reason})." if reason else ".")
+        words = STATES.get(event.data["status"], event.data["status"])
+        level, message = "info", f"{words} ({reason})." if reason else f"{words}."
     return {"seq": event.id, "ts": event.created_at, "level": level, "message": message}
 
 

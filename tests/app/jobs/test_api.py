@@ -221,7 +221,7 @@ def test_logs_as_json_and_as_text(db: Session, script: Script) -> None:
     leases.record_log(db, job, LogLine(level="warning", message="careful"))
     client = script(owner)
     first = client.get(f"/api/v1/jobs/{job.id}/logs", params={"limit": 2}).json()
-    assert [line["message"] for line in first["items"]] == ["The job is starting.", "The job is running."]
+    assert [line["message"] for line in first["items"]] == ["A worker has taken the job.", "Running."]
     rest = client.get(f"/api/v1/jobs/{job.id}/logs", params={"after": first["next"]}).json()
     assert [(line["level"], line["message"]) for line in rest["items"]] == [("warning", "careful")]
     assert client.get(f"/api/v1/jobs/{job.id}/logs", params={"after": rest["next"]}).json() == {
