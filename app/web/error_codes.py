@@ -10,15 +10,24 @@ CODES: dict[str, str] = {
     ),
     "bad-request": "The request could not be understood. The detail says what was wrong with it.",
     "bad-token": "The token is unknown, has expired or was deleted. Make a new one on the Settings page.",
+    "base-model-broken": (
+        "The archive of the base model cannot be read. Upload the checkpoint again or choose another."
+    ),
     "base-model-missing": (
         "The base checkpoint of this job is not on the server any more, or you may not see it."
     ),
     "base-model-unsupported": (
         "This installation cannot train on that base model yet. Choose another checkpoint."
     ),
+    "base-model-unusable": (
+        "The base model cannot be trained on here. The detail says what is wrong; choose another one."
+    ),
     "cannot-pause": "Only trainings can be paused. Cancel the job instead.",
     "changed-meanwhile": (
         "Somebody changed this after you read it. Read it again and send your change with the new ETag."
+    ),
+    "checkpoint-refused": (
+        "The checkpoint cannot be used here. The detail says what is wrong; choose another one."
     ),
     "common-trigger": "Advice: the trigger word is an everyday word. A made-up word works better.",
     "conflict": "The thing is not in a state that allows this. The detail says which state it is in.",
@@ -33,6 +42,9 @@ CODES: dict[str, str] = {
     "duplicate-lora": "The same LoRA was named twice. Name it once, with the strength that you want.",
     "few-pictures": "Advice: with so few pictures the result is likely stiff. 15 to 30 are best.",
     "file-damaged": "The file does not hold what its header or its hash says. Upload it again.",
+    "file-missing": (
+        "A file that the job needs is no longer on the server. Upload it again or choose another one."
+    ),
     "file-not-found": "The version has no such file, or you may not see it.",
     "forbidden": "You are known, but you may not do this.",
     "idempotency-in-progress": (
@@ -46,19 +58,30 @@ CODES: dict[str, str] = {
     "insufficient-scope": (
         "The token is valid and lacks the scope that this needs. Make one with that scope."
     ),
+    "internal-error": (
+        "The job met a mistake in the program. Try again; the server's log has the details for the admin."
+    ),
     "internal-server-error": "Something went wrong on the server. Tell the admin the number in the detail.",
+    "invalid-settings": "The settings cannot be drawn with this checkpoint. The detail says which to change.",
     "job-already-finished": (
         "The job has ended, so it cannot be paused or resumed. Use retry to run it again."
     ),
     "job-not-finished": "The job has not ended yet. Wait for its end or cancel it first.",
     "job-state": "The job is in a state that does not allow this. The detail says which.",
+    "job-unreadable": "The job was made by another version of Bottega. Start it again.",
     "last-admin": "This is the only admin. Make somebody else an admin first.",
     "link-gone": "A link that works once was used already, or is too old. Ask the admin for a new one.",
     "login-failed": "The name or the password is not right.",
     "lora-base-mismatch": "The LoRA was trained for another kind of base model than the chosen checkpoint.",
+    "lora-unusable": (
+        "A LoRA does not fit this checkpoint or cannot be read. Remove it or choose another one."
+    ),
     "method-not-allowed": "This address exists and does not take that kind of request.",
     "name-taken": "Somebody has this name already. Choose another one.",
     "not-a-lora": "A trained LoRA can only become a version of a model page of the type LORA.",
+    "not-finite": (
+        "The numbers ran over while drawing. Lower the CFG scale, the weights or the LoRA strength."
+    ),
     "not-found": "There is nothing at this address, or it is private and not yours.",
     "not-paused": "Only a paused training can go on. Use retry for one that has ended.",
     "not-running": "This works only while the training is running.",
@@ -84,6 +107,9 @@ CODES: dict[str, str] = {
     ),
     "snapshot-gone": (
         "The pictures that this training took are gone, so it cannot be run again. Start a new one."
+    ),
+    "storage-away": (
+        "The storage did not answer for a while. Try again later; nothing that was saved is lost."
     ),
     "too-large": "The file is larger than a form may be. Send it in parts with an upload.",
     "training-diverged": (
