@@ -98,7 +98,7 @@ def inject(parts: Parts, targets: LoraTargets, params: TrainParams, rng: Draws) 
         if params.text_encoder_lr > 0:
             config = LoraConfig(
                 r=params.network_dim,
-                lora_alpha=params.network_alpha,  # type: ignore[arg-type]  # a float is fine
+                lora_alpha=params.network_alpha,
                 target_modules=list(targets.text_encoder),
             )
             _inject(adapter, "text_encoder", parts.text_encoder, config)
@@ -112,7 +112,7 @@ def _config(targets: LoraTargets, params: TrainParams) -> LoraConfig:
     alphas = dict.fromkeys(ranks, params.conv_alpha or params.conv_dim)
     return LoraConfig(
         r=params.network_dim,
-        lora_alpha=params.network_alpha,  # type: ignore[arg-type]  # a float is fine
+        lora_alpha=params.network_alpha,
         target_modules=[*targets.model, *extra],
         rank_pattern=ranks,
         alpha_pattern=alphas,
