@@ -1,5 +1,9 @@
 """A database of its own with the table of effects, and workers that run in a thread of the test."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from app.accounts.models import User
+from app.cli.process import spawn, stop
 from app.core.db import unit_of_work
 from app.jobs import service, wakeups
 from app.jobs.models import Job, JobEvent
@@ -21,6 +26,8 @@ from worker.main import Worker
 ROOT = Path(__file__).parents[2]
 PATIENCE = 200.0
 Start = Callable[..., Worker]
+Spawn = Callable[..., "subprocess.Popen[bytes]"]
+WORKER = Path(__file__).with_name("worker_process.py")
 
 
 class Yard:
@@ -110,3 +117,17 @@ def start(yard: Yard) -> Iterator[Start]:
     for _, thread in running:
         thread.join(PATIENCE)
         assert not thread.is_alive()
+
+
+@pytest.fixture
+def spawn_worker(yard: Yard) -> Iterator[Spawn]:
+    """Start a worker as a process of its own; what is left of it after the test is killed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def make(*queues: str) -> "subprocess.Popen[bytes]":
+        started.append(spawn([sys.executable, str(WORKER), ",".join(queues)], env=os.environ))
+        return started[-1]
+
+    yield make
+    for process in started:
+        stop(process, signal.SIGKILL, 10)

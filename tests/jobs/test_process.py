@@ -1,25 +1,14 @@
 """A worker as a process of its own: how it ends, and what it leaves behind."""
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import psutil
 import pytest
 
-from app.cli.process import spawn
 from app.core.db import unit_of_work
 from app.jobs import workers
 from tests.conftest import redis_url
-from tests.jobs.conftest import Yard
-
-WORKER = Path(__file__).with_name("worker_process.py")
-
-
-def start_worker(*queues: str) -> "subprocess.Popen[bytes]":
-    return spawn([sys.executable, str(WORKER), ",".join(queues)], env=os.environ)
+from tests.jobs.conftest import Spawn, Yard
 
 
 def known() -> list[str]:
@@ -28,11 +17,13 @@ def known() -> list[str]:
 
 
 @pytest.mark.parametrize("broker", [True, False], ids=["broker", "no broker"])
-def test_sigterm_ends_it_in_order(yard: Yard, monkeypatch: pytest.MonkeyPatch, broker: bool) -> None:
+def test_sigterm_ends_it_in_order(
+    yard: Yard, spawn_worker: Spawn, monkeypatch: pytest.MonkeyPatch, broker: bool
+) -> None:
     if broker:
         monkeypatch.setenv("REDIS_URL", redis_url())
     job_id = yard.train("steps=100000 pause=0.05")
-    worker = start_worker("train", "generate")
+    worker = spawn_worker("train", "generate")
     yard.until_step(job_id, 1)
     yard.until(lambda: len(known()) == 1, "the worker to be known")
     worker.send_signal(signal.SIGTERM)
@@ -43,9 +34,9 @@ def test_sigterm_ends_it_in_order(yard: Yard, monkeypatch: pytest.MonkeyPatch, b
     assert job.resume_step is not None
 
 
-def test_a_killed_worker_takes_its_child_along(yard: Yard) -> None:
+def test_a_killed_worker_takes_its_child_along(yard: Yard, spawn_worker: Spawn) -> None:
     job_id = yard.train("steps=100000 pause=0.05")
-    worker = start_worker("train")
+    worker = spawn_worker("train")
     yard.until_step(job_id, 1)
     children = psutil.Process(worker.pid).children()
     assert len(children) == 1
@@ -55,10 +46,12 @@ def test_a_killed_worker_takes_its_child_along(yard: Yard) -> None:
     assert alive == []
 
 
-def test_a_child_whose_worker_sleeps_ends_with_the_lease(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_whose_worker_sleeps_ends_with_the_lease(
+    yard: Yard, spawn_worker: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BOTTEGA_QUEUE_LEASE_SECONDS", "3")
     job_id = yard.train("steps=100000 pause=0.05")
-    worker = start_worker("train")
+    worker = spawn_worker("train")
     yard.until_step(job_id, 1)
     child = psutil.Process(worker.pid).children()[0]
     worker.send_signal(signal.SIGSTOP)
