@@ -215,7 +215,7 @@ def list_tags(db: Session, query: str, *, offset: int, limit: int) -> tuple[list
         select(ModelTag.tag, func.count().label("models")).join(Model, Model.id == ModelTag.model_id)
         .where(Model.visibility == "public", Model.taken_down_at.is_(None)).group_by(ModelTag.tag)
     )  # fmt: skip
-    return _counted(db, base, ModelTag.tag, query, offset, limit)
+    return _counted(db, base, ModelTag.tag, query, offset=offset, limit=limit)
 
 
 def list_creators(db: Session, query: str, *, offset: int, limit: int) -> tuple[list[tuple[str, int]], int]:
@@ -224,11 +224,11 @@ def list_creators(db: Session, query: str, *, offset: int, limit: int) -> tuple[
         select(Model.username, func.count().label("models"))
         .where(Model.visibility == "public", Model.taken_down_at.is_(None)).group_by(Model.username)
     )  # fmt: skip
-    return _counted(db, base, Model.username, query, offset, limit)
+    return _counted(db, base, Model.username, query, offset=offset, limit=limit)
 
 
 def _counted(
-    db: Session, base: Select[Any, Any], name: Any, query: str, offset: int, limit: int
+    db: Session, base: Select[Any, Any], name: Any, query: str, *, offset: int, limit: int
 ) -> tuple[list[tuple[str, int]], int]:
     if query:
         base = base.where(name.ilike(re.sub(r"([\\%_])", r"\\\1", query) + "%"))

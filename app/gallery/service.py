@@ -160,8 +160,8 @@ def create_trained_version(
     name: str,
     version_name: str,
     model_id: int | None = None,
-    category: str = "",
     description: str = "",
+    category: str = "",
     tags: Sequence[str] = (),
     rating: int = 1,
     permissions: dict[str, Any] | None = None,
@@ -174,12 +174,8 @@ def create_trained_version(
     Invalid.
     """
     if model_id is None:
-        model = Model(user_id=user.id, username=user.username, name=name.strip(), type="LORA", rating=rating)
-        model.category, model.description = category, description
-        set_tags(model, tags)
-        for field, value in (permissions or {}).items():
-            setattr(model, field, value)
-        db.add(model)
+        page = {"description": description, "category": category, "rating": rating, **(permissions or {})}
+        model = _new_lora(db, user, name, tags, **page)
     else:
         model = own_model(db, user, model_id)
         if model.type not in LORA_TYPES:
@@ -194,6 +190,13 @@ def create_trained_version(
     add_file(db, version, blob, name=file_name, tensor_sha256=tensor_sha256)
     db.expire(model, ["versions"])
     return version
+
+
+def _new_lora(db: Session, user: User, name: str, tags: Sequence[str], **fields: Any) -> Model:
+    model = Model(user_id=user.id, username=user.username, name=name.strip(), type="LORA", **fields)
+    set_tags(model, tags)
+    db.add(model)
+    return model
 
 
 def find_trained_version(db: Session, job_id: str, sha256: str) -> ModelVersion | None:

@@ -60,20 +60,16 @@ def install_starter(db: Session, storage: Storage, weights: Path = WEIGHTS) -> M
     if not files:
         log.warning("There are no starter weights at %s; bring a checkpoint, or train the starter.", weights)
         return model.versions[0] if model and model.versions else None
-    owner = get_system_user(db)
-    model = model or _new_page(db, owner)
-    model.description = DESCRIPTION
+    model = model or _new_page(db, get_system_user(db))
     mark = fingerprint(weights, files)
     version = next(
         (v for v in model.versions if any(f.facts.get("fingerprint") == mark for f in v.files)), None
     )
     if version is not None and _is_stored(storage, version.files[0]):
         return version
-    return (
-        _new_version(db, storage, owner, model, weights, mark)
-        if version is None
-        else _restore(storage, version, weights)
-    )
+    if version is None:
+        return _new_version(db, storage, model, weights, mark)
+    return _restore(storage, version, weights)
 
 
 def _model_files(weights: Path) -> Iterator[Path]:
@@ -109,9 +105,7 @@ def _new_page(db: Session, owner: User) -> Model:
     return model
 
 
-def _new_version(
-    db: Session, storage: Storage, owner: User, model: Model, weights: Path, mark: str
-) -> ModelVersion:
+def _new_version(db: Session, storage: Storage, model: Model, weights: Path, mark: str) -> ModelVersion:
     version = ModelVersion(
         model=model, name=f"1.{len(model.versions)}", base_model=BASE_MODEL, family="starter",
         status="Published", published_at=utcnow(), strength=1.0,
@@ -126,8 +120,9 @@ def _new_version(
         db, version, blob, name=f"bottega-starter-{version.name}.zip", fp="fp16", precision="pruned"
     )
     file.facts = {"fingerprint": mark}
+    model.description = DESCRIPTION
     model.published_at = version.published_at
-    _add_covers(db, storage, owner, version, weights)
+    _add_covers(db, storage, version, weights)
     db.flush()
     db.expire(model, ["versions"])
     log.info("Installed %s %s.", model.name, version.name)
@@ -152,7 +147,8 @@ def write_zip(weights: Path, target: Path) -> None:
             archive.writestr(entry, path.read_bytes())
 
 
-def _add_covers(db: Session, storage: Storage, owner: User, version: ModelVersion, weights: Path) -> None:
+def _add_covers(db: Session, storage: Storage, version: ModelVersion, weights: Path) -> None:
+    owner = db.get_one(User, version.model.user_id)
     for position, (tile, prompt) in enumerate(_tiles(weights)):
         blob = put_blob(db, storage, tile, "image/png")
         image = create_sample(

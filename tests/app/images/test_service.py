@@ -8,6 +8,7 @@ from PIL import Image as Pillow
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.accounts.models import User
 from app.core.blobs import Blob, blob_key
 from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.storage import get_storage
@@ -60,7 +61,7 @@ def test_a_wide_picture_gets_a_small_one(db: Session) -> None:
 
 def test_sharing_by_key_and_taking_it_back(db: Session) -> None:
     image = generated(db)
-    owner = db.get_one(service.User, image.user_id)
+    owner = db.get_one(User, image.user_id)
     with pytest.raises(NotFound):
         service.get_image(db, None, image.id, key="guess")
     key = service.share_image(db, owner, image.id).share_key
@@ -86,7 +87,7 @@ def test_only_the_owner_changes_a_public_picture(db: Session) -> None:
 def test_deleting_frees_picture_and_thumbnail(db: Session) -> None:
     image = generated(db, blob=make_blob(db, png(900, 600), "image/png"), width=900, height=600)
     shas = [image.blob_sha256, image.thumb_sha256]
-    service.delete_image(db, db.get_one(service.User, image.user_id), image.id)
+    service.delete_image(db, db.get_one(User, image.user_id), image.id)
     assert db.scalar(select(func.count()).select_from(Blob).where(Blob.sha256.in_(shas))) == 0
     db.commit()
     assert [get_storage().size(blob_key(str(sha))) for sha in shas] == [None, None]
@@ -164,7 +165,7 @@ def test_rest_of_a_picture(client: TestClient, db: Session, script: Script) -> N
 
 def test_bytes_of_a_picture(client: TestClient, db: Session, browser: Browser) -> None:
     image = generated(db, blob=make_blob(db, png(900, 600), "image/png"), width=900, height=600)
-    owner = browser(db.get_one(service.User, image.user_id))
+    owner = browser(db.get_one(User, image.user_id))
     path = f"/images/{image.id}"
     for name in ("file", "file.png", "thumb"):
         assert client.get(f"{path}/{name}").status_code == 404
