@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from app.cli.accounts import token_app, user_app
 from app.cli import remote
+from app.cli.accounts import token_app, user_app
 from app.cli.process import SetupError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

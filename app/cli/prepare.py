@@ -34,6 +34,13 @@ def step(what: str) -> Iterator[None]:
 
 def prepare_data(layout: Layout) -> None:
     """Tables, after a dump of what is there, and the starter model."""
+    prepare_tables(layout)
+    with step("Checking the starter model"):
+        install_starter()
+
+
+def prepare_tables(layout: Layout) -> None:
+    """Bring the tables up to date, after a dump of what is there."""
     url = get_settings().database_url
     existing, missing = pending(url)
     if existing and missing and not get_settings().server.skip_dump:
@@ -41,8 +48,6 @@ def prepare_data(layout: Layout) -> None:
     if missing:
         with step("Updating the database"):
             migrate(url)
-    with step("Checking the starter model"):
-        install_starter()
 
 
 def save_before_update(layout: Layout, url: str) -> None:

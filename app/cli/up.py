@@ -18,7 +18,7 @@ from pathlib import Path
 from app.cli.embedded import Postgres, Valkey
 from app.cli.environment import Layout, lock, remember, use
 from app.cli.migrate import ROOT
-from app.cli.prepare import greeting, local_address, prepare_data, step
+from app.cli.prepare import greeting, install_starter, local_address, prepare_tables, step
 from app.cli.process import SetupError
 from app.cli.supervisor import Child, Supervisor, command, describe, say
 from app.core.config import Settings, get_settings
@@ -41,7 +41,7 @@ def up(*, verbose: bool = False, workers: bool = True) -> None:
     supervisor.catch_signals()
     try:
         start_servers(supervisor, settings)
-        prepare_data(layout)
+        prepare_tables(layout)
         start_web(supervisor)
         if workers and not supervisor.stopping:
             supervisor.levels[-1] += _launch_workers(supervisor)
@@ -134,8 +134,10 @@ def start_web(supervisor: Supervisor) -> None:
         *("--no-server-header", "--no-proxy-headers", "--no-access-log"),
     )
     web = Child("web", command(*parts, env=child_environment()), signal.SIGTERM, 8.0)
+    supervisor.start(web)
+    with step("Checking the starter model"):  # while the web process imports what it needs
+        install_starter()
     with step("Starting the web server"):
-        supervisor.start(web)
         wait_web(supervisor, web, local_address(server.host, server.port))
 
 
