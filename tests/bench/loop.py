@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.report import write_section
-
 from tests.e2e.browser import Walk, chromium
 from tests.e2e.installation import Installation, running
 from tests.e2e.rest import Script
