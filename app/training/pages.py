@@ -33,7 +33,7 @@ ADVANCED = (
 
 @router.get("/train")
 def start_page(request: Request, db: Db, user: CurrentUser) -> Response:
-    context = {
+    context: dict[str, Any] = {
         "drafts": drafts.list_drafts(db, user),
         "bases": drafts.list_bases(db, user),
         "workers": "train" in workers.served_queues(db),
@@ -312,7 +312,7 @@ def _publish(
         "rating": "1",
         "description": "",
     }
-    context = {
+    context: dict[str, Any] = {
         "job": job,
         "run": run,
         "checkpoints": checkpoints,
@@ -347,8 +347,8 @@ def _publish_body(form: dict[str, str], epoch: int) -> PublishIn:
         model_id=int(form["model_id"]) if form.get("model_id") else None,
         description=form.get("description", ""),
         tags=listed("tags")[:20],
-        visibility=form.get("visibility", "private"),  # type: ignore[arg-type]
-        rating=int(form.get("rating") or 1),  # type: ignore[arg-type]
+        visibility=form.get("visibility", "private"),
+        rating=int(form.get("rating") or 1),
         trained_words=listed("trained_words"),
         strength=float(form.get("strength") or 0.8),
         permissions=PermissionsIn(

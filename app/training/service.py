@@ -200,7 +200,7 @@ def _checkpoint_out(
         loss=row.loss,
         validation_loss=row.validation_loss,
         recommended=recommended,
-        recommended_reason=run.recommended_reason if recommended else None,  # type: ignore[arg-type]
+        recommended_reason=run.recommended_reason if recommended else None,
         created_at=row.created_at,
     )
 

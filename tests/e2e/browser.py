@@ -1,6 +1,7 @@
 """Headless Chromium, and the loop as a person walks it: admin link, wizard, training, page, pictures."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ class Walk:
         page.check("input[name=visibility][value=public]", force=True)
         self.shot("7-publish")
         page.click("main button.primary")
-        page.wait_for_url("**/models/*")
+        page.wait_for_url(re.compile(r"/models/\d+"))
         self.shot("8-model")
         return page.url
 

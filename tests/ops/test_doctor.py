@@ -1,6 +1,7 @@
 """The doctor names what is broken, with the way out, and changes nothing."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from app.cli.environment import adopt, forget
 from app.core.config import get_settings
 
 
-def states(check: "object") -> dict[str, str]:
-    return {finding.what: finding.state for finding in check()}  # type: ignore[operator]
+def states(check: Callable[[], list[Finding]]) -> dict[str, str]:
+    return {finding.what: finding.state for finding in check()}
 
 
 def test_a_healthy_installation(real_db: str) -> None:

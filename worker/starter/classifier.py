@@ -148,7 +148,7 @@ def train_classifier(
     rng = np.random.default_rng(7)
     pixels, all_scenes = _training_set(vae, drawn, scenes)
     numbers = attribute_numbers(all_scenes)
-    classifier = SceneClassifier().to(memory_format=torch.channels_last)
+    classifier = SceneClassifier().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     inner, other = split_parameters(classifier, ("body.0", "heads"))
     optimizers = Optimizers(inner, other, muon=5e-3, adam=2e-3)
     for step in range(steps):

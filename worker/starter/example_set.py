@@ -36,10 +36,9 @@ _COMMON_TAGS = ("no humans", "outdoors", "scenery", "tuscany", "warm light", "pa
 
 def example_scenes() -> list[Scene]:
     """The fifteen scenes of the set, all in the unseen style."""
-    names = ("thing", "colour", "count", "ground", "time", "weather")
     return [
-        Scene(**dict(zip(names, subject, strict=True)), style=STYLE, seed=100 + index)
-        for index, subject in enumerate(_SUBJECTS)
+        Scene(thing, colour, count, ground, time, weather, style=STYLE, seed=100 + index)
+        for index, (thing, colour, count, ground, time, weather) in enumerate(_SUBJECTS)
     ]
 
 

@@ -30,19 +30,19 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, _closure: None = None) -> None:
+    def step(self, _closure: None = None) -> None:  # type: ignore[override]
         """One update; its root mean square is a fifth of the rate, as AdamW's would be."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group["lr"], group["momentum"])
+                    self._update(parameter, parameter.grad, group["lr"], group["momentum"])
 
-    def _update(self, parameter: nn.Parameter, rate: float, momentum: float) -> None:
+    def _update(self, parameter: nn.Parameter, gradient: torch.Tensor, rate: float, momentum: float) -> None:
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        average = state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        ahead = parameter.grad.lerp(average, momentum)
+        average = state["momentum"].lerp_(gradient, 1 - momentum)
+        ahead = gradient.lerp(average, momentum)
         update = orthogonalise(ahead.reshape(len(ahead), -1))
         scale = 0.2 * max(update.shape) ** 0.5
         parameter.add_(update.reshape(parameter.shape), alpha=-rate * scale)
@@ -80,7 +80,8 @@ def split_parameters(
     model: nn.Module, ends: tuple[str, ...]
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Inner matrices, and the rest; a name that starts or ends like one of `ends` is rest."""
-    inner, other = [], []
+    inner: list[nn.Parameter] = []
+    other: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

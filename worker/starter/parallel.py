@@ -19,7 +19,7 @@ def join_workers(rendezvous: Path, rank: int, workers: int) -> None:
     """Connects this process with the others through a file; one thread each."""
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store = dist.FileStore(str(rendezvous), workers)
+    store = dist.FileStore(str(rendezvous), workers)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=workers)
 
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -41,9 +42,9 @@ def test_the_first_account(db: Session, client: TestClient) -> None:
 @pytest.mark.parametrize(
     "host", ["http://192.168.1.20:8000", "http://127.0.0.1:8000", "http://localhost:8001"]
 )
-def test_logging_in_works_on_plain_http(db: Session, application: object, host: str) -> None:
+def test_logging_in_works_on_plain_http(db: Session, application: FastAPI, host: str) -> None:
     make_user(db, "anna")
-    client = TestClient(application, base_url=host, follow_redirects=False)  # type: ignore[arg-type]
+    client = TestClient(application, base_url=host, follow_redirects=False)
     headers = {"Origin": host, "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}
     answer = client.post(
         "/login", data={"username": "anna", "password": PASSWORD, "next": "/settings"}, headers=headers
@@ -61,9 +62,9 @@ def test_logging_in_works_on_plain_http(db: Session, application: object, host: 
     assert page.headers["cache-control"] == "no-store"
 
 
-def test_on_https_the_cookie_is_bound_to_the_host(db: Session, application: object) -> None:
+def test_on_https_the_cookie_is_bound_to_the_host(db: Session, application: FastAPI) -> None:
     make_user(db, "anna")
-    client = TestClient(application, base_url="https://bottega.example", follow_redirects=False)  # type: ignore[arg-type]
+    client = TestClient(application, base_url="https://bottega.example", follow_redirects=False)
     answer = client.post("/login", data={"username": "anna", "password": PASSWORD})
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith("__Host-bottega_")
