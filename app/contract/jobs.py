@@ -46,6 +46,8 @@ class LoraRef(Frozen):
 
     file: BlobRef
     name: str
+    title: str = ""
+    """Its model page's name, for people."""
     strength: float
     base_model: str
     model_version_id: int | None = None

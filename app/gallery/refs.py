@@ -57,6 +57,7 @@ def lora_ref(db: Session, viewer: User | None, version_id: int, strength: float 
     return LoraRef(
         file=BlobRef(sha256=file.blob_sha256, size=file.size, name=file.name),
         name=file.name.removesuffix(".safetensors"),
+        title=version.model.name,
         strength=version.strength if strength is None else strength,
         base_model=version.base_model,
         model_version_id=version.id,

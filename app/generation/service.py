@@ -231,7 +231,7 @@ def _resources(job: GenerateJob) -> list[dict[str, Any]]:
     loras = [
         {
             "kind": "lora",
-            "name": lora.name,
+            "name": lora.title or lora.name,
             "model_version_id": lora.model_version_id,
             "weight": lora.strength,
             "hash": lora.autov3,

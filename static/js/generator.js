@@ -103,6 +103,8 @@ function sizes() {
 
 if (form) {
   sizes();
+  // On a phone focus would open the keyboard over the pictures.
+  if (matchMedia("(hover: hover)").matches) form.elements.prompt.focus({ preventScroll: true });
   form.addEventListener("change", sizes);
   form.addEventListener("input", (event) => {
     const target = event.target;
