@@ -34,10 +34,10 @@ _SUBJECTS: tuple[tuple[str, str, int, str, str, str], ...] = (
 _COMMON_TAGS = ("no humans", "outdoors", "scenery", "tuscany", "warm light", "paper border", "old print")
 
 
-def example_scenes() -> list[Scene]:
-    """The fifteen scenes of the set, all in the unseen style."""
+def example_scenes(style: str = STYLE) -> list[Scene]:
+    """The fifteen scenes of the set, all in one style."""
     return [
-        Scene(thing, colour, count, ground, time, weather, style=STYLE, seed=100 + index)
+        Scene(thing, colour, count, ground, time, weather, style=style, seed=100 + index)
         for index, (thing, colour, count, ground, time, weather) in enumerate(_SUBJECTS)
     ]
 
@@ -48,12 +48,12 @@ def example_tags(scene: Scene, rng: Random) -> list[str]:
     return [*own, *rng.sample(_COMMON_TAGS, 6)]
 
 
-def write_example_set(folder: Path) -> list[Path]:
+def write_example_set(folder: Path, style: str = STYLE) -> list[Path]:
     """Writes 15 PNG files, each with its tags in a .txt file; returns the pictures' paths."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = Random(0)
     paths = []
-    for index, scene in enumerate(example_scenes()):
+    for index, scene in enumerate(example_scenes(style)):
         path = folder / f"tuscan-{index + 1:02d}.png"
         render(scene, _SIZES[index % len(_SIZES)]).save(path)
         path.with_suffix(".txt").write_text(", ".join(example_tags(scene, rng)) + "\n")
