@@ -18,7 +18,8 @@ from app.core.logs import setup_logs
 from app.jobs.reaper import Reaper, every_tick
 from app.training.service import expire_checkpoints
 from app.web.errors import add_error_handlers
-from app.web.middleware import RefuseForgedWrites, SecurityHeaders, TrustedProxy
+from app.web.middleware import Preflight, RefuseForgedWrites, SecurityHeaders, TrustedProxy
+from app.web.queries import refuse_unknown_query
 from app.web.ratelimit import RateLimitHeaders
 from app.web.templating import DIST
 
@@ -53,7 +54,7 @@ def create_app() -> FastAPI:
         description="Train, publish and use LoRAs. Send `Authorization: Bearer <token>`.",
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(guard)],
+        dependencies=[Depends(guard), Depends(refuse_unknown_query)],
         lifespan=look_after,
     )
     app.state.show_viewer = show_viewer
@@ -64,6 +65,7 @@ def create_app() -> FastAPI:
     DIST.mkdir(parents=True, exist_ok=True)
     app.mount("/static", StaticFiles(directory=DIST), name="static")
     add_error_handlers(app)
+    app.add_middleware(Preflight)
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(RefuseForgedWrites, public_url=settings.server.public_url)
     app.add_middleware(SecurityHeaders)

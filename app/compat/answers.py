@@ -9,6 +9,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import DataError
 
 from app.core.errors import AppError, RateLimited, Unauthorized
 from app.web.links import origin
@@ -46,6 +47,10 @@ class CivitaiRoute(APIRoute):
             except RequestValidationError as error:
                 words = "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors()[:5])
                 response = JSONResponse({"error": words}, 400)
+            except (DataError, UnicodeEncodeError):
+                response = JSONResponse(
+                    {"error": "A parameter is no text or a number that is too large"}, 400
+                )
             for name, value in OPEN.items():
                 response.headers.setdefault(name, value)
             return response

@@ -67,7 +67,7 @@ class TooLarge(AppError):
 
 
 class Unsupported(AppError):
-    status, code, title = 415, "unsupported-media", "This kind of file cannot be read"
+    status, code, title = 415, "unsupported-media", "This kind of content cannot be read"
 
 
 class Invalid(AppError):

@@ -7,16 +7,18 @@ import logging
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from app.core.errors import AppError, FieldError, Invalid
+from app.core.errors import AppError, FieldError, Invalid, NotFound, Unsupported
 from app.core.ids import new_id
+from app.web.links import origin
 from app.web.middleware import SECURITY_HEADERS
 from app.web.templating import render
 
@@ -31,12 +33,13 @@ def wants_json(request: Request) -> bool:
 
 
 def problem(request: Request, error: AppError) -> JSONResponse:
-    """RFC 9457 body. `type` resolves to the page that explains the code."""
+    """RFC 9457 body. `type` resolves to the page that explains the code, `instance` names this one answer."""
     body: dict[str, Any] = {
-        "type": f"{request.url.scheme}://{request.url.netloc}/docs/errors#{error.code}",
+        "type": f"{origin(request)}/docs/errors#{error.code}",
         "title": error.title,
         "status": error.status,
         "detail": error.detail,
+        "instance": uuid4().urn,
         "code": error.code,
         **error.extra,
     }
@@ -69,7 +72,20 @@ def _login_page(request: Request) -> Response | None:
 
 def _pointer(location: tuple[str | int, ...]) -> str:
     parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
-    return "#/" + "/".join(str(p) for p in parts)
+    return "#" + "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in parts)
+
+
+def _refusal(request: Request, error: RequestValidationError) -> AppError:
+    """A body that is no JSON is a 400, one that is sent as something else a 415, wrong fields are a 422."""
+    broken = next((e for e in error.errors() if e["type"] == "json_invalid"), None)
+    if broken is not None:
+        words = str(broken.get("ctx", {}).get("error", "it ends too early"))
+        return AppError(f"The body is not JSON, from character {broken['loc'][-1]} on: {words}.")
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    whole = any(tuple(e["loc"]) == ("body",) for e in error.errors())
+    if whole and kind and kind != "application/json" and not kind.endswith("+json"):
+        return Unsupported(f"Send JSON with Content-Type: application/json, not {kind}.")
+    return _invalid(error)
 
 
 def _invalid(error: RequestValidationError) -> Invalid:
@@ -111,7 +127,15 @@ async def _on_app_error(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return respond(request, _invalid(error))
+    return respond(request, _refusal(request, error))
+
+
+async def _on_unstorable(request: Request, _error: Exception) -> Response:
+    """A number beyond the column, a NUL or half a character: no row has it, and none can get it."""
+    if request.method in ("GET", "HEAD", "DELETE") and not request.url.query:
+        return respond(request, NotFound(_WORDS[404]))
+    words = "Something in this request cannot be stored: a number that is too large, or a broken character."
+    return respond(request, Invalid(words))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -141,4 +165,6 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(OperationalError, _on_database)
+    app.add_exception_handler(DataError, _on_unstorable)
+    app.add_exception_handler(UnicodeEncodeError, _on_unstorable)
     app.add_exception_handler(Exception, _on_crash)

@@ -4,10 +4,11 @@ Plain ASGI, because Starlette's BaseHTTPMiddleware breaks streaming answers.
 """
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -75,8 +76,7 @@ class RefuseForgedWrites:
         if scope["type"] != "http" or scope["method"] in SAFE_METHODS or self._is_ours(Headers(scope=scope)):
             await self.app(scope, receive, send)
             return
-        text = "This request did not come from a page of this site. Reload the page and try again."
-        await PlainTextResponse(text, 403)(scope, receive, send)
+        await _forged(scope["path"])(scope, receive, send)
 
     def _is_ours(self, headers: Headers) -> bool:
         if headers.get("authorization", "").lower().startswith("bearer "):
@@ -88,6 +88,38 @@ class RefuseForgedWrites:
         if origin is None:
             return "cookie" not in headers
         return urlsplit(origin).netloc in {headers.get("host"), self.public_host}
+
+
+def _forged(path: str) -> Response:
+    text = "This request did not come from a page of this site. Reload the page and try again."
+    if not path.startswith("/api/"):
+        return PlainTextResponse(text, 403)
+    body = {"type": "/docs/errors#forbidden", "title": "Not allowed", "status": 403, "detail": text}
+    media_type = "application/problem+json"
+    return JSONResponse(body | {"code": "forbidden"}, 403, media_type=media_type)
+
+
+class Preflight:
+    """Lets pages of other sites use the Civitai-shaped reads, which answer `Access-Control-Allow-Origin: *`.
+
+    Cookies are not sent with such requests, so nothing private is opened by it.
+    """
+
+    OPEN = re.compile(r"/api/(v1/(models|model-versions|images|tags|creators)|download/models)(/|$)")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "OPTIONS" or not self.OPEN.match(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        headers = {
+            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Allow-Headers": "*, Authorization",
+            "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+        }
+        await Response(status_code=200, headers=headers)(scope, receive, send)
 
 
 class SecurityHeaders:
