@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -312,10 +313,15 @@ def jobs(context: typer.Context, status: str = "", limit: int = 20, as_json: Jso
     if as_json:
         _print(page)
         return
-    table = Table("Job", "Kind", "Name", "Status", "Done")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("Job", no_wrap=True, min_width=30)  # whole, to copy it
+    table.add_column("Name", no_wrap=True, overflow="ellipsis")
+    table.add_column("Status", no_wrap=True, min_width=9)
+    table.add_column("Done", justify="right", no_wrap=True, min_width=5)
     for job in page["items"]:
         done = f"{100 * (job['progress'].get('fraction') or 0):.0f} %"
-        table.add_row(job["id"], job["type"], str(job.get("name") or "")[:40], job["status"], done)
+        name = str(job.get("name") or "")[:40] or job["type"]
+        table.add_row(job["id"], name, job["status"], done)
     Console().print(table)
 
 
