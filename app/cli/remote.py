@@ -7,6 +7,7 @@ import hashlib
 import json
 import uuid
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
@@ -314,13 +315,11 @@ def jobs(context: typer.Context, status: str = "", limit: int = 20, as_json: Jso
         _print(page)
         return
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("Job", no_wrap=True, min_width=30)  # whole, to copy it
-    table.add_column("Name", no_wrap=True, overflow="ellipsis")
-    table.add_column("Status", no_wrap=True, min_width=9)
-    table.add_column("Done", justify="right", no_wrap=True, min_width=5)
+    for title in ("Job", "Name", "Status", "Done"):
+        table.add_column(title, no_wrap=True)
     for job in page["items"]:
         done = f"{100 * (job['progress'].get('fraction') or 0):.0f} %"
-        name = str(job.get("name") or "")[:40] or job["type"]
+        name = shorten(job.get("name") or job["type"], 26, placeholder=" …")  # leaves room for whole ids
         table.add_row(job["id"], name, job["status"], done)
     Console().print(table)
 
