@@ -126,6 +126,12 @@ class Settings:
         return self.server.home.expanduser().resolve()
 
     @property
+    def address(self) -> str:
+        """Under which people reach this installation, for addresses that are made outside of a request."""
+        host = "127.0.0.1" if self.server.host in ("0.0.0.0", "::") else self.server.host  # noqa: S104
+        return (self.server.public_url or f"http://{host}:{self.server.port}").rstrip("/")
+
+    @property
     def database_url(self) -> str:
         """SQLAlchemy URL with psycopg as driver. Errors: RuntimeError when none is set."""
         url = self.database.url

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from app.training.schemas import WebhookIn
+from app.training.schemas import Strict, WebhookIn
 
 MAX_SEED = 2**32 - 1
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+DENOISE = 0.75
+"""The default of `denoise`; without a start picture no other value is taken, because it would do nothing."""
 
 
 class ResourceIn(Strict):

@@ -18,7 +18,7 @@ from app.contract.jobs import SAMPLERS, BlobRef, CheckpointRef, GenerateJob, Lor
 from app.core.blobs import Blob
 from app.core.errors import FieldError, Invalid
 from app.gallery.refs import checkpoint_ref, lora_ref
-from app.generation.schemas import MAX_SEED, GenerationEstimate, GenerationIn
+from app.generation.schemas import DENOISE, MAX_SEED, GenerationEstimate, GenerationIn
 from app.images import service as images
 from app.images.models import Image
 from app.jobs import service as jobs
@@ -76,7 +76,7 @@ def _check(body: GenerationIn, spec: FamilySpec) -> None:
         wrong.append(FieldError("#/steps", f"give at most {limits.max_steps}", "out-of-range"))
     if body.quantity is not None and body.quantity > limits.max_quantity:
         wrong.append(FieldError("#/quantity", f"give at most {limits.max_quantity}", "out-of-range"))
-    if body.denoise is not None:
+    if body.denoise not in (None, DENOISE):
         wrong.append(FieldError("#/denoise", "has a meaning only with init_image", "no-effect"))
     for name, pixels in (("width", body.width), ("height", body.height)):
         if pixels is None:

@@ -1,7 +1,5 @@
 """REST routes of jobs: list, show, steer, follow."""
 
-import hashlib
-import json
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -10,6 +8,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from app.accounts.deps import CurrentUser
 from app.jobs import events, idempotency, service, tail, views, webhooks
+from app.jobs.answers import show_job
 from app.jobs.models import Job
 from app.jobs.schemas import DeliveryOut, JobList, JobOut, LogList, MetricsOut, WebhookSecret
 from app.web.deps import Db
@@ -47,26 +46,10 @@ def list_jobs(
     return {"items": views.jobs_out(db, page.items), "next_cursor": page.next_cursor}
 
 
-def _shown(request: Request, db: Db, job: Job) -> Response:
-    """The job with its ETag, or 304 when the client has just that."""
-    body = views.job_out(db, job)
-    # The guess when a waiting job may start changes with every look and is no news.
-    news = {**body, "queue": {**(body["queue"] or {}), "estimated_start_at": None}}
-    etag = f'"{hashlib.sha256(json.dumps(news, sort_keys=True).encode()).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if seconds := views.retry_after(job):
-        headers["Retry-After"] = str(seconds)
-    if etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    if seconds and idempotency.preferred_wait(request.scope):
-        return idempotency.JobAnswer(idempotency.Answer(200, body), is_job=True)
-    return JSONResponse(body, headers=headers)
-
-
 @router.get("/jobs/{job_id}", response_model=JobOut)
 def get_job(request: Request, db: Db, user: CurrentUser, job_id: str) -> Response:
     """One job. Ask again after `Retry-After` seconds, with `If-None-Match`; or use `Prefer: wait=N`."""
-    return _shown(request, db, service.get_job(db, user, job_id))
+    return show_job(request, db, service.get_job(db, user, job_id))
 
 
 def _steered(db: Db, job: Job) -> Response:
@@ -102,7 +85,7 @@ def retry(db: Db, user: CurrentUser, job_id: str, idempotency_key: Key = None) -
         job = service.retry_job(db, user, job_id)
         return idempotency.Answer(202, views.job_out(db, job), f"/api/v1/jobs/{job.id}")
 
-    return idempotency.answer(db, user, "retry", idempotency_key, {"job": job_id}, make)
+    return idempotency.answer(db, user, f"retry {job_id}"[:100], idempotency_key, {"job": job_id}, make)
 
 
 @router.delete("/jobs/{job_id}", status_code=204)

@@ -17,6 +17,7 @@ from app.contract.events import Command, Finished, LogLine, Metric, Progress, Re
 from app.contract.states import LEASED, JobState
 from app.core.blobs import Blob, release_blobs
 from app.core.config import get_settings
+from app.core.db import utcnow
 from app.jobs import service
 from app.jobs.models import Job, JobMetric
 
@@ -149,7 +150,7 @@ def _progress(job: Job, p: Progress) -> dict[str, object]:
     if job.type == "training" and p.phase != "training":
         fraction = job.progress.get("fraction") or 0.0
     shown = p.model_dump(exclude={"kind", "phase"})
-    return {"fraction": fraction, **shown}
+    return {"fraction": fraction, **shown, "updated_at": utcnow().isoformat()}
 
 
 def record_log(db: Session, job: Job, line: LogLine) -> None:

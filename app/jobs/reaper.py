@@ -18,12 +18,13 @@ from app.contract.states import LEASED, JobState
 from app.core.config import get_settings
 from app.core.db import unit_of_work
 from app.core.storage import Storage, get_storage
-from app.jobs import leases, webhooks, workers
-from app.jobs.models import IdempotencyKey, Job
+from app.jobs import leases, service, webhooks, workers
+from app.jobs.models import IdempotencyKey, Job, JobEvent
 from app.jobs.wakeups import wake
 
 log = logging.getLogger("bottega.reaper")
 LOCK = 0x626F7474656761
+WAITING = (JobState.QUEUED.value, JobState.PAUSED.value)
 KEYS_KEPT = timedelta(hours=24)
 SWEEP_SECONDS = 600.0
 """How often storage is searched for what dead workers left."""
@@ -55,6 +56,28 @@ def reap(db: Session) -> int:
     return len(lost)
 
 
+def expire_waiting(db: Session) -> int:
+    """End jobs that waited or were paused for as long as a training's files are kept; gives how many.
+
+    What counts is the last change of state, so one that was paused for weeks and goes on has all its time.
+    """
+    limit = func.now() - timedelta(days=get_settings().queue.keep_checkpoints_days)
+    moved = select(JobEvent.id).where(
+        JobEvent.job_id == Job.id, JobEvent.kind == "status", JobEvent.created_at > limit
+    )
+    query = (
+        select(Job)
+        .where(Job.status.in_(WAITING), Job.created_at < limit, ~moved.exists())
+        .limit(100)
+        .with_for_update(skip_locked=True, of=Job)
+        .execution_options(populate_existing=True)
+    )
+    late = list(db.scalars(query))
+    for job in late:
+        service.change_state(db, job, JobState.EXPIRED, reason="waited-too-long")
+    return len(late)
+
+
 def announce_waiting(db: Session) -> None:
     """Send wake-ups again: one may have been lost, or come while everybody was busy."""
     for queue in db.scalars(select(Job.queue).where(Job.status == JobState.QUEUED.value).distinct()):
@@ -82,6 +105,7 @@ def tick() -> bool:
         if not db.scalar(select(func.pg_try_advisory_xact_lock(LOCK))):
             return False
         reap(db)
+        expire_waiting(db)
         announce_waiting(db)
         forget_keys(db)
         workers.forget_workers(db)

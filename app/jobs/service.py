@@ -5,7 +5,7 @@ job that it holds is in `leases.py`, what happens to jobs that nobody holds in `
 The database's clock is the only one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,13 +18,15 @@ from app.contract.states import ALLOWED, LEASED, TERMINAL, JobState
 from app.core.blobs import Blob, release_blobs
 from app.core.config import get_settings
 from app.core.db import Base, after_commit
-from app.core.errors import Conflict, Invalid, NotFound, RateLimited, Unauthorized
+from app.core.errors import Conflict, FieldError, Invalid, NotFound, RateLimited, Unauthorized
 from app.core.ids import new_id
 from app.core.paging import Page, keyset_page
 from app.jobs.models import Job, JobEvent, WebhookDelivery
 from app.jobs.wakeups import wake
 
 TYPES = ("training", "generation", "files")
+KNOWN_TYPES = (*TYPES, "caption", "upscale", "export")
+"""Those of the last three that a list is asked for are none yet."""
 PAUSABLE = ("training",)
 WISHES = ("sample", "save")
 PROGRESS_PAUSE = timedelta(seconds=2)
@@ -219,17 +221,28 @@ def list_jobs(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[Job]:
-    """A viewer's jobs, newest first; `everyone` for admins. Without `type` only trainings and generations."""
+    """A viewer's jobs, newest first; `everyone` for admins. Without `type` only trainings and generations.
+
+    Errors: Invalid for a status or a type that there is not.
+    """
     if viewer is None:
         raise Unauthorized("Log in to see your jobs.")
-    query = select(Job).where(Job.type.in_(list(type) or ["training", "generation"]))
+    _check_words("#/status", statuses := list(status), [state.value for state in JobState])
+    _check_words("#/type", types := list(type), KNOWN_TYPES)
+    query = select(Job).where(Job.type.in_(types or ["training", "generation"]))
     if not (everyone and viewer.is_admin):
         query = query.where(Job.user_id == viewer.id)
-    if statuses := list(status):
+    if statuses:
         query = query.where(Job.status.in_(statuses))
     if created_after:
         query = query.where(Job.created_at > created_after)
     return keyset_page(db, query, [Job.seq], cursor=cursor, limit=limit)
+
+
+def _check_words(pointer: str, words: Iterable[str], known: Sequence[str]) -> None:
+    if unknown := sorted(set(words) - set(known)):
+        detail = f"{', '.join(unknown)} is not one of {', '.join(known)}"
+        raise Invalid(f"{pointer[2:].capitalize()}: {detail}.", [FieldError(pointer, detail, "enum")])
 
 
 def _steer(db: Session, viewer: User | None, id: str) -> tuple[Job, JobState]:

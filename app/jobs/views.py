@@ -13,6 +13,15 @@ from app.jobs import service, workers
 from app.jobs.models import Job
 from app.jobs.schemas import JobOut
 
+PROGRESS: dict[str, Any] = {
+    "fraction": 0.0, "current": 0, "total": None, "unit": None, "epoch": None, "epochs": None, "rate": None,
+    "eta_seconds": None, "updated_at": None,
+}  # fmt: skip
+METRICS: dict[str, Any] = {
+    "loss": None, "queue_seconds": None, "run_seconds": None, "peak_vram_bytes": None,
+}  # fmt: skip
+"""What was not measured is null, never missing."""
+
 
 def job_out(db: Session, job: Job) -> dict[str, Any]:
     """One job, ready for JSON, with its place in the queue and when it may start."""
@@ -46,12 +55,12 @@ def _out(job: Job, place: int | None, served: bool) -> JobOut:
         status=job.status,
         status_reason="no-worker" if waiting and not served else job.status_reason,
         phase=job.phase,
-        progress={"fraction": 1.0} | job.progress if job.status == JobState.SUCCEEDED else job.progress,
+        progress=_progress(job),
         queue={"position": place, "ahead": place - 1, "estimated_start_at": None} if place else None,
         input=job.input,
         output=job.output,
-        metrics=job.metrics,
-        error=job.error,
+        metrics=METRICS | job.metrics,
+        error=_error(job),
         attempt=job.attempt,
         priority=_priority(job.priority),
         labels=job.labels,
@@ -62,6 +71,24 @@ def _out(job: Job, place: int | None, served: bool) -> JobOut:
         heartbeat_at=job.heartbeat_at,
         links=links(job),
     )
+
+
+def _progress(job: Job) -> dict[str, Any]:
+    """All fields from the first moment on; a job that succeeded has done all of it."""
+    known = PROGRESS | job.progress
+    whole = job.status == JobState.SUCCEEDED
+    return known | {"fraction": 1.0 if whole else known["fraction"] or 0.0}
+
+
+def _error(job: Job) -> dict[str, Any] | None:
+    """Problem details with an absolute `type`; a worker does not know under which address people come."""
+    if job.error is None:
+        return None
+    site = get_settings().address
+    return job.error | {
+        "type": f"{site}/docs/errors#{job.error.get('code', 'failed')}",
+        "instance": f"/api/v1/jobs/{job.id}",
+    }
 
 
 def _priority(priority: int) -> str:
@@ -81,7 +108,7 @@ def links(job: Job) -> dict[str, str | None]:
         "logs": f"{own}/logs",
         "events": f"{own}/events",
         "metrics": f"{own}/metrics" if training else None,
-        "samples": f"{training}/checkpoints" if training else None,
+        "samples": f"{training}/samples" if training else None,
         "checkpoints": f"{training}/checkpoints" if training else None,
         "result": f"{training}/checkpoints" if training else own,
     }

@@ -8,10 +8,12 @@ from app.accounts.deps import Scoped
 from app.accounts.models import User
 from app.gallery.shapes import model_out
 from app.jobs import idempotency
+from app.jobs.answers import show_job
+from app.jobs.schemas import JobOut
 from app.jobs.views import job_out
 from app.training import publishing, service
 from app.training.plan import describe_plan, plan_training
-from app.training.schemas import CheckpointOut, PublishIn, TrainingIn, TrainingPlan
+from app.training.schemas import CheckpointOut, PublishIn, SampleRow, TrainingIn, TrainingPlan
 from app.web.deps import Db, Store
 from app.web.downloads import send_blob
 
@@ -19,6 +21,8 @@ router = APIRouter(prefix="/api/v1/trainings", tags=["trainings"])
 Reader = Annotated[User, Scoped("read")]
 Trainer = Annotated[User, Scoped("train")]
 Publisher = Annotated[User, Scoped("publish")]
+
+Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
 
 
 @router.post("", status_code=202, response_model=None)
@@ -28,7 +32,7 @@ def start(
     user: Trainer,
     body: TrainingIn,
     dry_run: bool = False,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: Key = None,
 ) -> dict[str, Any] | TrainingPlan | Response:
     """Start a training, or with `dry_run=true` say what it would take."""
     if dry_run:
@@ -42,10 +46,11 @@ def start(
     return idempotency.answer(db, user, "trainings", idempotency_key, body.model_dump(mode="json"), make)
 
 
-@router.get("/{training_id}")
-def show(db: Db, user: Reader, training_id: str) -> dict[str, Any]:
+@router.get("/{training_id}", response_model=JobOut)
+def show(request: Request, db: Db, user: Reader, training_id: str) -> Response:
+    """The training's job, as GET /jobs/{id} answers it."""
     job, _ = service.get_training(db, user, training_id)
-    return job_out(db, job)
+    return show_job(request, db, job)
 
 
 @router.get("/{training_id}/checkpoints")
@@ -59,6 +64,12 @@ def checkpoint_file(
 ) -> Response:
     row = service.get_checkpoint(db, user, training_id, epoch)
     return send_blob(request, store, row.blob_sha256, name=row.name)
+
+
+@router.get("/{training_id}/samples")
+def samples(db: Db, user: Reader, training_id: str) -> list[SampleRow]:
+    """Every sample picture, by epoch and prompt; the row without the LoRA comes first."""
+    return service.list_sample_rows(db, user, training_id)
 
 
 @router.get("/{training_id}/samples/{sample_id}/file", response_class=Response)
@@ -82,7 +93,21 @@ def save_now(db: Db, user: Trainer, training_id: str) -> dict[str, Any]:
     return job_out(db, service.wish(db, user, training_id, "save"))
 
 
-@router.post("/{training_id}/publish", status_code=201)
-def publish(request: Request, db: Db, user: Publisher, training_id: str, body: PublishIn) -> dict[str, Any]:
+@router.post("/{training_id}/publish", status_code=201, response_model=None)
+def publish(
+    request: Request,
+    db: Db,
+    user: Publisher,
+    training_id: str,
+    body: PublishIn,
+    *,
+    idempotency_key: Key = None,
+) -> Response:
     """Make a model page, or a new version of one, from an epoch."""
-    return model_out(request, publishing.publish_checkpoint(db, user, training_id, body), user)
+
+    def make() -> idempotency.Answer:
+        model = publishing.publish_checkpoint(db, user, training_id, body)
+        return idempotency.Answer(201, model_out(request, model, user), f"/api/v1/models/{model.id}")
+
+    sent = body.model_dump(mode="json") | {"training": training_id}
+    return idempotency.answer(db, user, "publish", idempotency_key, sent, make)

@@ -6,7 +6,6 @@ Every default is filled in here, once, so that the dry run, the form and the job
 import os
 import re
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from sqlalchemy import func, select
@@ -14,24 +13,27 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.contract.family import FamilySpec
-from app.contract.jobs import BlobRef, CheckpointRef, SamplePrompt, TrainItem, TrainJob, TrainParams
+from app.contract.jobs import CheckpointRef, SamplePrompt, TrainItem, TrainJob, TrainParams
 from app.core.config import get_settings
-from app.core.errors import FieldError, Invalid, NotFound
+from app.core.errors import FieldError, Invalid
 from app.datasets import service as datasets
 from app.gallery.queries import get_version_by_hash
-from app.gallery.refs import checkpoint_ref
+from app.gallery.refs import checkpoint_ref, get_version
 from app.jobs import workers
 from app.jobs.models import Job
-from app.training.models import TrainingCheckpoint, TrainingRun
-from app.training.schemas import BaseIn, ContinueFrom, SamplePromptIn, TrainingIn, TrainingPlan, Warned
+from app.training.earlier import Earlier, find_earlier
+from app.training.models import TrainingRun
+from app.training.schemas import BaseIn, SamplePromptIn, TrainingIn, TrainingPlan, Warned
 from worker.families import catalog
 from worker.families.resolve import ParamErrors, resolve_params, samples_seen, steps_for
 
-AIR = re.compile(r"^urn:air:[^:]+:[^:]+:(?:civitai|bottega):(\d+)@(\d+)$")
+AIR = re.compile(r"^urn:air:[^:]+:[^:]+:(?:civitai|bottega):(\d{1,9})@(\d{1,9})$")
 COMMON_WORDS = {
     "person", "man", "woman", "girl", "boy", "dog", "cat", "house", "town", "tree", "street", "style", "art",
     "photo", "picture", "painting", "landscape", "portrait", "face", "car", "city", "flower", "sky",
 }  # fmt: skip
+LONG_ENOUGH = 10
+"""A finished run tells the time of one that is up to so many times longer."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
     spec = family_spec(base)
     items = tuple(datasets.snapshot(db, user, body.dataset))
     _check_items(items, body)
-    params = _params(spec, body, len(items), dataset.label_type)
+    earlier = find_earlier(db, user, body.continue_from, base)
+    params = _params(spec, body, len(items), dataset.label_type, earlier)
     prompts = (
         body.sample_prompts if body.sample_prompts is not None else default_prompts(items, body.trigger_word)
     )
@@ -65,7 +68,7 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
         trigger_word=body.trigger_word.strip(),
         params=params,
         sample_prompts=tuple(_prompt(p, spec) for p in prompts),
-        continue_from=_continue_from(db, user, body.continue_from, base),
+        continue_from=earlier.file if earlier else None,
         threads=threads(),
     )
     return Planned(job, spec, steps_for(params, len(items)), _warnings(job))
@@ -84,6 +87,9 @@ def find_base(db: Session, user: User, base: BaseIn) -> CheckpointRef:
         match = AIR.match(base.air)
         if match is None:
             raise Invalid("That is not an AIR of this site.", [FieldError("#/base/air", "not an AIR", "air")])
+        if get_version(db, user, int(match[2])).model_id != int(match[1]):
+            words = "The model and the version of this AIR do not belong together."
+            raise Invalid(words, [FieldError("#/base/air", words, "air")])
         return checkpoint_ref(db, user, int(match[2]))
     version = get_version_by_hash(db, user, base.file_sha256 or "")
     return checkpoint_ref(db, user, version.id)
@@ -153,9 +159,12 @@ def _check_items(items: tuple[TrainItem, ...], body: TrainingIn) -> None:
         )
 
 
-def _params(spec: FamilySpec, body: TrainingIn, images: int, label_type: str) -> TrainParams:
+def _params(
+    spec: FamilySpec, body: TrainingIn, images: int, label_type: str, earlier: Earlier | None
+) -> TrainParams:
+    given = earlier.fill(body.params) if earlier else body.params
     try:
-        return resolve_params(spec, body.type, body.preset, images, body.params, label_type=label_type)
+        params = resolve_params(spec, body.type, body.preset, images, given, label_type=label_type)
     except ParamErrors as error:
         fields = [FieldError(f"#/params/{e.field}", e.message, "out-of-range") for e in error.errors]
         words = " ".join(
@@ -163,24 +172,9 @@ def _params(spec: FamilySpec, body: TrainingIn, images: int, label_type: str) ->
             for e in error.errors
         )
         raise Invalid(words, fields) from error
-
-
-def _continue_from(
-    db: Session, user: User, source: ContinueFrom | None, base: CheckpointRef
-) -> BlobRef | None:
-    if source is None:
-        return None
-    row = db.execute(
-        select(TrainingCheckpoint, TrainingRun)
-        .join(TrainingRun, TrainingRun.job_id == TrainingCheckpoint.job_id)
-        .where(TrainingCheckpoint.job_id == source.training, TrainingCheckpoint.epoch == source.epoch)
-    ).first()
-    if row is None or not (user.is_admin or row.TrainingRun.user_id == user.id):
-        raise NotFound("There is no such epoch to continue from.")
-    if row.TrainingRun.family != base.family:
-        raise Invalid("The epoch to continue from belongs to another base model.", code="lora-base-mismatch")
-    checkpoint = row.TrainingCheckpoint
-    return BlobRef(sha256=checkpoint.blob_sha256, size=checkpoint.size, name=checkpoint.name)
+    if earlier:
+        earlier.check(params)
+    return params
 
 
 def _warnings(job: TrainJob) -> list[Warned]:
@@ -221,22 +215,28 @@ def describe_plan(db: Session, planned: Planned) -> TrainingPlan:
 
 
 def estimate(db: Session, planned: Planned) -> tuple[float | None, Any]:
-    """(seconds, basis): from finished runs of this family, else from three timed steps, else nothing."""
+    """(seconds, basis): from finished runs of this family, else from three timed steps, else nothing.
+
+    Starting and sampling take their time however few the steps are, so a long run says more of a step
+    than a short one, and runs far shorter than the planned one count only where nothing else is known.
+    """
     work = planned.steps * _step_cost(planned.job.params)
-    history = [
-        h["run_seconds"] / h["work"]
-        for h in _history(db, planned.spec.name)
-        if h.get("run_seconds") and h.get("work")
-    ]
-    if history:
-        return round(median(history) * work, 1), "history"
-    seconds = (workers.measured(db, ["seconds_per_step"]).get("seconds_per_step") or {}).get(
-        planned.spec.name
-    )
+    runs = [h for h in _history(db, planned.spec.name) if h.get("run_seconds") and h.get("work")]
+    enough = [h for h in runs if h["work"] * LONG_ENOUGH >= work]
+    seconds = _measured(db, planned, "seconds_per_step")
+    if enough or (runs and not seconds):
+        counted = enough or runs
+        pace = sum(h["run_seconds"] for h in counted) / sum(h["work"] for h in counted)
+        return round(pace * work, 1), "history"
     if seconds:
         batch = float(planned.spec.params["batch_size"].default or 1)
         return round(seconds * work / (batch * planned.spec.resolution**2), 1), "calibration"
     return None, None
+
+
+def _measured(db: Session, planned: Planned, name: str) -> Any:
+    """What a worker's three timed steps told of this family, None without."""
+    return (workers.measured(db, [name]).get(name) or {}).get(planned.spec.name)
 
 
 def _step_cost(params: TrainParams) -> float:
@@ -262,7 +262,9 @@ def _history(db: Session, family: str) -> list[dict[str, Any]]:
 
 def _memory(db: Session, planned: Planned) -> int | None:
     peaks = [h["peak_memory_bytes"] for h in _history(db, planned.spec.name) if h.get("peak_memory_bytes")]
-    return max(peaks) if peaks else planned.spec.train_memory_bytes
+    if peaks:
+        return max(peaks)
+    return _measured(db, planned, "train_memory_bytes") or planned.spec.train_memory_bytes
 
 
 def _disk(planned: Planned) -> int:

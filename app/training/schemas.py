@@ -1,18 +1,29 @@
 """What the training routes take and give. Names as in Civitai's wizard and in docs of the REST API."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from app.images.schemas import Rating
 
 TrainingType = Literal["style", "character", "concept"]
 Preset = Literal["quick", "normal", "best"]
 
 
 class Strict(BaseModel):
-    """A request body: a field that is not known is a 422 that names it."""
+    """A request body: a field that is not known is a 422 that names it, and null is as good as left out."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def drop_nulls(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {
+            name: value for name, value in values.items() if value is not None or name not in cls.model_fields
+        }
 
 
 class BaseIn(Strict):
@@ -54,7 +65,7 @@ class ContinueFrom(Strict):
 
 
 class TrainingIn(Strict):
-    name: str = Field(min_length=1, max_length=60)
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
     type: TrainingType
     dataset: str
     base: BaseIn
@@ -95,6 +106,14 @@ class SampleOut(BaseModel):
     height: int
 
 
+class SampleRow(SampleOut):
+    """A cell of the grid: rows are epochs, columns are prompts; epoch 0 is the row without the LoRA."""
+
+    epoch: int
+    step: int
+    thumb_url: str
+
+
 class CheckpointOut(BaseModel):
     epoch: int
     step: int
@@ -129,7 +148,7 @@ class PublishIn(Strict):
     description: str = Field(default="", max_length=50_000)
     tags: list[str] = Field(default_factory=list, max_length=20)
     visibility: Literal["private", "unlisted", "public"] = "private"
-    rating: Literal[1, 2, 4, 8, 16] = 1
+    rating: Rating = 1
     permissions: PermissionsIn = PermissionsIn()
     trained_words: list[str] | None = Field(default=None, max_length=20)
     strength: float = Field(default=0.8, ge=-1, le=2)

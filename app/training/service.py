@@ -4,7 +4,7 @@
 transactions: a worker that lost its lease never gets this far.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import delete, func, select
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.contract.events import Checkpoint, Finished, Sample
 from app.contract.jobs import TrainJob
+from app.contract.states import TERMINAL
 from app.core.blobs import Blob, release_blobs
 from app.core.config import get_settings
 from app.core.db import utcnow
@@ -22,7 +23,7 @@ from app.jobs import service as jobs
 from app.jobs.models import Job
 from app.training.models import TrainingCheckpoint, TrainingItem, TrainingRun, TrainingSample
 from app.training.plan import Planned, plan_training, work_of
-from app.training.schemas import CheckpointOut, SampleOut, TrainingIn
+from app.training.schemas import CheckpointOut, SampleOut, SampleRow, TrainingIn
 
 
 def start_training(db: Session, user: User, body: TrainingIn) -> Job:
@@ -59,8 +60,13 @@ def _run(user: User, body: TrainingIn, planned: Planned, job: Job) -> TrainingRu
         trigger_word=planned.job.trigger_word,
         preset=body.preset,
         steps=planned.steps,
-        keep_until=utcnow() + timedelta(days=get_settings().queue.keep_checkpoints_days),
+        keep_until=keep_until(),
     )
+
+
+def keep_until() -> datetime:
+    """When the files of a run that is touched now are freed."""
+    return utcnow() + timedelta(days=get_settings().queue.keep_checkpoints_days)
 
 
 def _echo(body: TrainingIn, planned: Planned) -> dict[str, Any]:
@@ -142,6 +148,7 @@ def complete_training(db: Session, job: Job, finished: Finished) -> dict[str, An
         return {}
     run.recommended_epoch = finished.recommended_epoch
     run.recommended_reason = finished.recommended_reason
+    run.keep_until = keep_until()
     payload = TrainJob.model_validate(job.payload)
     steps = finished.steps or run.steps
     job.metrics = {
@@ -205,6 +212,13 @@ def _checkpoint_out(
     )
 
 
+def list_sample_rows(db: Session, viewer: User | None, training_id: str) -> list[SampleRow]:
+    """All samples of a training, the row without the LoRA first. Errors: NotFound."""
+    job, _ = get_training(db, viewer, training_id)
+    shown = ((row, _sample_out(row)) for row in list_samples(db, job.id))
+    return [SampleRow(**s.model_dump(), epoch=r.epoch, step=r.step, thumb_url=s.url) for r, s in shown]
+
+
 def _sample_out(row: TrainingSample) -> SampleOut:
     return SampleOut(
         prompt_index=row.prompt_index,
@@ -242,18 +256,21 @@ def get_sample(db: Session, viewer: User | None, training_id: str, sample_id: in
 
 
 def expire_checkpoints(db: Session) -> int:
-    """Free checkpoints and samples of runs whose time is over; what is published keeps its own files."""
-    expired = list(
-        db.scalars(
-            select(TrainingRun)
-            .where(TrainingRun.keep_until < func.now())
-            .with_for_update(skip_locked=True)
-            .limit(20)
-        )
-    )
-    for run in expired:
-        shas = _free_rows(db, run.job_id)
-        run.keep_until = None
+    """Free checkpoints and samples of runs whose time is over; what is published keeps its own files.
+
+    A run that has not ended needs its pictures still, however old it is.
+    """
+    over = [state.value for state in TERMINAL]
+    expired = db.execute(
+        select(TrainingRun, Job)
+        .join(Job, Job.id == TrainingRun.job_id)
+        .where(TrainingRun.keep_until < func.now(), Job.status.in_(over))
+        .with_for_update(skip_locked=True)
+        .limit(20)
+    ).all()
+    for run, job in expired:
+        shas = [*_free_rows(db, run.job_id), job.resume_sha256]
+        run.keep_until = job.resume_sha256 = job.resume_step = None
         release_blobs(db, shas)
     return len(expired)
 
@@ -288,8 +305,7 @@ def copy_run(db: Session, old: Job, new: Job) -> None:
         words = "The pictures of this training are no longer kept. Start a new one."
         raise Conflict(words, code="snapshot-gone", job_id=old.id)
     kept = "user_id dataset_id name type family base_version_id trigger_word preset steps".split()
-    until = utcnow() + timedelta(days=get_settings().queue.keep_checkpoints_days)
-    db.add(TrainingRun(job_id=new.id, keep_until=until, **{name: getattr(run, name) for name in kept}))
+    db.add(TrainingRun(job_id=new.id, keep_until=keep_until(), **{name: getattr(run, name) for name in kept}))
     db.add_all(
         TrainingItem(job_id=new.id, position=i.position, blob_sha256=i.blob_sha256, label=i.label)
         for i in items

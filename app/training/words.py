@@ -41,7 +41,7 @@ def sentence(job: Job, ahead: int, *, served: bool) -> str:
         "canceling": "Stopping after this step.",
         "canceled": "Stopped. The checkpoints so far are kept.",
         "succeeded": "Done. Pick the best.",
-        "expired": "This training expired.",
+        "expired": "It waited for so long that it was ended. Start it again when you need it.",
     }
     return fixed.get(job.status) or failure(job)
 

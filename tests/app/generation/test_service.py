@@ -29,6 +29,16 @@ def test_what_is_left_out_is_the_familys_default(db: Session) -> None:
     assert job.seeds == (7, 8, 9)
 
 
+def test_null_is_as_good_as_left_out(db: Session) -> None:
+    user = make_user(db)
+    base = make_base(db, user).id
+    optional = set(GenerationIn.model_fields) - {"model_version_id", "prompt"}
+    nulls = service.plan_generation(db, user, body(base, seed=7, **dict.fromkeys(optional - {"seed"})))
+    assert nulls == service.plan_generation(db, user, body(base, seed=7))
+    named = service.plan_generation(db, user, body(base, seed=7, init_image=None, denoise=0.75, hires=None))
+    assert named == nulls
+
+
 def test_seeds_wrap_at_the_end(db: Session) -> None:
     user = make_user(db)
     job = service.plan_generation(db, user, body(make_base(db, user).id, seed=2**32 - 1, quantity=2))

@@ -59,6 +59,43 @@ def test_the_object_alone_says_what_is_happening(db: Session, script: Script) ->
     }  # fmt: skip
 
 
+def test_no_field_is_missing_before_it_is_measured(db: Session, script: Script) -> None:
+    owner = make_user(db)
+    waiting = make_job(db, owner)
+    job = running(db, owner)
+    leases.record_progress(db, job, Progress(phase="training", current=1, total=10), [])
+    client = script(owner)
+    early = client.get(f"/api/v1/jobs/{waiting.id}").json()
+    late = client.get(f"/api/v1/jobs/{job.id}").json()
+    fields = {
+        "fraction", "current", "total", "unit", "epoch", "epochs", "rate", "eta_seconds", "updated_at",
+    }  # fmt: skip
+    assert set(early["progress"]) == set(late["progress"]) == fields
+    assert (early["progress"]["fraction"], early["progress"]["updated_at"]) == (0.0, None)
+    assert late["progress"]["updated_at"] is not None
+    assert {"loss", "queue_seconds", "run_seconds", "peak_vram_bytes"} <= set(early["metrics"])
+    service.change_state(db, job, JobState.SUCCEEDED)
+    assert client.get(f"/api/v1/jobs/{job.id}").json()["progress"]["fraction"] == 1.0
+
+
+def test_the_error_of_a_job_is_a_problem(db: Session, script: Script) -> None:
+    owner = make_user(db)
+    job = running(db, owner)
+    service.change_state(db, job, JobState.FAILED, error=("disk-full", "No room."))
+    error = script(owner).get(f"/api/v1/jobs/{job.id}").json()["error"]
+    assert {"type", "title", "status", "detail", "instance", "code", "job_id"} == set(error)
+    assert error["type"].startswith("http")
+    assert error["type"].endswith("/docs/errors#disk-full")
+
+
+def test_words_that_a_filter_does_not_know_are_named(db: Session, script: Script) -> None:
+    client = script(make_user(db))
+    assert client.get("/api/v1/jobs", params={"type": "caption"}).json()["items"] == []
+    for name, word in (("status", "cancelled"), ("type", "trainings")):
+        answer = client.get("/api/v1/jobs", params={name: word})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, f"#/{name}")
+
+
 def test_asking_again_is_cheap(db: Session, script: Script) -> None:
     owner = make_user(db)
     job = make_job(db, owner)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.contract.events import Finished, LogLine, Metric, Progress, ResumePoint
@@ -215,6 +215,24 @@ def test_dead_prefixes_are_swept(db: Session) -> None:
     assert [key for key, _ in store.list("jobs")] == [f"jobs/{job.id}/2/b.png"]
     service.change_state(db, job, JobState.CANCELED)
     assert reaper.sweep_dead_files(db, store) == 1
+
+
+def test_what_waits_for_too_long_expires(db: Session) -> None:
+    owner = make_user(db)
+    long_ago = func.now() - timedelta(days=31)
+    old, resumed, fresh, working = (make_job(db, owner, max_attempts=3) for _ in range(4))
+    service.change_state(db, old, JobState.PAUSED)
+    service.change_state(db, resumed, JobState.PAUSED)
+    service.change_state(db, resumed, JobState.QUEUED)
+    service.change_state(db, working, JobState.STARTING)
+    for job in (old, resumed, working):
+        job.created_at = long_ago
+    db.flush()
+    db.execute(update(JobEvent).where(JobEvent.job_id.in_([old.id, working.id])).values(created_at=long_ago))
+    assert reaper.expire_waiting(db) == 1
+    assert (old.status, old.status_reason, resumed.status) == ("expired", "waited-too-long", "queued")
+    assert (fresh.status, working.status) == ("queued", "starting")
+    assert old.completed_at is not None
 
 
 def test_the_reapers_round(db: Session) -> None:

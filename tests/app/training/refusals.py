@@ -52,6 +52,7 @@ ROWS = [
         owner=200,
         make=_finished,
     ),
+    row("GET", API + "/{training_id}/samples", anonymous=401, other=404, owner=200, make=_finished),
     row(
         "GET",
         API + "/{training_id}/samples/{sample_id}/file",

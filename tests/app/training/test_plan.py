@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.core.errors import Invalid, NotFound
+from app.jobs.workers import say_hello
 from app.training.plan import describe_plan, file_stem, plan_training
 from tests.app.training.factories import make_base, make_training, training_body
 from tests.factories import make_dataset, make_item, make_user
@@ -92,6 +93,47 @@ def test_an_air_names_the_base(db: Session) -> None:
     assert planned.job.base.model_version_id == base.id
 
 
+def test_an_air_of_another_model_is_refused(db: Session) -> None:
+    user = make_user(db)
+    base = make_base(db, user)
+    air = f"urn:air:starter1:checkpoint:civitai:{base.model_id + 1}@{base.id}"
+    with pytest.raises(Invalid) as caught:
+        plan_training(db, user, training_body(db, user, base={"air": air}))
+    assert [e.pointer for e in caught.value.errors] == ["#/base/air"]
+
+
+def test_training_further_keeps_the_layers(db: Session) -> None:
+    user = make_user(db)
+    shape = {"network_dim": 4, "network_alpha": 2, "conv_dim": 3, "text_encoder_lr": 5e-5}
+    first = make_training(db, user, epochs=2, params=shape)
+    further = {"continue_from": {"training": first.id, "epoch": 2}}
+    planned = plan_training(db, user, training_body(db, user, **further))
+    assert planned.job.continue_from is not None
+    was, now = first.payload["params"], planned.job.params.model_dump()
+    kept = ("network_dim", "network_alpha", "conv_dim", "conv_alpha", "text_encoder_lr")
+    assert {name: now[name] for name in kept} == {name: was[name] for name in kept}
+
+
+@pytest.mark.parametrize(
+    ("params", "pointer"),
+    [
+        ({"network_dim": 32}, "#/params/network_dim"),
+        ({"network_alpha": 1}, "#/params/network_alpha"),
+        ({"conv_dim": 4, "conv_alpha": 2}, "#/params/conv_dim"),
+        ({"text_encoder_lr": 1e-5}, "#/params/text_encoder_lr"),
+    ],
+)
+def test_training_further_with_other_layers_is_refused(
+    db: Session, params: dict[str, Any], pointer: str
+) -> None:
+    user = make_user(db)
+    first = make_training(db, user, epochs=1)
+    further = {"continue_from": {"training": first.id, "epoch": 1}, "params": params}
+    with pytest.raises(Invalid, match="its own layers") as caught:
+        plan_training(db, user, training_body(db, user, **further))
+    assert pointer in [e.pointer for e in caught.value.errors]
+
+
 def test_figures_that_were_never_measured_are_null(db: Session) -> None:
     user = make_user(db)
     plan = describe_plan(db, plan_training(db, user, training_body(db, user)))
@@ -107,6 +149,31 @@ def test_history_gives_the_estimate(db: Session) -> None:
     plan = describe_plan(db, planned)
     assert plan.eta_basis == "history"
     assert plan.eta_seconds == pytest.approx(100.0, rel=0.01)
+
+
+def test_a_short_trial_does_not_spoil_the_estimate(db: Session) -> None:
+    user = make_user(db)
+    for steps, seconds in ((200, 100.0), (4, 25.0)):
+        job = make_training(db, user, epochs=2)
+        work = job.metrics["work"] / job.metrics["steps"] * steps
+        job.metrics = {**job.metrics, "run_seconds": seconds, "work": work}
+    db.flush()
+    plan = describe_plan(db, plan_training(db, user, training_body(db, user, params={"max_steps": 400})))
+    assert plan.eta_basis == "history"
+    assert plan.eta_seconds == pytest.approx(200.0, rel=0.01)
+
+
+def test_three_timed_steps_serve_where_only_trials_were_run(db: Session) -> None:
+    user = make_user(db)
+    measured = {"seconds_per_step": {"starter": 0.5}, "train_memory_bytes": {"starter": 600 << 20}}
+    say_hello(db, {"id": "w", "queues": ["train"], "host": "here", "device": "CPU", "facts": measured})
+    trial = make_training(db, user, epochs=2)
+    work = trial.metrics["work"] / trial.metrics["steps"] * 4
+    trial.metrics = {**trial.metrics, "run_seconds": 25.0, "work": work}
+    db.flush()
+    plan = describe_plan(db, plan_training(db, user, training_body(db, user, params={"max_steps": 400})))
+    assert (plan.eta_seconds, plan.eta_basis) == (pytest.approx(200.0), "calibration")
+    assert plan.memory_bytes == 600 << 20
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.contract.states import JobState
 from app.core.blobs import Blob
 from app.core.db import utcnow
 from app.core.errors import Conflict, NotFound
@@ -14,7 +15,7 @@ from app.datasets import service as datasets
 from app.gallery.models import ModelFile
 from app.jobs import service as jobs
 from app.training import drafts, publishing, service
-from app.training.models import TrainingCheckpoint, TrainingRun
+from app.training.models import TrainingCheckpoint, TrainingItem, TrainingRun
 from app.training.schemas import PublishIn
 from tests.app.training.factories import deliver_epoch, make_base, make_training
 from tests.factories import make_dataset, make_user
@@ -97,6 +98,25 @@ def test_checkpoints_expire_unless_published(db: Session) -> None:
     assert service.list_checkpoint_rows(db, job.id) == []
     assert db.scalar(select(func.count()).select_from(ModelFile).join(Blob)) >= 1
     assert service.expire_checkpoints(db) == 0
+
+
+def test_a_run_that_has_not_ended_keeps_its_pictures(db: Session) -> None:
+    job = make_training(db, make_user(db))
+    db.get_one(TrainingRun, job.id).keep_until = utcnow() - timedelta(seconds=1)
+    jobs.change_state(db, job, JobState.PAUSED)
+    assert service.expire_checkpoints(db) == 0
+    assert db.scalar(select(func.count()).where(TrainingItem.job_id == job.id)) == 10
+    jobs.change_state(db, job, JobState.EXPIRED)
+    assert service.expire_checkpoints(db) == 1
+    assert db.scalar(select(func.count()).where(TrainingItem.job_id == job.id)) == 0
+
+
+def test_the_grid_has_a_row_without_the_lora(db: Session) -> None:
+    user = make_user(db)
+    job = make_training(db, user, epochs=2)
+    rows = service.list_sample_rows(db, user, job.id)
+    assert [(row.epoch, row.baseline) for row in rows] == [(0, True), (1, False), (2, False)]
+    assert all(row.thumb_url == row.url for row in rows)
 
 
 def test_somebody_elses_training_does_not_exist(db: Session) -> None:
