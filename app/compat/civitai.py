@@ -95,10 +95,11 @@ def _trimmed(model: dict[str, Any], query: Query, filters: queries.ModelFilters)
 
 @router.get("/api/v1/models/{model_id}")
 def get_model(
-    request: Request, db: Db, viewer: CompatUser, model_id: str, key: str | None = None
+    request: Request, response: Response, db: Db, viewer: CompatUser, model_id: str, key: str | None = None
 ) -> dict[str, Any]:
-    number = path_id(model_id)
-    return model_out(request, _model(db, viewer, number, key), viewer)
+    model = _model(db, viewer, path_id(model_id), key)
+    response.headers["ETag"] = service.model_etag(model)
+    return model_out(request, model, viewer)
 
 
 def _model(db: Db, viewer: User | None, number: int, key: str | None) -> Model:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 
 from app.accounts.deps import Scoped
 from app.accounts.models import User
+from app.core.errors import FieldError, Invalid
 from app.generation.adopt import adopt_picture
 from app.images.shapes import image_out
 from app.web.deps import Db, Store
@@ -21,9 +22,15 @@ def add_picture(
     db: Db,
     store: Store,
     user: Annotated[User, Scoped("generate")],
-    file: Annotated[UploadFile, File()],
+    file: Annotated[UploadFile | None, File()] = None,
+    image: Annotated[UploadFile | None, File(description="The same as `file`.")] = None,
     title: Annotated[str, Form(max_length=200)] = "",
 ) -> dict[str, Any]:
     """Add a picture from elsewhere, privately: generation data is read, resources are linked by hash."""
-    image = adopt_picture(db, user, file.file, storage=store, name=file.filename or "", title=title)
-    return image_out(request, image, user)
+    sent = file or image
+    if sent is None:
+        raise Invalid(
+            "Send the picture as `file`.", [FieldError("#/file", "this field is required", "missing")]
+        )
+    made = adopt_picture(db, user, sent.file, storage=store, name=sent.filename or "", title=title)
+    return image_out(request, made, user)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.accounts.deps import AdminUser, CompatUser, OptionalUser, Scoped
@@ -18,22 +18,37 @@ from app.gallery.schemas import (
     VersionPatch,
 )
 from app.gallery.shapes import model_out, version_out
+from app.jobs import idempotency
 from app.web.deps import Db, Store
 from app.web.downloads import content_disposition, send_blob
 
 router = APIRouter(tags=["models"])
 Publisher = Annotated[User, Scoped("publish")]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
 
 
-@router.post("/api/v1/models", status_code=201)
-def create(request: Request, db: Db, user: Publisher, body: ModelIn) -> dict[str, Any]:
+@router.post("/api/v1/models", status_code=201, response_model=None)
+def create(
+    request: Request, db: Db, user: Publisher, body: ModelIn, *, idempotency_key: Key = None
+) -> Response:
     """A private model page. Add a version with a file, then publish it."""
-    return model_out(request, service.create_model(db, user, body), user)
+
+    def make() -> idempotency.Answer:
+        model = service.create_model(db, user, body)
+        return idempotency.Answer(201, model_out(request, model, user), f"/api/v1/models/{model.id}")
+
+    return idempotency.answer(db, user, "models", idempotency_key, body.model_dump(mode="json"), make)
 
 
 @router.patch("/api/v1/models/{model_id}")
-def change(request: Request, db: Db, user: Publisher, model_id: int, body: ModelPatch) -> dict[str, Any]:
-    return model_out(request, service.set_model(db, user, model_id, body), user)
+def change(
+    request: Request, response: Response, db: Db, user: Publisher, model_id: int, *, body: ModelPatch,
+    if_match: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Change what is named. With `If-Match` only where nobody has changed it since: else 412."""
+    model = service.set_model(db, user, model_id, body, if_match=if_match)
+    response.headers["ETag"] = service.model_etag(model)
+    return model_out(request, model, user)
 
 
 @router.delete("/api/v1/models/{model_id}", status_code=204)
@@ -42,9 +57,19 @@ def remove(db: Db, user: Publisher, model_id: int) -> None:
     service.delete_model(db, user, model_id)
 
 
-@router.post("/api/v1/models/{model_id}/versions", status_code=201)
-def add_version(request: Request, db: Db, user: Publisher, model_id: int, body: VersionIn) -> dict[str, Any]:
-    return version_out(request, service.create_version(db, user, model_id, body), user)
+@router.post("/api/v1/models/{model_id}/versions", status_code=201, response_model=None)
+def add_version(
+    request: Request, db: Db, user: Publisher, model_id: int, body: VersionIn, *, idempotency_key: Key = None
+) -> Response:
+    """A draft version, with the file of a complete upload where one is named."""
+
+    def make() -> idempotency.Answer:
+        version = service.create_version(db, user, model_id, body)
+        place = f"/api/v1/model-versions/{version.id}"
+        return idempotency.Answer(201, version_out(request, version, user), place)
+
+    sent = body.model_dump(mode="json") | {"model": model_id}
+    return idempotency.answer(db, user, "versions", idempotency_key, sent, make)
 
 
 @router.patch("/api/v1/model-versions/{version_id}")

@@ -1,8 +1,8 @@
 """What REST takes for models, versions and reports. An unknown field is an error that names it."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.images.schemas import Rating, Visibility
 
@@ -23,15 +23,32 @@ REASONS = {
     "spam": "It is spam or misleading",
     "other": "Something else",
 }
-Reason = Literal["rights", "illegal", "minor", "rating", "spam", "other"]
 
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+PERMISSIONS = {
+    "allowNoCredit": "allow_no_credit", "allowCommercialUse": "allow_commercial_use",
+    "allowDerivatives": "allow_derivatives", "allowDifferentLicense": "allow_different_license",
+}  # fmt: skip
+
+
+def spread_permissions(values: Any) -> Any:
+    """Permissions may stand in an object of their own, and under the names that answers give them."""
+    if not isinstance(values, dict):
+        return values
+    inner = values.get("permissions")
+    if isinstance(inner, dict):
+        values = {name: value for name, value in values.items() if name != "permissions"} | inner
+    return {PERMISSIONS.get(name, name): value for name, value in values.items()}
+
+
 class ModelPatch(Body):
     """Every field may be left out; what is left out or null stays as it is."""
+
+    spread = model_validator(mode="before")(spread_permissions)
 
     name: str | None = Field(default=None, min_length=1, max_length=100)
     category: Category | None = None
@@ -81,10 +98,19 @@ class PublishIn(Body):
 
 
 class ReportIn(Body):
+    """`reason` is one of REASONS; words of one's own are kept with the detail, under `other`."""
+
     kind: Literal["model", "image"]
     id: int = Field(ge=1)
-    reason: Reason
+    reason: str = Field(min_length=1, max_length=200, examples=list(REASONS))
     detail: str = Field(default="", max_length=2000)
+
+    @model_validator(mode="after")
+    def keep_own_words(self) -> "ReportIn":
+        if self.reason not in REASONS:
+            self.detail = f"{self.reason}: {self.detail}".removesuffix(": ")
+            self.reason = "other"
+        return self
 
 
 class ReportResolve(Body):

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.contract.jobs import CheckpointRef
 from app.core.blobs import Blob, release_blobs
+from app.core.conditional import etag_of, require_match
 from app.core.db import utcnow
 from app.core.errors import FieldError, Forbidden, Invalid, NotFound
 from app.core.security import new_key
@@ -79,9 +80,18 @@ def create_model(db: Session, user: User, body: ModelIn) -> Model:
     return model
 
 
-def set_model(db: Session, user: User, model_id: int, patch: ModelPatch) -> Model:
-    """Change what the owner may change. Errors: NotFound, Forbidden, Invalid."""
+def model_etag(model: Model) -> str:
+    """Changes with what the owner can change, not with downloads."""
+    state = {name: getattr(model, name) for name in (*_FIELDS, "visibility")}
+    return etag_of(state | {"tags": sorted(tag.tag for tag in model.tags)})
+
+
+def set_model(
+    db: Session, user: User, model_id: int, patch: ModelPatch, *, if_match: str | None = None
+) -> Model:
+    """Change what the owner may change. Errors: NotFound, Forbidden, Invalid, PreconditionFailed."""
     model = own_model(db, user, model_id)
+    require_match(if_match, model_etag(model))
     _apply(db, model, patch)
     if patch.visibility is not None and patch.visibility != model.visibility:
         set_visibility(db, user, model_id, patch.visibility)

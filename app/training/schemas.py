@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from app.gallery.schemas import spread_permissions
 from app.images.schemas import Rating
 
 TrainingType = Literal["style", "character", "concept"]
@@ -129,6 +130,7 @@ class CheckpointOut(BaseModel):
 
 
 class PermissionsIn(Strict):
+    spread = model_validator(mode="before")(spread_permissions)
     allow_no_credit: bool = True
     allow_commercial_use: list[Literal["Image", "RentCivit", "Rent", "Sell"]] = [
         "Image",

@@ -51,3 +51,10 @@ def test_what_is_no_picture_is_refused_in_words(db: Session, script: Script) -> 
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("a.png is a web page")
     assert user.post("/api/v1/images", data={"title": "x"}).status_code == 422
+
+
+def test_the_field_may_be_called_image_and_must_be_there(db: Session, script: Script) -> None:
+    client = script(make_user(db))
+    assert client.post("/api/v1/images", files={"image": ("a.png", _png())}).status_code == 201
+    missing = client.post("/api/v1/images", data={"title": "x"})
+    assert (missing.status_code, missing.json()["errors"][0]["pointer"]) == (422, "#/file")
