@@ -99,12 +99,19 @@ class Facts:
             if found is not None:
                 self._tried.add(name)
                 self.values = {**self._read(), **self.values, **found, "version": VERSION}
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                part = self._path.with_suffix(".part")
-                part.write_text(json.dumps(self.values))
-                part.replace(self._path)
+                self._write()
+        except OSError as error:
+            self._tried.add(name)
+            log.warning("what was measured of this machine could not be kept: %s", error)
         finally:
             self._lock.release()
+
+    def _write(self) -> None:
+        """Keep the values for the next start. Workers of one home write the same file."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(self.values))
+        part.replace(self._path)
 
     def _ask(self, wanted: dict[str, Any], bell: threading.Event) -> dict[str, Any] | None:
         child = Child(self._command, self._env)

@@ -49,3 +49,12 @@ def test_a_machine_that_cannot_be_measured_is_asked_once(real_db: str, tmp_path:
     assert kept == {"version": VERSION}
     broken._command = ("/does/not/exist",)
     broken.measure_once("generate", threading.Event())
+
+
+def test_a_folder_that_cannot_be_written_stops_no_worker(real_db: str, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    broken = facts(tmp_path / "cache", ("/bin/false",))
+    broken.measure_once("generate", threading.Event())
+    assert broken.values == {"version": VERSION}
+    broken._command = ("/does/not/exist",)
+    broken.measure_once("generate", threading.Event())

@@ -116,7 +116,10 @@ _PICTURES = {
 _CAPTIONS = {
     "shuffle_tags": _switch("Shuffle tags", "Mix the order of the tags.", False),
     "keep_tokens": _number(
-        "Keep tags", "This many tags stay in front when the others are mixed.", 0, (0, 10, 1)
+        "Keep tags",
+        "This many tags stay behind the trigger word when the rest is mixed.",
+        0,
+        (0, 10, 1),
     ),
     "caption_dropout": _number(
         "Caption dropout", "Share of steps in which a picture comes without its tags.", 0.05, (0, 1, 0.01)

@@ -142,6 +142,7 @@ def describe(job: GenerateJob, seed: int) -> Infotext:
     }
     if job.clip_skip > 1:
         settings["Clip skip"] = plain(job.clip_skip)
+    settings["RNG"] = "CPU"  # where the noise is drawn; without this key readers assume their own device
     hashes = {"model": job.base.file.sha256[:10]}
     if job.loras:
         settings["Lora hashes"] = ", ".join(
@@ -180,7 +181,7 @@ def write(info: Infotext) -> str:
     if info.negative_prompt:
         lines.append(f"{_NEGATIVE} {info.negative_prompt}")
     lines.append(", ".join(f"{key}: {_quoted(key, value)}" for key, value in info.settings.items()))
-    return "\n".join(lines)
+    return "\n".join(lines).strip()
 
 
 def _quoted(key: str, value: str) -> str:

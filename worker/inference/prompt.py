@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 ROUND = 1.1
 SQUARE = 1 / 1.1
+FACTORS = {")": ROUND, "]": SQUARE}
 HEAVIEST = 10.0
 """Weights are held within ±10, so that a slip of the pen cannot make numbers that are not finite."""
 
@@ -88,29 +89,30 @@ def _lora_tag(name: str, values: list[str]) -> LoraTag | None:
 def parse_weights(text: str) -> list[list[Run]]:
     """Runs of text with their weights, one list for each part between `BREAK`s (at least one).
 
+    Round and square brackets are counted apart, so that `(a [b) c]` means what it means in A1111.
     Neighbours of equal weight are one run; runs without text are left out.
     """
     runs: list[tuple[str | None, float]] = []  # text None marks a BREAK
-    opened: list[tuple[str, int]] = []  # bracket, index of its first run
+    opened: dict[str, list[int]] = {")": [], "]": []}  # by what closes it: index of its first run
 
     def multiply(start: int, factor: float) -> None:
         runs[start:] = [(words, weight * factor) for words, weight in runs[start:]]
 
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup
-        if kind == "open" and len(opened) < DEEPEST:
-            opened.append((match[0], len(runs)))
-        elif kind == "weight" and opened and opened[-1][0] == "(":
-            multiply(opened.pop()[1], float(match["weight"]))
-        elif kind == "close" and opened and opened[-1][0] == {")": "(", "]": "["}[match[0]]:
-            bracket, start = opened.pop()
-            multiply(start, ROUND if bracket == "(" else SQUARE)
+        if kind == "open" and len(opened[")"]) + len(opened["]"]) < DEEPEST:
+            opened[")" if match[0] == "(" else "]"].append(len(runs))
+        elif kind == "weight" and opened[")"]:
+            multiply(opened[")"].pop(), float(match["weight"]))
+        elif kind == "close" and opened[match[0]]:
+            multiply(opened[match[0]].pop(), FACTORS[match[0]])
         elif kind == "part":
             runs.append((None, 1.0))
         else:
             runs.append((match[0][1:] if kind == "escaped" else match[0], 1.0))
-    for bracket, start in reversed(opened):
-        multiply(start, ROUND if bracket == "(" else SQUARE)
+    for closing, starts in opened.items():
+        for start in starts:
+            multiply(start, FACTORS[closing])
     return _parts(runs)
 
 

@@ -36,6 +36,11 @@ def shuffled(caption: str, keep: int, rng: Draws, *key: int) -> str:
     return ", ".join(head + [tail[i] for i in rng.order("shuffle", len(tail), *key)])
 
 
+def kept_in_front(keep_tokens: int, trigger: str) -> int:
+    """How many tags shuffling leaves alone: the trigger word, and `keep_tokens` after it."""
+    return keep_tokens + (1 if trigger.strip() else 0)
+
+
 def variants(caption: str, item: int, keep: int, rng: Draws) -> list[str]:
     """`VARIANTS` shuffled captions of picture `item`."""
     return [shuffled(caption, keep, rng, item, number) for number in range(VARIANTS)]

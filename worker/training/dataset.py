@@ -18,7 +18,7 @@ from app.contract.jobs import TrainItem, TrainJob
 from worker.draws import Draws
 from worker.families.resolve import kept_out
 from worker.training.buckets import Placement, bucket_sizes, place
-from worker.training.captions import variants, with_trigger
+from worker.training.captions import kept_in_front, variants, with_trigger
 from worker.training.errors import TrainingError
 
 
@@ -73,7 +73,7 @@ def load_examples(job: TrainJob, files: Mapping[str, Path], multiple: int, rng: 
 def _captions(job: TrainJob, label: str, number: int, rng: Draws) -> tuple[str, ...]:
     if not job.params.shuffle_tags:
         return (label,)
-    keep = max(job.params.keep_tokens, 1 if job.trigger_word.strip() else 0)
+    keep = kept_in_front(job.params.keep_tokens, job.trigger_word)
     return tuple(variants(label, number, keep, rng))
 
 

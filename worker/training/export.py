@@ -58,8 +58,8 @@ def export_adapter(run: Run, path: Path, moment: Moment) -> Checkpoint:
 def serialise(
     tensors: Mapping[str, Tensor], facts: dict[str, str], family: Family, job: TrainJob, moment: Moment
 ) -> bytes:
-    """The file's bytes with all metadata. The hashes are of a first serialisation with `facts` only."""
-    plain = save(dict(tensors), facts)
+    """The file's bytes with all metadata. The hashes are of a first serialisation with `ss_*` only."""
+    plain = save(dict(tensors), {name: value for name, value in facts.items() if name.startswith("ss_")})
     digest = tensor_hash(plain)
     facts = facts | {"sshs_model_hash": digest, "sshs_legacy_hash": legacy_hash(plain)}
     facts |= model_spec(family.spec, job, moment, digest)

@@ -4,6 +4,7 @@ State names: `model.<path>` or `text_encoder.<path>` + `.lora_down.weight`, `.lo
 `.alpha`. A delta is alpha / rank · up · down. Adapter weights are fp32 whatever the base is.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from worker.training.errors import TrainingError
 NAME = "default"
 LEARNED = 1e-6
 """An adapter whose largest relative change of a module is below this has learnt nothing."""
+ALPHA_TOLERANCE = 1e-3
+"""Relative: an alpha that was written with 16 bits is the one that was asked for."""
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Adapter:
             if other is None or other.shape != tensor.shape:
                 detail = "The LoRA to go on from has another dim or other layers. Use its own settings."
                 raise TrainingError("lora-base-mismatch", detail)
-            if name.endswith(".alpha") and float(other) != float(tensor):
+            if name.endswith(".alpha") and not math.isclose(other, tensor, rel_tol=ALPHA_TOLERANCE):
                 detail = f"The LoRA to go on from has alpha {float(other):g}. Set network_alpha to that."
                 raise TrainingError("lora-base-mismatch", detail)
             if not name.endswith(".alpha"):

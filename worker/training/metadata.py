@@ -21,7 +21,8 @@ from PIL import Image
 from app.contract.family import FamilySpec
 from app.contract.jobs import TrainJob
 from worker.families.resolve import epoch_ends, steps_for
-from worker.training.captions import split_tags
+from worker.inference.infotext import bottega_version
+from worker.training.captions import kept_in_front, split_tags
 from worker.training.dataset import Example
 from worker.training.optim import MAX_GRAD_NORM, describe_optimizer, warmup_steps
 
@@ -65,7 +66,7 @@ def model_spec(spec: FamilySpec, job: TrainJob, moment: Moment, tensor_sha256: s
         "sai_model_spec": "1.0.1",
         "architecture": spec.modelspec_architecture,
         "implementation": spec.modelspec_implementation,
-        "implementation_version": SOFTWARE,
+        "implementation_version": f"{SOFTWARE} v{bottega_version()}",
         "title": job.name,
         "description": f"{job.type.capitalize()} LoRA for {spec.base_model}, {len(job.items)} pictures.",
         "date": datetime.fromtimestamp(int(moment.finished_at), UTC).isoformat(),
@@ -184,11 +185,10 @@ def _pictures(job: TrainJob, examples: Sequence[Example]) -> dict[str, Any]:
     p = job.params
     trained = [example for example in examples if not example.held_out]
     folder = f"{p.repeats}_{job.output_name}"
-    shown = len(job.items) * p.repeats
     sides = [side for example in trained for side in example.placement.bucket]
     epochs = epoch_ends(p, len(job.items))
     return {
-        "ss_num_train_images": shown,
+        "ss_num_train_images": len(trained) * p.repeats,
         "ss_num_validation_images": len(examples) - len(trained),
         "ss_num_reg_images": 0,
         "ss_num_batches_per_epoch": max(1, round(max(epochs.values()) * p.gradient_accumulation / p.epochs)),
@@ -199,7 +199,7 @@ def _pictures(job: TrainJob, examples: Sequence[Example]) -> dict[str, Any]:
         "ss_flip_aug": p.flip,
         "ss_random_crop": False,
         "ss_shuffle_caption": p.shuffle_tags,
-        "ss_keep_tokens": p.keep_tokens,
+        "ss_keep_tokens": kept_in_front(p.keep_tokens, job.trigger_word) if p.shuffle_tags else 0,
         "ss_enable_bucket": p.enable_bucket,
         "ss_bucket_no_upscale": False,
         "ss_min_bucket_reso": min(sides),

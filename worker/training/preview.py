@@ -58,7 +58,10 @@ def _pictures(run: Run, occasion: Occasion) -> Iterator[Sample]:
     (run.out / FOLDER).mkdir(parents=True, exist_ok=True)
     for index, prompt in enumerate(run.job.sample_prompts):
         for _, picture in draw(
-            pipe, _request(run, prompt), should_stop=lambda: run.monitor.listen() is not None
+            pipe,
+            _request(run, prompt),
+            on_step=lambda *_, done=index: run.monitor.count(done, len(run.job.sample_prompts), "picture"),
+            should_stop=lambda: run.monitor.listen() is not None,
         ):
             path = f"{FOLDER}/{occasion.name}-{index}.png"
             picture.save(run.out / path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from app.contract.events import Finished
 from app.contract.jobs import TrainJob
@@ -60,13 +61,15 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     monitor = Monitor(reporter, steps_for(job.params, len(job.items)), job.params.epochs)
     task = Task(job, family, files, out, monitor, device, Draws(job.params.seed))
+    since = began
     try:
         run = prepare(task, resume)
-        loop(run, resume_seconds, since=began - run.state.run_seconds)
+        since -= run.state.run_seconds
+        loop(run, resume_seconds, since)
         finished = conclude(run)
     except (Stopped, TrainingError, CheckpointRefused, RuntimeError, MemoryError) as error:
         finished = ending(error, monitor, device)
-    figures = {"peak_memory_bytes": devices.peak_memory(device), "run_seconds": time.monotonic() - began}
+    figures = {"peak_memory_bytes": devices.peak_memory(device), "run_seconds": time.monotonic() - since}
     finished = finished.model_copy(update=figures)
     reporter.report(finished)
     return finished
@@ -125,26 +128,21 @@ def loop(run: Run, resume_seconds: float, since: float) -> None:
     """All steps that are left. `since`: when the run began, time between attempts taken out."""
     p, state, monitor = run.job.params, run.state, run.monitor
     images = len(run.job.items)
-    steps, total = steps_for(p, images), samples_seen(p, images)
-    batch = p.batch_size * p.gradient_accumulation
     ends, saves = epoch_ends(p, images), saved_epochs(p, images)
     stream = Stream(run.trained, images * p.repeats, p.batch_size, run.rng)
     losses = LossLog(run)
 
     draw_baseline(run, ends_left=len(saves))
     saved_at = time.monotonic()
-    epoch = min((e for e, end in ends.items() if end > state.step), default=p.epochs)
-    monitor.begin_training(state.step, epoch)
-    while state.step < steps:
+    monitor.begin_training(state.step, next_epoch(run, ends) or p.epochs)
+    while (epoch := next_epoch(run, ends)) is not None:
         if monitor.listen() is not None:
             stop(run, since)
 
-        first = state.step * batch
-        samples = stream.take(first, min(batch, total - first))
-        loss, rate = train_step(run, samples, optim.lr_factor(p, state.step, steps))
-        state.step += 1
-        losses.add(state.step, loss, rate)
-        monitor.stepped(state.step, epoch)
+        if state.step < ends[epoch]:
+            loss, rate = advance(run, stream)
+            losses.add(state.step, loss, rate)
+            monitor.stepped(state.step, epoch)
 
         if state.step == ends[epoch]:
             losses.flush()
@@ -153,14 +151,29 @@ def loop(run: Run, resume_seconds: float, since: float) -> None:
             save_point(run, since)
             saved_at = time.monotonic()
             monitor.epoch_ended(saved_at - began, sum(1 for e in saves if e > epoch))
-            epoch = min((e for e in ends if e > epoch), default=epoch)
-            if state.step < steps:
-                monitor.begin_training(state.step, epoch)
+            if state.step < steps_for(p, images):
+                monitor.begin_training(state.step, next_epoch(run, ends) or epoch)
         elif time.monotonic() - saved_at >= resume_seconds:
             losses.flush()
             save_point(run, since)
             saved_at = time.monotonic()
         grant_wishes(run, epoch)
+
+
+def advance(run: Run, stream: Stream) -> tuple[Tensor, float]:
+    """One optimizer step with the next turns of the stream; returns its mean loss and its rate."""
+    p, step, images = run.job.params, run.state.step, len(run.job.items)
+    batch = p.batch_size * p.gradient_accumulation
+    first = step * batch
+    samples = stream.take(first, min(batch, samples_seen(p, images) - first))
+    run.state.step += 1
+    return train_step(run, samples, optim.lr_factor(p, step, steps_for(p, images)))
+
+
+def next_epoch(run: Run, ends: Mapping[int, int]) -> int | None:
+    """The first epoch that was not brought to its end; None after the last."""
+    ended = {record.epoch for record in run.state.history}
+    return min((epoch for epoch in ends if epoch not in ended), default=None)
 
 
 def draw_baseline(run: Run, ends_left: int) -> None:
@@ -174,7 +187,10 @@ def draw_baseline(run: Run, ends_left: int) -> None:
 
 
 def end_epoch(run: Run, epoch: int, loss: float | None, *, save: bool) -> None:
-    """Measure on the kept-out pictures; with `save` also draw samples and write the adapter."""
+    """Measure on the kept-out pictures; with `save` also draw samples and write the adapter.
+
+    A wish to stop cuts the samples short: then the epoch has not ended, and a resumed run does this again.
+    """
     measured = validation_loss(run)
     step = run.state.step
     if save:
@@ -182,7 +198,9 @@ def end_epoch(run: Run, epoch: int, loss: float | None, *, save: bool) -> None:
         run.monitor.begin("saving")
         event = write_adapter(run, epoch, f"{epoch:06d}", picture)
         run.monitor.report(event.model_copy(update={"loss": loss, "validation_loss": measured}))
-    run.state.history.append(EpochRecord(epoch, step, loss, measured, save))
+    if run.monitor.listen() is None:
+        run.state.history.append(EpochRecord(epoch, step, loss, measured, save))
+        run.state.loss_sum, run.state.loss_count = 0.0, 0
 
 
 def stop(run: Run, since: float) -> None:

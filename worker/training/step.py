@@ -45,11 +45,9 @@ class LossLog:
             self._run.monitor.metric(step, loss, lr)
 
     def mean(self) -> float | None:
-        """Mean loss since the last call, None where there was no step."""
+        """Mean loss of the epoch that is running, None where there was no step."""
         state = self._run.state
-        mean = state.loss_sum / state.loss_count if state.loss_count else None
-        state.loss_sum, state.loss_count = 0.0, 0
-        return mean
+        return state.loss_sum / state.loss_count if state.loss_count else None
 
 
 def train_step(run: Run, samples: list[Sample], factor: float) -> tuple[Tensor, float]:

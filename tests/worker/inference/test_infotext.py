@@ -39,7 +39,7 @@ def test_the_whole_text_of_a_picture() -> None:
         "Negative prompt: blurred,\n"
         "dark\n"
         "Steps: 2, Sampler: DPM++ 2M Karras, Schedule type: Karras, CFG scale: 6.5, Seed: 123, Size: 64x96, "
-        "Model hash: ababababab, Model: Little base, Clip skip: 2, "
+        "Model hash: ababababab, Model: Little base, Clip skip: 2, RNG: CPU, "
         'Lora hashes: "ink: 0123456789ab, oil-2.b: ba9876543210", '
         'Hashes: {"model": "ababababab", "lora:ink": "1111111111", "lora:oil-2.b": "2222222222"}, '
         f"Version: Bottega v{infotext.bottega_version()}"
@@ -53,6 +53,13 @@ def test_a_plain_picture_has_no_lines_for_what_it_lacks() -> None:
     )
     for absent in ("Negative prompt", "Clip skip", "Lora hashes", "Civitai resources"):
         assert absent not in text
+
+
+def test_a_picture_without_a_prompt_begins_with_its_settings() -> None:
+    assert write(describe(job(prompt=""), 1)).startswith("Steps: 2, Sampler: ")
+    assert write(describe(job(prompt="", negative_prompt="dark"), 1)).startswith(
+        "Negative prompt: dark\nSteps"
+    )
 
 
 def test_what_is_written_is_read_again() -> None:

@@ -44,6 +44,21 @@ def weights(text: str) -> list[tuple[str, float]]:
         ("(red:1.2.3)", [("red:1.2.3", 1.1)]),
         ("(red:99999)", [("red", HEAVIEST)]),
         ("a\nb", [("a\nb", 1.0)]),
+        ("(a [b) c]", [("a ", 1.1), ("b", 1.0), (" c", 0.909091)]),
+        (
+            "a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).",
+            [
+                ("a ", 1.0),
+                ("house", 1.573),
+                (" ", 1.1),
+                ("on", 1.0),
+                (" a ", 1.1),
+                ("hill", 0.55),
+                (", sun, ", 1.1),
+                ("sky", 1.4641),
+                (".", 1.1),
+            ],
+        ),
     ],
 )
 def test_weights(text: str, expected: list[tuple[str, float]]) -> None:

@@ -14,14 +14,15 @@ from safetensors.torch import load_file, save
 
 from app.contract.events import Checkpoint
 from app.contract.jobs import TrainJob
-from tests.worker.tiny import tiny_pictures
+from tests.worker.tiny import tiny_job, tiny_pictures
 from tests.worker.training.conftest import Trained, merged_deltas
+from worker.draws import Draws
 from worker.families import catalog
 from worker.reporter import NullReporter
 from worker.training.buckets import place
-from worker.training.dataset import Example
-from worker.training.export import header_length, legacy_hash, tensor_hash
-from worker.training.metadata import TAG_BYTES, tag_counts
+from worker.training.dataset import Example, load_examples
+from worker.training.export import header_length, legacy_hash, serialise, tensor_hash
+from worker.training.metadata import TAG_BYTES, Moment, tag_counts, training_metadata
 
 Plain = tuple[TrainJob, NullReporter, Path]
 ABSENT_ON_PURPOSE = {
@@ -85,12 +86,23 @@ def test_the_reported_hashes_are_those_of_the_file(last: tuple[Path, Checkpoint]
     assert event.sha256 == hashlib.sha256(content).hexdigest()
     assert event.tensor_sha256 == facts["sshs_model_hash"] == digest
     assert facts["modelspec.hash_sha256"] == f"0x{digest}"
-    plain = save(
-        load_file(path), {name: facts[name] for name in facts if not name.startswith(("sshs", "modelspec"))}
-    )
+    plain = save(load_file(path), {name: facts[name] for name in facts if name.startswith("ss_")})
     assert facts["sshs_legacy_hash"] == hashlib.sha256(plain[0x100000:0x110000]).hexdigest()[:8]
     assert content[8:10] == b'{"'
     assert start < 2**20
+
+
+def test_the_old_hash_is_of_a_file_with_nothing_but_ss_keys(plain_run: Plain) -> None:
+    """Only in files over 1 MiB has it anything to look at, and there it depends on the header's length."""
+    job, _, _ = plain_run
+    tensors = {"a": torch.arange(600_000, dtype=torch.float32)}
+    moment = Moment(epoch=1, step=1, started_at=0.0, finished_at=1.0, prediction_type="epsilon")
+    family = catalog.load("starter")
+    content = serialise(tensors, {"ss_seed": "1", "bottega_type": "style"}, family, job, moment)
+    header = json.loads(content[8 : 8 + header_length(content)])["__metadata__"]
+    expected = save(tensors, {"ss_seed": "1"})[0x100000:0x110000]
+    assert header["sshs_legacy_hash"] == hashlib.sha256(expected).hexdigest()[:8]
+    assert header["bottega_type"] == "style"
 
 
 def test_hashes_by_hand() -> None:
@@ -152,6 +164,23 @@ def test_metadata_is_true_of_the_run(plain_run: Plain, last: tuple[Path, Checkpo
     assert sum(bucket["count"] for bucket in buckets.values()) == 4
     assert [64, 64] in [bucket["resolution"] for bucket in buckets.values()]
     assert len(buckets) == 2
+
+
+def test_counts_agree_where_pictures_are_kept_out(tmp_path: Path) -> None:
+    """Folders, buckets and the total count the same pictures; the one for measuring is told apart."""
+    pictures = tiny_pictures(tmp_path, 9, ((64, 64), (120, 60)))
+    job = tiny_job(
+        pictures, repeats=3, trigger_word="brushwork", shuffle_tags=True, keep_tokens=2, output_name="nine"
+    )
+    files = {item.file.sha256: path for item, path in zip(job.items, pictures, strict=True)}
+    moment = Moment(epoch=1, step=1, started_at=0.0, finished_at=1.0, prediction_type="epsilon")
+    facts = training_metadata(catalog.specs()["starter"], job, load_examples(job, files, 8, Draws(0)), moment)
+    (folder,) = json.loads(facts["ss_dataset_dirs"]).values()
+    assert folder == {"n_repeats": 3, "img_count": 8}
+    assert facts["ss_num_train_images"] == "24"
+    assert facts["ss_num_validation_images"] == "1"
+    assert sum(b["count"] for b in json.loads(facts["ss_bucket_info"])["buckets"].values()) == 24
+    assert facts["ss_keep_tokens"] == "3"  # the trigger word stays in front too
 
 
 def test_the_first_sample_is_the_thumbnail(last: tuple[Path, Checkpoint]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from app.contract.events import Checkpoint, LogLine, Metric, Progress, ResumePoint, Sample
 from app.contract.jobs import TrainJob
@@ -167,6 +168,14 @@ def test_training_goes_on_from_an_earlier_lora(
     assert finished.outcome == "succeeded"
     before, after = adapter_of(tmp_path / "first"), adapter_of(tmp_path / "second")
     assert all((before[name] - after[name]).abs().max() < 1e-5 for name in before)
+
+    rounded = tmp_path / "rounded.safetensors"  # as a run in bf16 would have written it
+    halves = {name: tensor.half() for name, tensor in load_file(path).items()}
+    save_file(halves | {n: t * 1.0004 for n, t in halves.items() if n.endswith("alpha")}, rounded)
+    job = tiny_job(pictures, continue_from=blob(rounded))
+    with_rounded = files | {blob(rounded).sha256: rounded}
+    finished = train(job, catalog.load("starter"), with_rounded, tmp_path / "again", NullReporter())
+    assert finished.outcome == "succeeded"
 
     other = tiny_job(pictures, continue_from=blob(path), network_dim=2)
     finished = train(other, catalog.load("starter"), files, tmp_path / "third", NullReporter())

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from app.contract.events import Checkpoint, Event, Sample
 from tests.worker.tiny import tiny_files, tiny_job
 from tests.worker.training.conftest import adapter_of, equal
 from worker.families import catalog
@@ -95,6 +98,54 @@ def test_every_optimizer_resumes_to_the_bit_in_another_folder(
     train(job, family, files, tmp_path / "two", NullReporter(), resume=point)
     assert equal(adapter_of(tmp_path / "whole", 3), adapter_of(tmp_path / "two", 3))
     assert not (tmp_path / "two" / "cache").exists()
+
+
+class PauseAtSample(NullReporter):
+    """Wishes a pause as soon as the first sample of an epoch is there."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self._epoch = epoch
+
+    def report(self, event: Event) -> None:
+        super().report(event)
+        if isinstance(event, Sample) and (event.epoch, event.prompt_index) == (self._epoch, 0):
+            self._commands.append("pause")
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_samples_that_a_pause_cut_short_are_drawn_after_it(
+    epoch: int, base: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    job, files, family = tiny_job(pictures, prompts=2), tiny_files(base, pictures), catalog.load("starter")
+    whole, paused, resumed = NullReporter(), PauseAtSample(epoch), NullReporter()
+    train(job, family, files, tmp_path / "whole", whole)
+    assert train(job, family, files, tmp_path / "two", paused).outcome == "paused"
+    assert train(job, family, files, tmp_path / "two", resumed).outcome == "succeeded"
+
+    def samples(*reporters: NullReporter) -> set[tuple[int, int]]:
+        return {(e.epoch, e.prompt_index) for r in reporters for e in r.events if isinstance(e, Sample)}
+
+    def losses(*reporters: NullReporter) -> dict[int, float | None]:
+        return {e.epoch: e.loss for r in reporters for e in r.events if isinstance(e, Checkpoint)}
+
+    assert (epoch, 1) not in samples(paused)
+    assert samples(paused, resumed) == samples(whole)
+    assert losses(paused, resumed) == losses(whole)
+    assert equal(adapter_of(tmp_path / "whole"), adapter_of(tmp_path / "two"))
+
+
+def test_the_time_of_all_attempts_counts(base: Path, pictures: list[Path], tmp_path: Path) -> None:
+    job, files, family = tiny_job(pictures), tiny_files(base, pictures), catalog.load("starter")
+    train(job, family, files, tmp_path, NullReporter())
+    for point in find_resume(tmp_path):
+        with safe_open(point, framework="pt") as opened:
+            metadata = opened.metadata()
+        state = json.loads(metadata["state"]) | {"run_seconds": 5000.0}
+        save_file(load_file(point), point, metadata | {"state": json.dumps(state)})
+    finished = train(job, family, files, tmp_path, NullReporter())
+    assert finished.run_seconds is not None
+    assert finished.run_seconds > 5000
 
 
 def test_a_damaged_resume_point_is_passed_over(base: Path, pictures: list[Path], tmp_path: Path) -> None:

@@ -135,6 +135,22 @@ def test_shuffling_keeps_the_first_tags_and_all_of_them() -> None:
     assert shuffled(caption, 0, Draws(0), 1, 2) == shuffled(caption, 0, Draws(0), 1, 2)
 
 
+def test_kept_tags_come_behind_the_trigger_word(tmp_path: Path) -> None:
+    (path,) = tiny_pictures(tmp_path, 1)
+
+    def fronts(keep: int, trigger: str) -> set[tuple[str, ...]]:
+        job = tiny_job([path], shuffle_tags=True, keep_tokens=keep, trigger_word=trigger)
+        item = job.items[0].model_copy(update={"label": "a, b, c, d, e"})
+        job = job.model_copy(update={"items": (item,)})
+        (example,) = load_examples(job, {item.file.sha256: path}, 8, Draws(1))
+        return {tuple(caption.split(", ")[:2]) for caption in example.captions}
+
+    assert fronts(1, "brush") == {("brush", "a")}
+    assert len(fronts(0, "brush")) > 1
+    assert {front[0] for front in fronts(0, "brush")} == {"brush"}
+    assert {front[0] for front in fronts(1, "")} == {"a"}
+
+
 def test_draws_depend_on_what_they_are_for() -> None:
     one, two = Draws(1), Draws(2)
     noise = one.normal("noise", [(0,), (1,)], (3,))
