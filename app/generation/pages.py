@@ -14,6 +14,7 @@ from app.generation.schemas import GenerationIn
 from app.images import queries as image_queries
 from app.jobs import service as jobs
 from app.web.deps import Db, FormFields
+from app.web.forms import plain_words
 from app.web.templating import is_htmx, redirect, render
 from worker.families import catalog
 
@@ -115,6 +116,8 @@ def _body(form: dict[str, str]) -> GenerationIn:
     try:
         return GenerationIn.model_validate({k: v for k, v in fields.items() if v not in (None, "")})
     except ValidationError as error:
-        wrong = [FieldError("#/" + "/".join(str(p) for p in e["loc"]), e["msg"]) for e in error.errors()]
+        wrong = [
+            FieldError("#/" + "/".join(str(p) for p in e["loc"]), plain_words(e)) for e in error.errors()
+        ]
         listed = "; ".join(f"{e.pointer[2:]}: {e.detail}" for e in wrong[:4])
         raise Invalid(f"Please correct: {listed}.", wrong) from error

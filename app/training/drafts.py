@@ -17,6 +17,7 @@ from app.jobs.models import Job
 from app.training import service
 from app.training.models import TrainingDraft
 from app.training.schemas import TrainingIn
+from app.web.forms import plain_words
 
 LEET = {"a": "4", "e": "3", "i": "1", "o": "0"}
 TYPES = (
@@ -150,7 +151,7 @@ def draft_body(draft: TrainingDraft) -> TrainingIn:
             continue_from=fields.get("continue_from"),
         )
     except ValidationError as error:
-        wrong = [FieldError(str(e["loc"][0]) if e["loc"] else "", e["msg"]) for e in error.errors()]
+        wrong = [FieldError(str(e["loc"][0]) if e["loc"] else "", plain_words(e)) for e in error.errors()]
         raise Invalid("Some fields are wrong. Go back and correct them.", wrong) from error
 
 

@@ -14,6 +14,7 @@ from app.training import drafts, publishing, service, words
 from app.training.plan import default_prompts, describe_plan, plan_training
 from app.training.schemas import PermissionsIn, PublishIn
 from app.web.deps import Db, FormFields
+from app.web.forms import checked
 from app.web.templating import is_htmx, redirect, render
 from worker.families import catalog
 
@@ -29,6 +30,8 @@ ADVANCED = (
     ("Labels", ("shuffle_tags", "keep_tokens", "caption_dropout", "clip_skip")),
     ("Noise and machine", ("min_snr_gamma", "noise_offset", "precision", "gradient_checkpointing", "seed")),
 )
+
+LICENCE = ("allow_no_credit", "allow_commercial", "allow_derivatives", "allow_different_license")
 
 
 @router.get("/train")
@@ -203,9 +206,14 @@ def save_review(request: Request, db: Db, user: CurrentUser, draft_id: str, form
     return redirect(request, f"/trainings/{job.id}")
 
 
+def _seed(typed: str) -> int:
+    """A seed as typed; 1 where that is no seed."""
+    return min(int(typed), 2**32 - 1) if typed.isdecimal() else 1
+
+
 def _review_changes(form: dict[str, str]) -> dict[str, Any]:
     prompts = [
-        {"prompt": form[key].strip(), "seed": int(form.get(f"seed-{key[7:]}") or 1)}
+        {"prompt": form[key].strip(), "seed": _seed(form.get(f"seed-{key[7:]}", ""))}
         for key in sorted(form)
         if key.startswith("prompt-") and form[key].strip()
     ]
@@ -311,6 +319,8 @@ def _publish(
         "visibility": "private",
         "rating": "1",
         "description": "",
+        "model_id": "",
+        "licence": [name for name in LICENCE if name in values or not values],
     }
     context: dict[str, Any] = {
         "job": job,
@@ -327,30 +337,32 @@ def _publish(
 
 @router.post("/trainings/{training_id}/publish")
 def publish(request: Request, db: Db, user: CurrentUser, training_id: str, form: FormFields) -> Response:
-    epoch = int(form.get("epoch") or 0)
     try:
-        model = publishing.publish_checkpoint(db, user, training_id, _publish_body(form, epoch))
-    except ValueError as error:
-        return _publish(request, db, user, training_id, epoch, form, {"name": str(error)})
+        model = publishing.publish_checkpoint(db, user, training_id, _publish_body(form))
     except Invalid as error:
-        return _publish(request, db, user, training_id, epoch, form, _by_field(error))
+        epoch = form.get("epoch", "")
+        chosen = int(epoch) if epoch.isdecimal() else None
+        return _publish(request, db, user, training_id, chosen, form, _by_field(error))
     return redirect(request, f"/models/{model.id}")
 
 
-def _publish_body(form: dict[str, str], epoch: int) -> PublishIn:
+def _publish_body(form: dict[str, str]) -> PublishIn:
+    """The form as the REST body. Errors: Invalid with words for each field."""
+
     def listed(name: str) -> list[str]:
         return [part.strip() for part in form.get(name, "").split(",") if part.strip()]
 
-    return PublishIn(
-        checkpoint=epoch,
+    return checked(
+        PublishIn,
+        checkpoint=form.get("epoch"),
         name=form.get("name", "").strip() or None,
-        model_id=int(form["model_id"]) if form.get("model_id") else None,
+        model_id=form.get("model_id") or None,
         description=form.get("description", ""),
         tags=listed("tags")[:20],
         visibility=form.get("visibility", "private"),
-        rating=int(form.get("rating") or 1),
+        rating=int(form["rating"]) if form.get("rating", "").isdecimal() else 1,
         trained_words=listed("trained_words"),
-        strength=float(form.get("strength") or 0.8),
+        strength=form.get("strength") or 0.8,
         permissions=PermissionsIn(
             allow_no_credit="allow_no_credit" in form,
             allow_commercial_use=["Image", "RentCivit", "Rent", "Sell"] if "allow_commercial" in form else [],

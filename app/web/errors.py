@@ -12,12 +12,22 @@ from uuid import uuid4
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from app.core.errors import AppError, FieldError, Invalid, NotFound, Unsupported
+from app.core.errors import (
+    AppError,
+    Conflict,
+    DiskFull,
+    FieldError,
+    Invalid,
+    NotFound,
+    Unsupported,
+    is_disk_full,
+)
 from app.core.ids import new_id
+from app.web.forms import plain_words
 from app.web.links import origin
 from app.web.middleware import SECURITY_HEADERS
 from app.web.templating import render
@@ -89,17 +99,9 @@ def _refusal(request: Request, error: RequestValidationError) -> AppError:
 
 
 def _invalid(error: RequestValidationError) -> Invalid:
-    fields = [FieldError(_pointer(e["loc"]), _words(e), e["type"]) for e in error.errors()]
+    fields = [FieldError(_pointer(e["loc"]), plain_words(e), e["type"]) for e in error.errors()]
     listed = "; ".join(f"{f.pointer.removeprefix('#/')}: {f.detail}" for f in fields[:5])
     return Invalid(f"Please correct: {listed}.", fields)
-
-
-def _words(error: dict[str, Any]) -> str:
-    if error["type"] == "extra_forbidden":
-        return "this field is not known"
-    if error["type"] == "missing":
-        return "this field is required"
-    return str(error["msg"]).removeprefix("Value error, ")
 
 
 class _Plain(AppError):
@@ -138,6 +140,21 @@ async def _on_unstorable(request: Request, _error: Exception) -> Response:
     return respond(request, Invalid(words))
 
 
+async def _on_collision(request: Request, error: Exception) -> Response:
+    """Two requests changed the same thing, and the rows of the later one no longer fit."""
+    log.warning("%s %s: %s", request.method, request.url.path, error)
+    return respond(request, Conflict("This was changed at the same moment. Load the page and try again."))
+
+
+async def _on_system(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    if not is_disk_full(error):
+        raise error
+    log.error("%s %s: %s", request.method, request.url.path, error)
+    words = "The server's disk is full. Delete something or ask the admin for more space."
+    return respond(request, DiskFull(words))
+
+
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = _WORDS.get(error.status_code, str(error.detail))
@@ -167,4 +184,6 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(OperationalError, _on_database)
     app.add_exception_handler(DataError, _on_unstorable)
     app.add_exception_handler(UnicodeEncodeError, _on_unstorable)
+    app.add_exception_handler(IntegrityError, _on_collision)
+    app.add_exception_handler(OSError, _on_system)
     app.add_exception_handler(Exception, _on_crash)

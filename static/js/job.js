@@ -1,11 +1,13 @@
 // The job page while it runs: events tell when something changed, the server writes all words.
 // EventSource comes back by itself with Last-Event-ID; after two failures the page polls instead.
 
+import htmx from "htmx.org";
 import { openLightbox } from "./lightbox.js";
 import { drawLoss } from "./loss-chart.js";
 
 const page = document.querySelector("[data-job]");
 const id = page.dataset.job;
+const OVER = ["succeeded", "failed", "canceled", "expired"];
 const wanted = new Set();
 let busy = false;
 let said = -1;
@@ -29,7 +31,8 @@ async function load(part) {
   try {
     const answer = await fetch(`/trainings/${id}?part=${part}`, { headers: { "HX-Request": "true" } });
     if (!answer.ok) return;
-    document.getElementById(part).innerHTML = await answer.text();
+    // Morphed, not replaced: a button under the pointer or with the focus stays the same button.
+    await htmx.swap({ target: document.getElementById(part), text: await answer.text(), swap: "innerMorph" });
     if (part === "status") speak();
   } catch {
     // The next event or tick asks again.
@@ -46,6 +49,14 @@ function speak() {
     said = Math.floor(percent / 10);
     document.getElementById("live").textContent = words;
   }
+  if (OVER.includes(head.dataset.status)) finish();
+}
+
+// The results have other parts than the running job. Whoever compares samples finishes that first.
+function finish() {
+  const open = document.querySelector("dialog[open]");
+  if (open) open.addEventListener("close", () => location.reload(), { once: true });
+  else location.reload();
 }
 
 function listen() {
@@ -67,7 +78,7 @@ function listen() {
   });
   on("done", () => {
     events.close();
-    location.reload();
+    finish();
   });
   events.addEventListener("error", () => {
     failures += 1;

@@ -20,7 +20,8 @@ function build() {
     <button class="btn" data-move="right" aria-label="Next prompt">→</button>
     <button class="btn" data-move="up" aria-label="Newer epoch">↑</button>
     <button class="btn" data-move="down" aria-label="Older epoch">↓</button>
-    <button class="btn" data-close>Close</button></div>`;
+    <button class="btn" data-close>Close</button></div>
+    <p class="visually-hidden" aria-live="polite" data-spoken></p>`;
   made.addEventListener("click", (event) => {
     const move = event.target.closest("[data-move]");
     if (move) step(move.dataset.move);
@@ -32,6 +33,8 @@ function build() {
     event.preventDefault();
     step(move);
   });
+  // Back to the picture that was looked at last, not to the one that was opened first.
+  made.addEventListener("close", () => current.isConnected && current.focus());
   swipe(made);
   document.body.append(made);
   return made;
@@ -54,6 +57,7 @@ function show(cell) {
   dialog.querySelector("img").src = cell.dataset.src;
   dialog.querySelector("img").alt = cell.dataset.words;
   dialog.querySelector("p").textContent = cell.dataset.words;
+  dialog.querySelector("[data-spoken]").textContent = cell.dataset.words;
 }
 
 function step(move) {

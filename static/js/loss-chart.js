@@ -14,7 +14,11 @@ export async function drawLoss() {
   const raw = series.loss;
   const data = [steps, raw, smooth(raw)];
   if (chart) chart.setData(data);
-  else chart = new uPlot(options(), data, box);
+  else {
+    box.replaceChildren();
+    chart = new uPlot(options(), data, box);
+    new ResizeObserver(() => chart.setSize({ width: box.clientWidth, height: 220 })).observe(box);
+  }
   box.setAttribute("role", "img");
   box.setAttribute("aria-label", `Loss from ${raw[0].toFixed(3)} to ${data[2].at(-1).toFixed(3)} at step ${steps.at(-1)}`);
 }
