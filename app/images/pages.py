@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import HTMLResponse
 
 from app.accounts.deps import CurrentUser, OptionalUser
 from app.images import service
@@ -152,5 +153,6 @@ def edit(
 
 @router.post("/images/{image_id:int}/delete")
 def delete(request: Request, db: Db, user: CurrentUser, image_id: int) -> Response:
+    """The generator takes the picture out of its list and stays where it is."""
     service.delete_image(db, user, image_id)
-    return redirect(request, "/images?mine=true")
+    return HTMLResponse("") if is_htmx(request) else redirect(request, "/images?mine=true")

@@ -18,11 +18,20 @@ function escape(value) {
 let kind = "LORA";
 let timer;
 
+let asked = 0;
+
 async function search() {
+  const mine = ++asked;
   const base = form.querySelector("[data-model]").dataset.base;
   const params = new URLSearchParams({ kind, base, query: query.value });
-  const answer = await fetch(`/generate/picker?${params}`, { headers: { "HX-Request": "true" } });
-  results.innerHTML = await answer.text();
+  try {
+    const answer = await fetch(`/generate/picker?${params}`, { headers: { "HX-Request": "true" } });
+    const login = answer.headers.get("HX-Redirect");
+    if (login) location.assign(login);
+    else if (mine === asked) results.innerHTML = await answer.text();
+  } catch {
+    if (mine === asked) results.textContent = "There is no connection. Close this and try again.";
+  }
 }
 
 function openPicker(which) {
@@ -31,6 +40,7 @@ function openPicker(which) {
   document.getElementById("picker-title").textContent = which === "LORA" ? "Add a LoRA" : "Choose a model";
   results.textContent = "";
   picker.showModal();
+  if (matchMedia("(hover: hover)").matches) query.focus();
   search();
 }
 
@@ -75,13 +85,52 @@ function chooseModel(pick) {
   }
   form.elements.model_version_id.value = pick.dataset.version;
   card.querySelector("[data-name]").textContent = pick.dataset.name;
+  card.querySelector("[data-facts]").textContent = [pick.dataset.base, pick.dataset.licence].filter(Boolean).join(" · ");
+  card.querySelector("[data-cover]").outerHTML = cover(pick.dataset.cover).replace(">", " data-cover>");
+}
+
+// A prompt survives a reload, a look at a picture, and the change to a model of another base.
+function keepPrompt() {
+  const remixed = new URLSearchParams(location.search).has("image");
+  for (const field of [form.elements.prompt, form.elements.negative_prompt]) {
+    const key = `generate-${field.name}`;
+    if (!field.value && !remixed) field.value = sessionStorage.getItem(key) ?? "";
+    field.addEventListener("input", () => sessionStorage.setItem(key, field.value));
+    if (field.value) field.closest("details")?.setAttribute("open", "");
+  }
+}
+
+// What went wrong stands above the button; what is new stands in sight and is said once.
+function sendWell() {
+  const problem = document.getElementById("generate-error");
+  const own = (event) => event.detail.ctx?.sourceElement === form;
+  form.addEventListener("htmx:after:request", (event) => {
+    if (!own(event) || event.detail.ctx.response.status >= 400) return;
+    problem.replaceChildren();
+    document.querySelector("[data-empty]")?.remove();
+    say("Waiting to be drawn");
+    if (matchMedia("(max-width: 960px)").matches) document.getElementById("queue").scrollIntoView({ block: "start" });
+  });
+  form.addEventListener("htmx:error", (event) => {
+    if (own(event)) problem.innerHTML = '<div class="notice bad">There is no connection. Nothing was sent; try again.</div>';
+  });
+  document.addEventListener("htmx:after:swap", (event) => {
+    const card = event.target.closest?.(".feed-job");
+    const words = { succeeded: "Your pictures are finished", failed: "The pictures could not be drawn" }[card?.dataset.state];
+    if (words) say(words);
+  });
+}
+
+function say(words) {
+  document.getElementById("live").textContent = words;
 }
 
 function insert(word) {
   const prompt = form.elements.prompt;
   const text = prompt.value.trim();
   prompt.value = text ? `${word}, ${text}` : word;
-  prompt.focus();
+  prompt.dispatchEvent(new Event("input", { bubbles: true }));
+  if (matchMedia("(hover: hover)").matches) prompt.focus();
 }
 
 function weigh(direction) {
@@ -103,6 +152,8 @@ function sizes() {
 
 if (form) {
   sizes();
+  keepPrompt();
+  sendWell();
   // On a phone focus would open the keyboard over the pictures.
   if (matchMedia("(hover: hover)").matches) form.elements.prompt.focus({ preventScroll: true });
   form.addEventListener("change", sizes);
@@ -131,7 +182,6 @@ if (form) {
     const word = target.closest("[data-insert]");
     if (word) insert(word.dataset.insert);
   });
-  document.addEventListener("htmx:after:request", () => document.querySelector("[data-empty]")?.remove());
   query.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(search, 200);
