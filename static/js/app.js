@@ -5,6 +5,10 @@ import htmx from "htmx.org";
 import { copyText } from "./copy.js";
 
 window.htmx = htmx;
+// What a person opened stays open when the server's words around it are renewed.
+htmx.registerExtension("keep-open", {
+  htmx_before_morph_attr: (element, { attrName }) => !(attrName === "open" && element.matches("details")),
+});
 
 const root = document.documentElement;
 const isTyping = (target) => target.closest("input, textarea, select, [contenteditable]");
@@ -31,9 +35,39 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// A form goes out once: the second click of a double click finds it on its way.
+const sent = new Set();
+
 document.addEventListener("submit", (event) => {
-  const words = event.target.dataset.confirm;
-  if (words && !window.confirm(words)) event.preventDefault();
+  const form = event.target;
+  const words = form.dataset.confirm;
+  if (event.defaultPrevented) return;
+  if (sent.has(form) || (words && !window.confirm(words))) {
+    event.preventDefault();
+  } else if (form.method === "post") {
+    sent.add(form);
+    form.setAttribute("aria-busy", "true");
+    setTimeout(() => release(form), 10_000);
+  }
+});
+
+function release(form) {
+  sent.delete(form);
+  form.removeAttribute("aria-busy");
+}
+
+// The page comes back from the browser's memory as it was left.
+addEventListener("pageshow", () => sent.forEach(release));
+
+const closeMenu = (menu) => {
+  if (menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+  menu.open = false;
+};
+
+document.addEventListener("focusin", (event) => {
+  for (const menu of document.querySelectorAll("[data-menu][open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
 });
 
 document.addEventListener("keydown", (event) => {
@@ -52,7 +86,7 @@ document.addEventListener("keydown", (event) => {
     }
   }
   if (event.key === "Escape") {
-    for (const menu of document.querySelectorAll("[data-menu][open]")) menu.open = false;
+    for (const menu of document.querySelectorAll("[data-menu][open]")) closeMenu(menu);
   }
 });
 

@@ -1,3 +1,24 @@
+// What was typed right before the page is left is sent on the way out.
+function saveOnLeave(form, address) {
+  let unsaved = false;
+  form.addEventListener("input", () => (unsaved = true));
+  form.addEventListener("submit", () => (unsaved = false));
+  form.addEventListener("htmx:after:swap", () => (unsaved = false));
+  addEventListener("pagehide", () => {
+    if (unsaved) navigator.sendBeacon(address, new URLSearchParams(new FormData(form)));
+    unsaved = false;
+  });
+}
+
+// Step 3 of the wizard: Enter in a field takes its value; only the button starts the training.
+const review = document.querySelector("[data-review]");
+if (review) saveOnLeave(review, location.pathname);
+review?.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.isComposing || !event.target.matches("input:not([type=radio])")) return;
+  event.preventDefault();
+  event.target.dispatchEvent(new Event("change", { bubbles: true }));
+});
+
 // Step 1 of the wizard: saves while you type, and makes a trigger word from the name until you choose your own.
 
 const form = document.querySelector("[data-wizard]");
@@ -6,7 +27,10 @@ if (form) {
   const trigger = form.querySelector("[data-trigger]");
   let own = trigger.value !== "" && trigger.value !== suggest();
   let timer;
+  // On a phone the keyboard would cover what stands above.
+  if (!name.value && matchMedia("(hover: hover)").matches) name.focus();
 
+  saveOnLeave(form, form.dataset.autosave);
   trigger.addEventListener("input", () => (own = trigger.value !== ""));
   form.addEventListener("input", () => {
     if (!own) trigger.value = suggest();
@@ -28,7 +52,7 @@ if (form) {
     const saved = document.getElementById("saved");
     try {
       const answer = await fetch(form.dataset.autosave, { method: "POST", body: new FormData(form) });
-      saved.textContent = answer.ok ? "Saved" : "Not saved";
+      saved.textContent = answer.ok ? "Saved" : "Not saved. Are you still logged in?";
     } catch {
       saved.textContent = "Waiting for the connection";
     }
