@@ -28,6 +28,8 @@ DOMAINS = (
     "admin", "web",
 )  # fmt: skip
 VERSION = "0.1.0"
+BODY_BYTES = 4 << 20
+"""What a request may bring where its route says nothing else: forms and JSON are read into memory."""
 
 
 def _routers(face: str) -> list[APIRouter]:
@@ -52,6 +54,7 @@ def create_app() -> FastAPI:
         title="Bottega",
         version=VERSION,
         description="Train, publish and use LoRAs. Send `Authorization: Bearer <token>`.",
+        max_body_size=BODY_BYTES,
         docs_url=None,
         redoc_url=None,
         dependencies=[Depends(guard), Depends(refuse_unknown_query)],

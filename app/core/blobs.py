@@ -79,6 +79,7 @@ def adopt_object(db: Session, storage: Storage, key: str, sha256: str, size: int
     found = db.get(Blob, sha256)
     if found is None:
         if storage.size(blob_key(sha256)) != size:
+            check_space(storage, size)
             storage.copy(key, blob_key(sha256))
         found = Blob(sha256=sha256, size=size, media_type=media_type)
         db.add(found)

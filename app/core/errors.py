@@ -4,6 +4,7 @@ They know nothing of HTTP frameworks; `app.web.errors` renders them as problem+j
 as a page or as a fragment.
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,3 +101,8 @@ class QuotaExceeded(AppError):
 
 class DiskFull(AppError):
     status, code, title = 507, "disk-full", "The disk is full"
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a write failed for want of room, on the disk or in its owner's quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -7,16 +7,21 @@ carry neither our file names nor our headers.
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from app.core.config import Settings, get_settings
+from app.core.errors import DiskFull, is_disk_full
 
 CHUNK = 1 << 20
+FULL_DISK = "os error 28"
+"""How obstore's messages name ENOSPC; its exceptions carry no number."""
 
 
 class Storage(Protocol):
@@ -42,15 +47,19 @@ class ObjectStorage:
         self._root = root
 
     def put(self, key: str, data: bytes | Path | Iterator[bytes]) -> None:
-        """Write whole or not at all; files and iterators are streamed, so their size does not matter."""
-        if isinstance(data, bytes | Path):
-            obstore.put(self._store, key, data)
-            return
-        # Not obstore.put: it would call the iterator inside its runtime, where no other call works.
-        writer = obstore.open_writer(self._store, key)
-        for chunk in data:
-            writer.write(chunk)
-        writer.close()
+        """Write whole or not at all; files and iterators are streamed, so their size does not matter.
+
+        Errors: DiskFull.
+        """
+        with told_of_full_disk():
+            if isinstance(data, bytes | Path):
+                obstore.put(self._store, key, data)
+                return
+            # Not obstore.put: it would call the iterator inside its runtime, where no other call works.
+            writer = obstore.open_writer(self._store, key)
+            for chunk in data:
+                writer.write(chunk)
+            writer.close()
 
     def get(self, key: str) -> bytes:
         return bytes(obstore.get(self._store, key).bytes())
@@ -88,7 +97,8 @@ class ObjectStorage:
                 continue
 
     def copy(self, source: str, target: str) -> None:
-        obstore.copy(self._store, source, target)
+        with told_of_full_disk():
+            obstore.copy(self._store, source, target)
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield (key, bytes) of every object below `prefix`."""
@@ -105,6 +115,18 @@ class ObjectStorage:
         return None if self._root is None else shutil.disk_usage(self._root).free
 
 
+@contextmanager
+def told_of_full_disk() -> Iterator[None]:
+    """Turns a write's failure for want of room into DiskFull."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        if FULL_DISK in str(error) or (isinstance(error, OSError) and is_disk_full(error)):
+            words = "The server's disk is full. Delete something or ask the admin for more space."
+            raise DiskFull(words) from error
+        raise
+
+
 def open_storage(settings: Settings) -> ObjectStorage:
     """Storage for `STORAGE_URL`. Errors: ValueError for a scheme that is not known."""
     url = settings.storage_url
@@ -118,6 +140,8 @@ def open_storage(settings: Settings) -> ObjectStorage:
         options: dict[str, Any] = {"region": settings.storage.s3_region}
         if settings.storage.s3_endpoint:
             options["endpoint"] = settings.storage.s3_endpoint
+            # A bucket in the same network often speaks plain http; whoever writes that address means it.
+            options["client_options"] = {"allow_http": settings.storage.s3_endpoint.startswith("http://")}
         return ObjectStorage(from_url(url, **options))
     raise ValueError(f"STORAGE_URL must begin with file://, s3:// or memory:, not {url.split(':')[0]}:")
 

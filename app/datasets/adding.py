@@ -17,6 +17,7 @@ from app.accounts.quotas import check_quota
 from app.core.blobs import check_space, hash_file, put_blob
 from app.core.config import get_settings
 from app.core.db import unit_of_work
+from app.core.errors import AppError, DiskFull, QuotaExceeded
 from app.core.ids import new_id
 from app.core.storage import Storage
 from app.datasets.access import get_dataset
@@ -56,6 +57,8 @@ class Report:
     rejected: list[dict[str, str]] = field(default_factory=list)
     duplicates: list[Duplicate] = field(default_factory=list)
     labels: list[LabelOutcome] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Sentences about what came, not about one file."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def add_files(
 ) -> Report:
     """Add pictures, labels and zips to one's own set. One bad file never fails the rest.
 
-    Opens its own units of work. Errors: NotFound, QuotaExceeded, DiskFull before anything is read.
+    Opens its own units of work. Errors: NotFound; QuotaExceeded and DiskFull as long as nothing was added:
+    where the room ends later, the pictures that are left are refused one by one.
     """
     report = Report()
     size = sum(file.path.stat().st_size for file in files)
@@ -82,16 +86,47 @@ def add_files(
         get_dataset(db, viewer, dataset_id, edit=True)
         check_quota(db, viewer, size)
     with collect(files) as intake:
-        done = 0
-        for batch in batches(intake.candidates, BATCH):
-            _add_batch(storage, viewer, dataset_id, batch, intake=intake, report=report)
-            done += len(batch)
-            if progress:
-                progress(done, len(intake.candidates))
+        _add_pictures(storage, viewer, dataset_id, intake=intake, report=report, progress=progress)
+        report.notes += intake.notes
         report.rejected += [vars(rejected) for rejected in intake.rejected]
         with unit_of_work() as db:
             _add_labels(db, get_dataset(db, viewer, dataset_id, edit=True, lock=True), intake, report)
     return report
+
+
+def _add_pictures(
+    storage: Storage, viewer: User, dataset_id: str, *, intake: Intake, report: Report,
+    progress: Progress | None,
+) -> None:  # fmt: skip
+    done = 0
+    for batch in batches(intake.candidates, BATCH):
+        try:
+            _add_batch(storage, viewer, dataset_id, batch, intake=intake, report=report)
+        except (DiskFull, QuotaExceeded) as error:
+            if not report.accepted:
+                raise
+            _leave_out(intake, intake.candidates[done:], error)
+            return
+        done += len(batch)
+        if progress:
+            progress(done, len(intake.candidates))
+
+
+def _leave_out(intake: Intake, candidates: list[Candidate], error: AppError) -> None:
+    told = {rejected.name for rejected in intake.rejected}
+    for candidate in candidates:
+        if candidate.path not in told:
+            intake.reject(candidate.path, error.code, f"was left out. {error.detail}")
+
+
+def _check_room(
+    db: Session, storage: Storage, viewer: User, ready: list["Ready | tuple[Candidate, str]"]
+) -> None:
+    """What pictures need once decoded: a zip holds more than its size, and a PNG is larger than a JPEG."""
+    pictures = [one.decoded for one in ready if isinstance(one, Ready)]
+    size = sum(path.stat().st_size for each in pictures for path in (each.picture, each.thumb))
+    check_space(storage, size)
+    check_quota(db, viewer, size)
 
 
 def _add_batch(
@@ -108,6 +143,7 @@ def _add_batch(
                 ready.append(found)
         with unit_of_work() as db:
             dataset = get_dataset(db, viewer, dataset_id, edit=True, lock=True)
+            _check_room(db, storage, viewer, ready)
             _Store(db, storage, dataset, intake, report).add(ready)
 
 
@@ -123,7 +159,7 @@ def _prepare(
             return candidate, sha256
         decoded = get_decoder().decode(source, folder)
     except (BadArchive, Undecodable) as error:
-        intake.reject(candidate.name, error.code, error.words)
+        intake.refuse(candidate, error.code, error.words)
         return None
     if candidate.packed:
         source.unlink()
@@ -160,7 +196,7 @@ class _Store:
                 if item := self._item(one):
                     new.append((one, item))
             else:
-                self.intake.reject(candidate.name, "changed-meanwhile", "was deleted just now. Add it again.")
+                self.intake.reject(candidate.path, "changed-meanwhile", "was deleted just now. Add it again.")
         self._put([pair[0] for pair in new])
         self.db.add_all(item for _, item in new)
         self.db.flush()
@@ -179,7 +215,7 @@ class _Store:
         )
 
     def _duplicate(self, candidate: Candidate, twin: str) -> None:
-        self.report.duplicates.append(Duplicate(candidate.name, twin))
+        self.report.duplicates.append(Duplicate(candidate.path, twin))
         item = self.db.get(DatasetItem, twin)
         if item is not None and (text := self.intake.label_for(candidate)):
             apply_label(self.dataset, item, text)
@@ -189,7 +225,7 @@ class _Store:
         limit = get_settings().limits.dataset_items
         if self.count >= limit:
             words = f"was left out: a set holds at most {limit} pictures. Make a second set."
-            self.intake.reject(one.candidate.name, "dataset-full", words)
+            self.intake.reject(one.candidate.path, "dataset-full", words)
             return None
         decoded = one.decoded
         near = any(is_near(decoded.dhash, other) for other in self.hashes)

@@ -17,7 +17,7 @@ from app.datasets.example import add_example
 from app.datasets.intake import Received
 from app.datasets.models import Dataset
 from app.datasets.queries import dataset_etag, item_etag
-from app.datasets.receive import received_files
+from app.datasets.receive import BODY_BYTES, received_files
 from app.datasets.schemas import (
     AddedOut,
     DatasetIn,
@@ -41,12 +41,13 @@ from app.jobs.views import job_out
 from app.uploads.service import create_complete, delete_upload, get_complete
 from app.web.deps import Db, Store
 from app.web.downloads import content_disposition, send_blob
-from app.web.streaming import pause
+from app.web.streaming import counted, pause
 
 router = APIRouter(prefix="/api/v1/datasets", tags=["datasets"])
 Trainer = Annotated[User, Scoped("train")]
 IfMatch = Annotated[str | None, Header()]
 IdempotencyKey = Annotated[str | None, Header(max_length=255)]
+JSON_BYTES = 1 << 20
 FIRST_ETAG = '"1"'
 
 FILES_BODY = {
@@ -126,7 +127,7 @@ def delete_dataset(id: str, db: Db, user: Trainer) -> None:
 
 
 @router.post(
-    "/{id}/items", response_model=AddedOut, openapi_extra=FILES_BODY,
+    "/{id}/items", response_model=AddedOut, openapi_extra=FILES_BODY, max_body_size=BODY_BYTES,
     responses={202: {"description": "A large zip: the job that adds it."}},
 )  # fmt: skip
 async def add_items(id: str, request: Request, db: Db, store: Store, user: Trainer) -> Any:
@@ -146,7 +147,10 @@ async def add_items(id: str, request: Request, db: Db, store: Store, user: Train
 
 async def _from_upload(request: Request) -> FromUpload:
     try:
-        return FromUpload.model_validate_json(await request.body())
+        body = b"".join(
+            [chunk async for chunk in counted(request, JSON_BYTES, "A JSON body has 1 MB at most.")]
+        )
+        return FromUpload.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from error
 

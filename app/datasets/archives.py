@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from app.core.errors import is_disk_full
+
 MAX_DIRECTORY_BYTES = 8 << 20
 RATIO = 100
 RATIO_FROM = 4 << 20
@@ -164,5 +166,7 @@ def extract(archive: zipfile.ZipFile, entry: Entry, target: Path, max_bytes: int
     except BadArchive:
         raise
     except Exception as error:  # zipfile, zlib and bz2 raise many kinds on damaged input
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise
         raise BadArchive("zip-unreadable", "is damaged inside the zip. Pack it again.") from error
     return size

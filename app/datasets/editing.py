@@ -64,7 +64,7 @@ def change_labels(
     for item in rows:
         new = change_label(item.label, op, tag, to)
         if new != item.label:
-            before[item.id] = [item.label, item.label_source]
+            before[item.id] = [item.label, item.label_source, new]
             item.label, item.label_source = new, "user"
     undo = LabelUndo(id=new_id("undo"), dataset_id=dataset.id, before=before)
     db.add(undo)
@@ -115,7 +115,10 @@ def _forget_old(db: Session, dataset: Dataset) -> None:
 
 
 def undo_labels(db: Session, user: User, dataset_id: str, *, undo: str) -> int:
-    """Give pictures the labels that they had before one change_labels. Answers how many. Errors: NotFound."""
+    """Give pictures the labels that they had before one change_labels; answers how many.
+
+    What somebody has written into a label since then stays. Errors: NotFound.
+    """
     dataset = get_dataset(db, user, dataset_id, edit=True, lock=True)
     step = db.get(LabelUndo, undo)
     if step is None or step.dataset_id != dataset.id:
@@ -128,8 +131,10 @@ def undo_labels(db: Session, user: User, dataset_id: str, *, undo: str) -> int:
     before = cast("dict[str, list[str]]", step.before)
     count = 0
     for item in rows:
-        item.label, item.label_source = before[item.id]
-        count += 1
+        label, source, *changed_to = before[item.id]
+        if changed_to in ([], [item.label]):
+            item.label, item.label_source = label, source
+            count += 1
     db.delete(step)
     if count:
         dataset.version += 1

@@ -20,9 +20,17 @@ from app.datasets.labels import MAX_FILE_BYTES, UnreadableLabel, read_text
 
 PICTURE_BYTES = 128 << 20
 LABEL_SUFFIXES = (".txt", ".caption")
-KOHYA_FOLDER = re.compile(r"^\d+_(.+)$")
+KOHYA_FOLDER = re.compile(r"^(\d+)_(.+)$")
 CHAFF = re.compile(r"(^|/)(\.[^/]*|thumbs\.db|desktop\.ini)$|(^|/)__MACOSX(/|$)", re.IGNORECASE)
 MAX_EXPANSION = 20
+_LIST = (
+    "is a list, which is not read. Labels are taken from a .txt file beside each picture, with the same name."
+)
+_SETTINGS = "holds settings of another program, which are not read. Choose them when you start the training."
+_HINTS = {
+    ".csv": _LIST, ".tsv": _LIST, ".json": _LIST, ".jsonl": _LIST, ".parquet": _LIST,
+    ".toml": _SETTINGS, ".yaml": _SETTINGS, ".yml": _SETTINGS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,12 @@ class Candidate:
     def folder_words(self) -> str:
         """`red toy` for what lies in `20_red toy`, as kohya's trainers read it."""
         match = KOHYA_FOLDER.match(PurePosixPath(self.folder).name)
-        return match[1] if match else ""
+        return match[2] if match else ""
+
+    @property
+    def path(self) -> str:
+        """Its name with the folders in which it lay, as people find it again."""
+        return f"{self.folder}/{self.name}" if self.folder else self.name
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -113,6 +126,23 @@ class Intake:
 
     def reject(self, name: str, code: str, words: str) -> None:
         self.rejected.append(Rejected(name, code, f"{PurePosixPath(name).name or name} {words}"))
+
+    def refuse(self, candidate: Candidate, code: str, words: str) -> None:
+        """As `reject`; what is no picture may be another trainer's list or settings, and is told so."""
+        hint = _HINTS.get(PurePosixPath(candidate.name).suffix.casefold())
+        self.reject(candidate.path, code, hint if hint and code == "not-a-picture" else words)
+
+    @property
+    def notes(self) -> list[str]:
+        """What people with kohya folders should know: the numbers of the folders mean nothing here."""
+        folders = {PurePosixPath(candidate.folder).name for candidate in self.candidates}
+        found = [(name, KOHYA_FOLDER.match(name)) for name in sorted(folders)]
+        return [
+            f"The {match[1]} of the folder “{name}” is not used: all pictures are shown equally often. "
+            "Repeats for the whole set are an advanced setting of the training."
+            for name, match in found
+            if match and int(match[1]) > 1
+        ]
 
     def label_for(self, candidate: Candidate) -> LabelText | None:
         found = next((self.labels[key] for key in candidate.keys if key in self.labels), None)

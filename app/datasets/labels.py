@@ -68,7 +68,9 @@ def normalise_label(text: str, label_type: str) -> str:
     if label_type == "caption":
         return " ".join(_CONTROL.sub(" ", text).split())[:MAX_LABEL]
     label = join_tags(split_tags(text))
-    return label if len(label) <= MAX_LABEL else label[: MAX_LABEL + 1].rpartition(", ")[0]
+    if len(label) <= MAX_LABEL:
+        return label
+    return label[: MAX_LABEL + 1].rpartition(", ")[0] or label[:MAX_LABEL].rstrip()
 
 
 def looks_like_captions(labels: list[str]) -> bool:

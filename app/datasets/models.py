@@ -69,4 +69,4 @@ class LabelUndo(Base, Created):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"), index=True)
     before: Mapped[dict[str, object]]
-    """item id → [label before, its source]."""
+    """item id → [label before, its source, label after]."""

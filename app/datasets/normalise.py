@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageFilter, ImageStat
 
+from app.core.errors import is_disk_full
+
 THUMB_SIDE = 384
 KEEP_LOSSLESS_PIXELS = 1_000_000
 """Up to this size every picture is kept as PNG; above it only what came as PNG."""
@@ -63,6 +65,7 @@ class Normalised:
 
 
 UNREADABLE = "cannot be read; it is damaged or was cut off. Export it as JPEG or PNG and add it again."
+NO_ROOM = "could not be kept: the server's disk is full. Delete something, then add it again."
 NOT_SUPPORTED = "is {kind}, which is not taken here. Export it as JPEG or PNG."
 _OTHER_KINDS: list[tuple[Callable[[bytes], bool], str]] = [
     (lambda h: h.startswith((b"GIF87a", b"GIF89a")), "a GIF"),
@@ -75,11 +78,8 @@ _OTHER_KINDS: list[tuple[Callable[[bytes], bool], str]] = [
     (lambda h: h.startswith((b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b")), "an archive"),
     (lambda h: h[4:8] == b"ftyp" or h.startswith(b"\x1a\x45\xdf\xa3"), "a video"),
     (lambda h: b"<svg" in h.lower(), "an SVG drawing"),
-    (
-        lambda h: h.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith((b"<!doctype", b"<html", b"<head")),
-        "a web page",
-    ),
 ]
+_WEB_PAGE = (b"<!doctype", b"<html", b"<head")
 
 
 def recognise(head: bytes) -> str:
@@ -101,6 +101,8 @@ def recognise(head: bytes) -> str:
     for matches, kind in _OTHER_KINDS:
         if matches(head):
             raise Refused("unsupported-format", NOT_SUPPORTED.format(kind=kind))
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(_WEB_PAGE):
+        raise Refused("unsupported-format", "is a web page, not a picture. Save the picture itself.")
     raise Refused(
         "not-a-picture", "is not a picture that can be read. JPEG, PNG, WebP, HEIC and AVIF are taken."
     )
@@ -125,6 +127,8 @@ def normalise(source: Path, out: Path, limits: Limits) -> Normalised:
             "image-too-large", "needs more memory than one picture may take. Make it smaller."
         ) from error
     except Exception as error:  # decoders raise anything on damaged input
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise Refused("disk-full", NO_ROOM) from error
         raise Refused("image-unreadable", UNREADABLE) from error
 
 

@@ -9,7 +9,7 @@ from app.accounts.deps import CurrentUser
 from app.core.errors import Invalid
 from app.datasets import service
 from app.datasets.example import add_example
-from app.datasets.receive import received_files
+from app.datasets.receive import BODY_BYTES, received_files
 from app.web.deps import Db, Store
 from app.web.streaming import pause
 from app.web.templating import redirect, render
@@ -50,7 +50,7 @@ def show(request: Request, db: Db, user: CurrentUser, id: str, item: str | None 
     return render(request, "datasets/show.html", chosen=chosen, **context)
 
 
-@router.post("/{id}/files")
+@router.post("/{id}/files", max_body_size=BODY_BYTES)
 async def add_files(
     request: Request, db: Db, store: Store, user: CurrentUser, id: str, next: str = ""
 ) -> Response:
@@ -60,7 +60,7 @@ async def add_files(
     async with received_files(request, store) as files:
         report = await run_in_threadpool(service.add_files, store, user, id, files)
     back = _local(next) or f"/datasets/{id}"
-    if not report.rejected:
+    if not report.rejected and not report.notes:
         return redirect(request, back)
     return await run_in_threadpool(
         render, request, "datasets/added.html", report=report, back=back, status=200

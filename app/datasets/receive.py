@@ -17,6 +17,8 @@ from app.datasets.intake import Received
 from app.web.streaming import check_length, read_form
 
 FORM_BYTES = 1 << 30
+BODY_BYTES = FORM_BYTES + (1 << 20)
+"""For the route: beyond what is checked here, so that our own words are the ones that people read."""
 MAX_FILES = 4000
 TOO_LARGE = "One request may bring 1 GB. Send the files in several requests, or as an upload session."
 

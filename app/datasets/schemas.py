@@ -99,6 +99,8 @@ class AddedOut(BaseModel):
     duplicates: list[DuplicateOut]
     labels: list[LabelOut] = []
     """Label files that came without their pictures; `item` is null while one waits for its picture."""
+    notes: list[str] = []
+    """Sentences about what came, not about one file."""
 
 
 class FromUpload(Strict):

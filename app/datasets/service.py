@@ -290,4 +290,5 @@ def import_zip(
         "rejected": report.rejected,
         "duplicates": [vars(duplicate) for duplicate in report.duplicates],
         "labels": len(report.labels),
+        "notes": report.notes,
     }

@@ -38,4 +38,5 @@ def added_out(report: Report, items: list[DatasetItem]) -> AddedOut:
         rejected=[RejectedOut(**rejected) for rejected in report.rejected],
         duplicates=[DuplicateOut(name=d.name, duplicate_of=d.duplicate_of) for d in report.duplicates],
         labels=[LabelOut(name=o.name, item=o.item, detail=o.detail) for o in report.labels],
+        notes=report.notes,
     )

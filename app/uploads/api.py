@@ -62,7 +62,7 @@ def get_upload(id: str, db: Db, user: CurrentUser) -> UploadOut:
 
 
 @router.put(
-    "/{id}/parts/{number}", status_code=204,
+    "/{id}/parts/{number}", status_code=204, max_body_size=service.MAX_PART_SIZE + (1 << 20),
     openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": BYTES}}}},
 )  # fmt: skip
 async def put_part(

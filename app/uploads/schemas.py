@@ -5,12 +5,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.uploads.service import MAX_SIZE
+
 
 class UploadIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(max_length=1000)
-    size: int = Field(le=1 << 43, description="Bytes of the whole file.")
+    size: int = Field(le=MAX_SIZE, description="Bytes of the whole file.")
     sha256: str | None = Field(default=None, description="When given, the file is compared with it.")
 
 

@@ -31,6 +31,8 @@ from app.uploads.models import Upload, UploadPart
 
 PART_SIZE = 16 << 20
 MAX_PARTS = 10_000
+MAX_SIZE = 1 << 43
+MAX_PART_SIZE = ceil(MAX_SIZE / MAX_PARTS)
 LIFETIME = timedelta(days=7)
 AT_ONCE_BYTES = 64 << 20
 """Up to this size an upload is put together before the answer; larger ones by a worker."""

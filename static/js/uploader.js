@@ -43,7 +43,7 @@ async function patiently(work, onWait, signal) {
     try {
       return await work();
     } catch (error) {
-      const passing = error instanceof Refusal && (error.status === 0 || error.status === 429 || error.status >= 502);
+      const passing = error instanceof Refusal && (error.status === 0 || error.status === 429 || (error.status >= 502 && error.status !== 507));
       if (!passing || tried >= TRIES || signal.aborted) throw error;
       onWait(navigator.onLine ? "trying again" : "waiting for the connection");
       await online();
@@ -109,6 +109,7 @@ class Batch {
     this.rejected = [];
     this.duplicates = [];
     this.lonely = [];
+    this.notes = new Set();
     this.stopper = new AbortController();
   }
 
@@ -224,6 +225,7 @@ class Batch {
     for (const one of body.rejected ?? []) this.rejected.push(one.detail);
     for (const one of body.duplicates ?? []) this.duplicates.push(one);
     for (const one of body.labels ?? []) if (!one.item) this.lonely.push(one.name);
+    for (const words of body.notes ?? []) this.notes.add(words);
     const unknown = [...(body.duplicates ?? []).map((one) => one.duplicate_of), ...(body.labels ?? []).map((one) => one.item)];
     if ((body.labels ?? []).some((one) => one.item) || unknown.some((id) => id && !this.store.find(id))) this.stale = true;
   }
@@ -281,8 +283,8 @@ export function uploader(root, store, sessionBytes) {
 
   // All errors at once, each with its file's name.
   function report() {
-    const { rejected, duplicates, lonely } = batch;
-    problems.hidden = !rejected.length && !duplicates.length && !lonely.length;
+    const { rejected, duplicates, lonely, notes } = batch;
+    problems.hidden = !rejected.length && !duplicates.length && !lonely.length && !notes.size;
     if (problems.hidden) return;
     const close = h("button", { type: "button", class: "btn small", onclick: () => (problems.hidden = true) }, rejected.length ? "Go on without them" : "Close");
     const parts = [];
@@ -294,6 +296,7 @@ export function uploader(root, store, sessionBytes) {
       parts.push(h("p", { class: "notice" }, `Already in the set: ${names}${duplicates.length > 20 ? ` and ${duplicates.length - 20} more` : ""}.`));
     }
     if (lonely.length) parts.push(h("p", { class: "notice" }, `${count(lonely.length, "label waits", "labels wait")} for a picture of the same name: ${lonely.slice(0, 20).join(", ")}.`));
+    for (const words of notes) parts.push(h("p", { class: "notice" }, words));
     problems.replaceChildren(...parts, close);
   }
 
@@ -315,6 +318,7 @@ export function uploader(root, store, sessionBytes) {
       batch.rejected = [`The example set could not be added: ${error.message}`];
       batch.duplicates = [];
       batch.lonely = [];
+      batch.notes.clear();
       report();
     }
     button.disabled = false;

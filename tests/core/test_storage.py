@@ -1,17 +1,36 @@
-"""The same behaviour of every store: a local folder and memory."""
+"""The same behaviour of every store: a local folder, memory, and S3 where TEST_S3_ENDPOINT names a server.
 
+For S3 the bucket `bottega-test` must exist and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY open it.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from uuid import uuid4
 
 import pytest
+from obstore.exceptions import GenericError
 
 from app.core.config import Settings
-from app.core.storage import CHUNK, ObjectStorage, open_storage
+from app.core.errors import DiskFull
+from app.core.storage import CHUNK, ObjectStorage, open_storage, told_of_full_disk
+
+ENDPOINT = os.environ.get("TEST_S3_ENDPOINT")
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", *(["s3"] if ENDPOINT else [])])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStorage:
     settings = Settings()
-    settings.storage.url = "memory:///" if request.param == "memory" else f"file://{tmp_path / 'objects'}"
+    urls = {
+        "local": f"file://{tmp_path / 'objects'}",
+        "memory": "memory:///",
+        "s3": f"s3://bottega-test/{uuid4().hex}",
+    }
+    settings.storage.url = urls[request.param]
+    settings.storage.s3_endpoint = ENDPOINT if request.param == "s3" else None
     return open_storage(settings)
 
 
@@ -58,3 +77,44 @@ def test_only_a_folder_has_paths_and_free_space(tmp_path: Path) -> None:
     settings.storage.url = "ftp://host/x"
     with pytest.raises(ValueError, match="STORAGE_URL"):
         open_storage(settings)
+
+
+class EmptyBucket(BaseHTTPRequestHandler):
+    """Answers as a bucket without objects does."""
+
+    asked: list[str] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(404)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on the screen."""
+
+
+def test_a_bucket_in_the_same_network_is_reached_over_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with HTTPServer(("127.0.0.1", 0), EmptyBucket) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        settings = Settings()
+        settings.storage.url = "s3://bucket/prefix"
+        settings.storage.s3_endpoint = f"http://127.0.0.1:{server.server_port}"
+        assert open_storage(settings).size("some/key") is None
+        server.shutdown()
+    assert EmptyBucket.asked == ["/bucket/prefix/some/key"]
+
+
+def test_a_full_disk_has_words(store: ObjectStorage) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"first"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFull):
+        store.put("half", broken())
+    with pytest.raises(DiskFull), told_of_full_disk():
+        raise GenericError("Unable to copy data to file: No space left on device (os error 28)")
+    with pytest.raises(GenericError), told_of_full_disk():
+        raise GenericError("Generic S3 error: the line is down")
+    assert store.size("half") is None

@@ -191,7 +191,18 @@ def test_fifty_changes_can_be_undone(api: TestClient, dataset: Dataset, db: Sess
     assert db.query(LabelUndo).count() == 50
     url = f"/api/v1/datasets/{dataset.id}/labels/undo"
     assert api.post(url, json={"undo": undo[2]}).status_code == 404
-    assert api.post(url, json={"undo": undo[3]}).json() == {"changed": 3}
+    assert api.post(url, json={"undo": undo[52]}).json() == {"changed": 3}
+    assert {i["label"] for i in items(api, dataset)} == {"tag 51"}
+    assert api.post(url, json={"undo": undo[3]}).status_code == 200
+
+
+def test_undo_keeps_what_was_written_since(api: TestClient, dataset: Dataset) -> None:
+    step = change(api, dataset, op="remove", tag="hill")
+    edited = items(api, dataset)[1]["id"]
+    url = f"/api/v1/datasets/{dataset.id}"
+    api.patch(f"{url}/items/{edited}", json={"label": "olive tree, ladder"})
+    assert api.post(f"{url}/labels/undo", json={"undo": step["undo"]}).json() == {"changed": 1}
+    assert [i["label"] for i in items(api, dataset)] == ["hill, noon", "olive tree, ladder", ""]
 
 
 def test_export_and_bring_back(api: TestClient, script: Script, db: Session) -> None:

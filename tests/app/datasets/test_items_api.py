@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app.accounts.models import User
+from app.accounts.quotas import used_bytes
 from app.core.blobs import Blob
 from app.core.config import get_settings
-from app.datasets import receive
+from app.datasets import adding, receive
 from app.datasets.models import Dataset, DatasetItem
 from tests.app.conftest import Script
 from tests.app.datasets.pictures import (
@@ -266,12 +267,58 @@ def test_quota_and_disk_are_seen_before(
     assert db.scalars(select(DatasetItem)).all() == []
 
 
+def test_where_the_room_ends_the_rest_is_left_out(
+    api: TestClient, dataset: Dataset, owner: User, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A zip of small files may need more room than it has bytes: what fits is kept, the rest is named."""
+    monkeypatch.setattr(adding, "BATCH", 2)
+    files = [(f"{n}.jpg", encoded(draw(n, (400, 300)), "JPEG", quality=40)) for n in range(4)]
+    probe = make_dataset(db, owner)
+    send(api, probe, *files[:2])
+    owner.quota_bytes = used_bytes(db, owner) * 3 // 2
+    assert api.delete(f"/api/v1/datasets/{probe.id}").status_code == 204
+    packed = zipped(files)
+    assert used_bytes(db, owner) + len(packed) < owner.quota_bytes
+    body = send(api, dataset, ("set.zip", packed), ("bad.png", b"x"))
+    taken = [item["name"] for item in body["accepted"]]
+    assert taken == ["0.jpg", "1.jpg"]
+    left = {r["name"]: r for r in body["rejected"]}
+    assert {name: r["code"] for name, r in left.items()} == {
+        "2.jpg": "quota-exceeded", "3.jpg": "quota-exceeded", "bad.png": "quota-exceeded",
+    }  # fmt: skip
+    assert left["2.jpg"]["detail"].startswith("2.jpg was left out. You use ")
+    assert used_bytes(db, owner) <= owner.quota_bytes
+    assert len(db.scalars(select(DatasetItem)).all()) == 2
+
+
+def test_kohya_repeats_and_lists_are_named(api: TestClient, dataset: Dataset) -> None:
+    body = send(
+        api, dataset,
+        ("img/20_hud toy/a.png", png(1)), ("img/1_squab/a.png", png(2)), ("img/20_hud toy/b.png", png(3)),
+        ("img/1_squab/c.png", png(2)), ("caption.csv", b"caption,image_file\nx,a.png\n"),
+        ("toys.toml", b"[general]\n"), ("img/1_squab/README.md", b"hello"),
+    )  # fmt: skip
+    assert [item["label"] for item in body["accepted"]] == ["hud toy", "squab", "hud toy"]
+    assert body["notes"] == [
+        "The 20 of the folder “20_hud toy” is not used: all pictures are shown equally often. "
+        "Repeats for the whole set are an advanced setting of the training."
+    ]
+    assert [d["name"] for d in body["duplicates"]] == ["img/1_squab/c.png"]
+    said = {r["name"]: r["detail"] for r in body["rejected"]}
+    assert said["caption.csv"].startswith("caption.csv is a list")
+    assert "from a .txt file beside each picture" in said["caption.csv"]
+    assert said["toys.toml"].startswith("toys.toml holds settings of another program")
+    assert said["img/1_squab/README.md"].startswith("README.md is not a picture that can be read")
+
+
 def test_forms_that_are_wrong(api: TestClient, dataset: Dataset) -> None:
     url = f"/api/v1/datasets/{dataset.id}/items"
     assert api.post(url, files={"picture": ("a.png", png(1))}).json()["errors"][0]["pointer"] == "#/picture"
     assert api.post(url, data={"x": "y"}).status_code == 400
     assert api.post(url, json={"upload": "x", "more": 1}).json()["errors"][0]["pointer"] == "#/more"
-    assert api.post(url, content=b"{", headers={"content-type": "application/json"}).status_code == 422
+    assert api.post(url, content=b"{", headers={"content-type": "application/json"}).status_code == 400
+    long = b'{"upload": "' + b"x" * (2 << 20) + b'"}'
+    assert api.post(url, content=long, headers={"content-type": "application/json"}).status_code == 413
     assert api.post(url, json={"upload": "up_nothing"}).status_code == 404
     answer = api.post(url, content=b"x", headers={"content-type": "multipart/form-data"})
     assert answer.status_code == 400, answer.text

@@ -31,6 +31,13 @@ def test_tags_have_one_form(typed: str, normal: str) -> None:
     assert normalise_label(typed, "tag") == normal
 
 
+def test_what_is_too_long_is_cut_never_lost() -> None:
+    assert normalise_label("x" * (MAX_LABEL + 9), "tag") == "x" * MAX_LABEL
+    tags = normalise_label(", ".join(f"tag {n}" for n in range(900)), "tag")
+    assert MAX_LABEL - 10 < len(tags) <= MAX_LABEL
+    assert all(tag.startswith("tag ") for tag in tags.split(", "))
+
+
 def test_captions_keep_their_commas_and_words() -> None:
     assert normalise_label(" A man,  a man\nand his dog. ", "caption") == "A man, a man and his dog."
 
