@@ -3,13 +3,14 @@
 job.json is either what a worker gets, with its files on this machine,
 `{"job": {…TrainJob…}, "files": {"<sha256>": "path"}}`, or what a person writes:
 `{"photos": "folder", "base": "folder", "name": "…", "trigger_word": "…", "params": {…}}`.
-Paths are relative to job.json. A second call with the same DIR goes on where the first one stopped.
+Paths are relative to job.json. Ctrl-C saves and stops; a second call with the same DIR goes on from there.
 """
 
 import argparse
 import hashlib
 import json
 import re
+import signal
 import sys
 import unicodedata
 from pathlib import Path
@@ -30,6 +31,7 @@ SIMPLE: dict[str, Any] = {
     "trigger_word": "", "label_type": "tag", "params": {}, "sample_prompts": [], "threads": 2,
 }  # fmt: skip
 """What the simple form may say, with defaults; None must be given."""
+EXITS = {"succeeded": 0, "paused": 130}
 
 
 class BadJob(ValueError):
@@ -37,7 +39,10 @@ class BadJob(ValueError):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train what the job file says. 0 = trained, 1 = the training failed, 2 = the job file is wrong."""
+    """Train what the job file says. 0 = trained, 1 = the training failed, 2 = the job file is wrong.
+
+    130 = stopped with Ctrl-C.
+    """
     parser = argparse.ArgumentParser(prog="python -m worker.cli", description="Train a LoRA on this machine.")
     parser.add_argument("job", type=Path, help="job file, JSON")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is written")
@@ -49,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     finished = run(job, files, options.out)
     print(verdict(job, finished, options.out))
-    return 0 if finished.outcome == "succeeded" else 1
+    return EXITS.get(finished.outcome, 1)
 
 
 def run(job: TrainJob, files: dict[str, Path], out: Path) -> Finished:
@@ -57,13 +62,22 @@ def run(job: TrainJob, files: dict[str, Path], out: Path) -> Finished:
     from worker.training.recipe import train  # heavy: after the job file was found to be right
 
     reporter = PrintReporter()
+
+    def interrupted(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)  # a second Ctrl-C ends it at once
+        reporter.pause()
+
+    before = signal.signal(signal.SIGINT, interrupted)
     try:
         return train(job, catalog.load(job.base.family), files, out, reporter)
     finally:
+        signal.signal(signal.SIGINT, before)
         reporter.close()
 
 
 def verdict(job: TrainJob, finished: Finished, out: Path) -> str:
+    if finished.outcome == "paused":
+        return "Stopped. The same command goes on from there."
     if finished.outcome != "succeeded":
         return finished.detail or finished.outcome
     epoch = finished.recommended_epoch or 0
@@ -92,18 +106,11 @@ def read_job(path: Path) -> tuple[TrainJob, dict[str, Path]]:
 
 def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str, Path]]:
     """A job over a folder of pictures with .txt labels beside them."""
-    unknown = sorted(set(given) - set(SIMPLE))
-    if unknown:
-        raise BadJob(f"Unknown in the job file: {', '.join(unknown)}. Known: {', '.join(SIMPLE)}.")
     wanted = SIMPLE | given
-    for name in ("photos", "base"):
-        if not wanted[name] or not (folder / str(wanted[name])).is_dir():
-            raise BadJob(f"“{name}” must name a folder.")
+    _check_form(wanted, folder)
     base = (folder / str(wanted["base"])).resolve()
     files: dict[str, Path] = {}
     items = tuple(_items((folder / str(wanted["photos"])).resolve(), files))
-    if wanted["family"] not in catalog.specs():
-        raise BadJob(f"Unknown family. Known: {', '.join(catalog.specs())}.")
     spec = catalog.specs()[str(wanted["family"])]
     params = resolve_params(
         spec, wanted["type"], wanted["preset"], len(items), wanted["params"], label_type=wanted["label_type"]
@@ -128,6 +135,22 @@ def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str,
         params=params,
         sample_prompts=prompts,
     ), files
+
+
+def _check_form(wanted: dict[str, Any], folder: Path) -> None:
+    unknown = sorted(set(wanted) - set(SIMPLE))
+    if unknown:
+        raise BadJob(f"Unknown in the job file: {', '.join(unknown)}. Known: {', '.join(SIMPLE)}.")
+    for name in ("photos", "base"):
+        if not wanted[name] or not (folder / str(wanted[name])).is_dir():
+            raise BadJob(f"“{name}” must name a folder.")
+    if not isinstance(wanted["params"], dict):
+        raise BadJob("“params” must be an object.")
+    prompts = wanted["sample_prompts"]
+    if not isinstance(prompts, list) or not all(isinstance(prompt, dict) for prompt in prompts):
+        raise BadJob("“sample_prompts” must be a list of objects, each with a “prompt”.")
+    if wanted["family"] not in catalog.specs():
+        raise BadJob(f"Unknown family. Known: {', '.join(catalog.specs())}.")
 
 
 def stem(name: str) -> str:

@@ -88,6 +88,7 @@ class PrintReporter:
             console=self._console,
         )
         self._task: TaskID | None = None
+        self._wishes: deque[Command] = deque()
         self._bar.start()
 
     def report(self, event: Event) -> None:
@@ -111,8 +112,12 @@ class PrintReporter:
             completed=event.current,
         )
 
+    def pause(self) -> None:
+        """Ask the job to save and to stop at its next step. May be called in a signal handler."""
+        self._wishes.append("pause")
+
     def command(self) -> Command | None:
-        return None
+        return self._wishes.popleft() if self._wishes else None
 
     def breathe(self) -> None:
         """There is nobody to wait for."""

@@ -1,13 +1,18 @@
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.contract.events import Event, Metric
 from tests.worker.tiny import CAPTIONS, tiny_files, tiny_job
 from worker import cli
 from worker.families import catalog
+from worker.reporter import PrintReporter
 from worker.training.calibrate import time_steps
+from worker.training.checkpoint import find_resume
 
 
 @pytest.fixture
@@ -70,6 +75,8 @@ def test_a_worker_s_job_is_read_with_local_paths(base: Path, pictures: list[Path
         ({"family": "wax"}, "family"),
         ({"params": {"network_dim": 0}}, "network_dim"),
         ({"preset": "slow"}, "preset"),
+        ({"params": [1]}, "params"),
+        ({"sample_prompts": ["a town"]}, "sample_prompts"),
     ],
 )
 def test_a_wrong_job_file_is_told_and_nothing_is_written(
@@ -96,6 +103,33 @@ def test_a_failed_training_has_its_own_exit_code(
     job = write(tmp_path, {"photos": "photos", "base": str(base), "params": params, "threads": 1})
     assert cli.main([str(job), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().out.startswith("It learned nothing")
+
+
+class InterruptedOnce(PrintReporter):
+    """Somebody presses Ctrl-C after the first step."""
+
+    def report(self, event: Event) -> None:
+        super().report(event)
+        if isinstance(event, Metric) and event.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(
+    photos: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    job = write(tmp_path, {"photos": "photos", "base": str(base), "params": PARAMS, "threads": 1})
+    command = [str(job), "--out", str(tmp_path / "out")]
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "PrintReporter", InterruptedOnce)
+        assert cli.main(command) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [path.name for path in find_resume(tmp_path / "out")] == ["step-00000001.safetensors"]
+    assert cli.main(command) == 0
+    printed = capsys.readouterr()
+    assert "The same command goes on from there" in printed.out
+    assert "Goes on from step 1." in printed.err
 
 
 def test_three_steps_are_timed(base: Path) -> None:
