@@ -12,6 +12,7 @@ from app.admin.reports import list_cases
 from app.admin.service import get_overview
 from app.core.config import get_settings
 from app.gallery.reports import resolve_report
+from app.jobs import webhooks
 from app.web.deps import Db, Store
 from app.web.forms import Attempt, attempt
 from app.web.templating import redirect, render
@@ -27,6 +28,7 @@ DONE = {
     "quota": "The quota is changed.",
     "deleted": "The account is deleted, and its space is freed.",
     "take-down": "Taken down: nobody but admins sees it any more.",
+    "webhooks": "Saved. It holds for the next notice.",
     "dismiss": "The report is dismissed; the thing stays.",
     "restore": "Restored: it is visible again.",
 }
@@ -39,8 +41,20 @@ def absolute(request: Request, path: str) -> str:
 
 
 @router.get("")
-def show_overview(request: Request, db: Db, store: Store, admin: AdminUser) -> Response:
-    return render(request, "admin/overview.html", tab="overview", view=get_overview(db, admin, store))
+def show_overview(request: Request, db: Db, store: Store, admin: AdminUser, done: str = "") -> Response:
+    view = get_overview(db, admin, store)
+    private, words = webhooks.private_allowed(db), DONE.get(done, "")
+    return render(
+        request, "admin/overview.html", tab="overview", view=view, webhooks_private=private, done=words
+    )
+
+
+@router.post("/webhooks")
+def set_webhooks(
+    request: Request, db: Db, admin: AdminUser, private: Annotated[bool, Form()] = False
+) -> Response:
+    webhooks.set_private_allowed(db, admin, private)
+    return redirect(request, "/admin?done=webhooks")
 
 
 @router.get("/people")

@@ -23,8 +23,9 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.accounts.models import Setting
+from app.accounts.models import Setting, User
 from app.core.db import unit_of_work, utcnow
+from app.core.errors import Forbidden
 from app.jobs import views
 from app.jobs.models import Job, WebhookDelivery
 
@@ -167,6 +168,18 @@ def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 def private_allowed(db: Session) -> bool:
     row = db.get(Setting, "webhooks")
     return bool(row and row.value.get("private"))
+
+
+def can_set_webhooks(actor: User) -> bool:
+    return actor.is_admin
+
+
+def set_private_allowed(db: Session, actor: User, allowed: bool) -> None:
+    """Whether notices may go to the own network and over plain http. Errors: Forbidden."""
+    if not can_set_webhooks(actor):
+        raise Forbidden("Only an admin may do this.")
+    db.merge(Setting(key="webhooks", value={"private": allowed}))
+    db.flush()
 
 
 def signing_key(db: Session, user_id: int) -> bytes:

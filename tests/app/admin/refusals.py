@@ -35,6 +35,7 @@ ROWS = [
     page("/admin/people"),
     page("/admin/reports"),
     form("/admin/registration", 303, data={"mode": "open"}),
+    form("/admin/webhooks", 303, data={"private": "true"}),
     form("/admin/invites", 200),
     form("/admin/people/{user_id:int}/role", 303, make=the_other, data={"role": "admin"}),
     form("/admin/people/{user_id:int}/disabled", 303, make=the_other, data={"disabled": "true"}),

@@ -13,6 +13,7 @@ from app.core.config import get_settings
 from app.core.db import utcnow
 from app.gallery.models import Report
 from app.jobs.models import Worker
+from app.jobs.webhooks import private_allowed
 from tests.app.conftest import Browser, Script
 from tests.factories import PASSWORD, make_admin, make_image, make_job, make_model, make_user
 
@@ -45,6 +46,16 @@ def test_without_a_worker_it_says_so(db: Session, browser: Browser) -> None:
     page = browser(make_admin(db)).get("/admin").text
     assert "No worker has ever been here" in page
     assert "none is running; jobs wait" in page
+
+
+def test_notices_into_the_own_network_are_a_setting(db: Session, browser: Browser) -> None:
+    boss = browser(make_admin(db))
+    assert not private_allowed(db)
+    assert boss.post("/admin/webhooks", data={"private": "true"}).headers["location"].startswith("/admin?")
+    assert private_allowed(db)
+    assert 'value="true" checked' in boss.get("/admin?done=webhooks").text
+    boss.post("/admin/webhooks", data={})
+    assert not private_allowed(db)
 
 
 def test_people_are_managed(db: Session, browser: Browser) -> None:
