@@ -31,6 +31,10 @@ ADVANCED = (
     ("Noise and machine", ("min_snr_gamma", "noise_offset", "precision", "gradient_checkpointing", "seed")),
 )
 
+ASKED = {
+    "sample": "Asked for. The samples are drawn after the step that runs now.",
+    "save": "Asked for. It is saved after the step that runs now.",
+}
 LICENCE = ("allow_no_credit", "allow_commercial", "allow_derivatives", "allow_different_license")
 
 
@@ -228,9 +232,14 @@ def _review_changes(form: dict[str, str]) -> dict[str, Any]:
 
 @router.get("/trainings/{training_id}")
 def job_page(
-    request: Request, db: Db, user: CurrentUser, training_id: str, part: str | None = None
+    request: Request,
+    db: Db,
+    user: CurrentUser,
+    training_id: str,
+    part: str | None = None,
+    asked: str = "",
 ) -> Response:
-    context = _job_context(db, user, training_id)
+    context = _job_context(db, user, training_id) | {"asked": ASKED.get(asked)}
     block = part if part in ("status", "samples", "log") else None
     return render(request, "training/job.html", block=block, **context)
 
@@ -257,32 +266,29 @@ def _job_context(db: Db, user: CurrentUser, training_id: str) -> dict[str, Any]:
 
 
 def sample_rows(samples: list[Any], checkpoints: list[Any]) -> list[dict[str, Any]]:
-    """Rows of the grid, newest first, the one without the LoRA last."""
-    by_epoch = {c.epoch: c for c in checkpoints}
-    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    """Rows of the grid, newest first, the one without the LoRA last.
+
+    Samples that were asked for between two saves have a row of their own, without a checkpoint.
+    """
+    rows = {(c.epoch, c.step): _sample_row(c.epoch, c.step, checkpoint=c) for c in checkpoints}
     for sample in samples:
-        if sample.baseline:
-            continue
-        key = (sample.epoch, sample.step)
-        row = rows.setdefault(
-            key, {"epoch": sample.epoch, "step": sample.step, "cells": {}, "baseline": False}
-        )
-        row["cells"][sample.prompt_index] = sample
-        row["checkpoint"] = by_epoch.get(sample.epoch)
-    for epoch, checkpoint in by_epoch.items():
-        if not any(key[0] == epoch for key in rows):
-            rows[(epoch, checkpoint.step)] = {
-                "epoch": epoch,
-                "step": checkpoint.step,
-                "cells": {},
-                "baseline": False,
-                "checkpoint": checkpoint,
-            }
+        if not sample.baseline:
+            key = (sample.epoch, sample.step)
+            row = rows.setdefault(key, _sample_row(*key, checkpoint=None))
+            row["cells"][sample.prompt_index] = sample
     ordered = [rows[key] for key in sorted(rows, reverse=True)]
     baseline = {s.prompt_index: s for s in samples if s.baseline}
     if baseline:
-        ordered.append({"epoch": 0, "step": 0, "cells": baseline, "baseline": True, "checkpoint": None})
+        ordered.append(_sample_row(0, 0, checkpoint=None) | {"cells": baseline, "baseline": True})
     return ordered
+
+
+def _sample_row(epoch: int, step: int, *, checkpoint: Any) -> dict[str, Any]:
+    if not epoch and not step:
+        title = "Without the LoRA"
+    else:
+        title = f"Epoch {epoch}" if checkpoint else f"Step {step}"
+    return {"title": title, "epoch": epoch, "cells": {}, "baseline": False, "checkpoint": checkpoint}
 
 
 @router.post("/trainings/{training_id}/further/{epoch}")
@@ -380,4 +386,4 @@ def act(request: Request, db: Db, user: CurrentUser, training_id: str, action: s
         draft = drafts.duplicate_settings(db, user, job.id)
         return redirect(request, f"/train/{draft.id}/images")
     service.control(db, user, training_id, action)
-    return redirect(request, f"/trainings/{training_id}")
+    return redirect(request, f"/trainings/{training_id}" + (f"?asked={action}" if action in ASKED else ""))

@@ -93,5 +93,7 @@ page.addEventListener("click", (event) => {
   if (cell) openLightbox(page.querySelector("[data-lightbox]"), cell);
 });
 
+// The word about what was asked for is said once, not at each reload.
+if (location.search) history.replaceState(null, "", location.pathname);
 drawLoss();
 if (page.dataset.terminal !== "true") listen();

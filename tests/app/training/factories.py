@@ -87,14 +87,16 @@ def deliver_epoch(db: Session, job: Job, epoch: int) -> None:
     deliver_sample(db, job, epoch)
 
 
-def deliver_sample(db: Session, job: Job, epoch: int, *, baseline: bool = False) -> None:
-
+def deliver_sample(
+    db: Session, job: Job, epoch: int, *, baseline: bool = False, step: int | None = None
+) -> None:
+    """A sample of an epoch's end, or of the given step before it."""
     out = BytesIO()
     Image.new("RGB", (64, 64), (20 * epoch, 90, 40)).save(out, "PNG")
     blob = make_blob(db, out.getvalue(), "image/png")
     event = Sample(
         epoch=epoch,
-        step=epoch * 10,
+        step=epoch * 10 if step is None else step,
         prompt_index=0,
         prompt="tuscany, olive tree",
         seed=1,

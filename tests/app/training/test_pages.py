@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.training import drafts
 from tests.app.conftest import Browser
-from tests.app.training.factories import make_training
+from tests.app.training.factories import deliver_sample, make_training
 from tests.factories import make_user
 
 FORM = {"epoch": "2", "name": "Tuscany", "visibility": "public", "allow_derivatives": "on"}
@@ -55,3 +55,19 @@ def test_headings_of_the_samples_leave_out_the_trigger_word(db: Session, browser
     page = browser(user).get(f"/trainings/{job.id}").text
     assert 'title="tuscany, olive tree">olive tree</span>' in page
     assert f'action="/trainings/{job.id}/further/1"' in page
+
+
+def test_samples_between_two_saves_have_a_row_without_buttons(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    job = make_training(db, user, epochs=1)
+    deliver_sample(db, job, 1, step=7)
+    page = browser(user).get(f"/trainings/{job.id}").text
+    assert re.findall(r'<span class="strong">(\w+ \d+)</span>', page) == ["Epoch 1", "Step 7"]
+    assert page.count(f"/trainings/{job.id}/publish?epoch=1") == 1
+
+
+def test_what_was_asked_for_is_said(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    job = make_training(db, user)
+    page = browser(user).get(f"/trainings/{job.id}", params={"asked": "sample"}).text
+    assert "drawn after the step that runs now" in page
