@@ -90,12 +90,19 @@ def create_user(
 
 
 @user_app.command("list")
-def list_users() -> None:
+def list_users(as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False) -> None:
     """Show all accounts."""
     from app.accounts import service
 
     with transaction() as db:
-        for user in service.list_users(db):
+        users = service.list_users(db)
+        if as_json:
+            rows = [
+                {"id": u.id, "username": u.username, "role": u.role, "disabled": u.disabled_at is not None}
+                for u in users
+            ]
+            typer.echo(json.dumps(rows))
+        for user in [] if as_json else users:
             typer.echo(f"{user.username}  {user.role}{'  disabled' if user.disabled_at else ''}")
 
 

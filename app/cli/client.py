@@ -38,7 +38,10 @@ def save_login(server: str, token: str) -> Path:
 def load_login() -> tuple[str, str]:
     """(address, token) from BOTTEGA_URL and BOTTEGA_TOKEN, else from the last login."""
     path = config_path()
-    saved = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        saved = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        raise stop(f"{path} cannot be read. Log in again with: bottega login", EXIT_LOGIN) from None
     server = os.environ.get("BOTTEGA_URL") or saved.get("server") or "http://127.0.0.1:8000"
     return server.rstrip("/"), os.environ.get("BOTTEGA_TOKEN") or saved.get("token", "")
 
@@ -46,6 +49,10 @@ def load_login() -> tuple[str, str]:
 def stop(words: str, code: int) -> typer.Exit:
     typer.echo(words, err=True)
     return typer.Exit(code)
+
+
+def connect(server: str, headers: dict[str, str]) -> httpx.Client:
+    return httpx.Client(base_url=server, headers=headers, timeout=httpx.Timeout(60, read=300))
 
 
 class Client:
@@ -56,10 +63,13 @@ class Client:
         self.server = (server or known_server).rstrip("/")
         token = known_token if token is None else token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=self.server, headers=headers, timeout=httpx.Timeout(60, read=300))
+        self._http = connect(self.server, headers)
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The answer, once it is a success. Reads are tried thrice, writes only with an Idempotency-Key."""
+        """The answer, once it is a success. Reads are tried thrice, writes only with an Idempotency-Key.
+
+        A read that came too often waits as long as the server says.
+        """
         repeatable = method == "GET" or "Idempotency-Key" in options.get("headers", {})
         for attempt in range(3 if repeatable else 1):
             try:
@@ -67,6 +77,9 @@ class Client:
             except httpx.TransportError as error:
                 failure = str(error) or type(error).__name__
             else:
+                if method == "GET" and answer.status_code == 429 and attempt < 2:
+                    time.sleep(min(float(answer.headers.get("Retry-After", 1)), 60.0))
+                    continue
                 if answer.status_code < 500 or answer.status_code == 507:
                     return self._checked(answer)
                 failure = _words(answer)
@@ -127,10 +140,17 @@ class Client:
                 file.seek((number - 1) * session["part_size"])
                 data = file.read(session["part_size"])
                 self.call("PUT", f"/api/v1/uploads/{session['id']}/parts/{number}", content=data)
-        job = self.post(f"/api/v1/uploads/{session['id']}/complete")
-        if job.get("status") not in (None, "succeeded"):
-            deque(self.follow(job["id"]), maxlen=0)
+        self.finish(self.post(f"/api/v1/uploads/{session['id']}/complete"))
         return str(session["id"])
+
+    def finish(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The job when it is over. Ends the command with its words when it did not succeed."""
+        if job["status"] not in TERMINAL:
+            job = deque(self.follow(job["id"]), maxlen=1).pop()
+        if job["status"] != "succeeded":
+            detail = (job.get("error") or {}).get("detail") or f"The job is {job['status']}."
+            raise stop(detail, EXIT_FAILED)
+        return job
 
 
 def _words(answer: httpx.Response) -> str:

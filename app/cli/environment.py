@@ -35,8 +35,10 @@ class Layout:
     def make(self) -> None:
         """Errors: SetupError when the folder cannot be written."""
         try:
-            for folder in (self.home, self.run, self.logs, self.backups):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.home.mkdir(parents=True, exist_ok=True)  # Postgres' own user must pass through it
+            for folder in (self.run, self.logs, self.backups):
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o700)  # dumps hold password hashes, logs hold what people asked for
         except OSError as error:
             raise SetupError(
                 f"{self.home} cannot be written ({error.strerror}). Set BOTTEGA_HOME to a folder of yours."

@@ -3,8 +3,10 @@
 Imports that cost time are made inside the commands, so that `bottega --help` is quick.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +14,12 @@ import typer
 
 from app.cli import remote
 from app.cli.accounts import token_app, user_app
+from app.cli.jobs import jobs_app
 from app.cli.process import SetupError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(remote.app)
+app.add_typer(jobs_app, name="jobs")
 app.add_typer(user_app, name="user")
 app.add_typer(token_app, name="token")
 
@@ -43,12 +47,16 @@ def up(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")] = False,
+) -> None:
     """Say what is used, what is missing and how to mend it. Exit code 1 if something does not work."""
     from app.cli.doctor import doctor as look
 
     findings = look()
-    for finding in findings:
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    for finding in [] if as_json else findings:
         typer.echo(f"{finding.state:<5} {finding.what}" + (f"\n      {finding.fix}" if finding.fix else ""))
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)

@@ -7,11 +7,9 @@ import hashlib
 import json
 import uuid
 from pathlib import Path
-from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,8 +17,6 @@ from rich.table import Table
 from app.cli.client import EXIT_FAILED, EXIT_REFUSED, FORM_LIMIT, Client, save_login, stop
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-jobs_app = typer.Typer(help="Look at your jobs and steer them.", invoke_without_command=True)
-app.add_typer(jobs_app, name="jobs")
 console = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
@@ -29,7 +25,7 @@ BATCH = 8
 """Pictures a request: small enough that progress moves."""
 
 
-def _print(data: Any) -> None:
+def print_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
@@ -37,11 +33,15 @@ def _print(data: Any) -> None:
 def login(
     server: Annotated[str, typer.Argument(help="Address of the server.")] = "http://127.0.0.1:8000",
     token: Annotated[str | None, typer.Option(help="An API token; asked for when left out.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Keep a server's address and an API token (make one under Settings)."""
     secret = token or typer.prompt("API token", hide_input=True)
     me = Client(server, secret.strip()).get("/api/v1/me")
     path = save_login(server, secret.strip())
+    if as_json:
+        print_json({"server": server.rstrip("/"), **me, "kept_in": str(path)})
+        return
     typer.echo(
         f"Logged in to {server} as {me['username']} ({', '.join(me.get('scopes', []))}). Kept in {path}."
     )
@@ -79,16 +79,19 @@ def train(
         "params": _params(param or [], max_steps),
     }
     if dry_run:
-        _print(client.post("/api/v1/trainings?dry_run=true", body))
+        try:
+            print_json(client.post("/api/v1/trainings?dry_run=true", body))
+        finally:
+            client.call("DELETE", f"/api/v1/datasets/{dataset}")
         return
     job = client.post("/api/v1/trainings", body, headers={"Idempotency-Key": uuid.uuid4().hex})
     console.print(f"Training {job['id']} is queued: {client.server}/trainings/{job['id']}")
     if wait or publish:
-        job = _watch(client, job["id"])
+        job = watch(client, job["id"], as_json=as_json)
     if publish:
         job["model"] = _publish(client, job["id"], publish)
     if as_json:
-        _print(job)
+        print_json(job)
     elif wait or publish:
         _show_checkpoints(client, job["id"])
 
@@ -156,6 +159,8 @@ def _send(client: Client, dataset: str, batch: list[Path]) -> dict[str, Any]:
     merged: dict[str, Any] = {"accepted": [], "rejected": []}
     for path in large:
         answer = client.post(f"/api/v1/datasets/{dataset}/items", {"upload": client.upload(path)})
+        if "status" in answer:  # a very large zip is taken apart by a job
+            answer = client.finish(answer).get("output") or {}
         merged["rejected"] += answer.get("rejected", [])
     parts = []
     for path in batch:
@@ -171,26 +176,34 @@ def _send(client: Client, dataset: str, batch: list[Path]) -> dict[str, Any]:
     return merged
 
 
-def _watch(client: Client, job_id: str) -> dict[str, Any]:
+def watch(client: Client, job_id: str, *, as_json: bool = False) -> dict[str, Any]:
     """Follow a job with a bar. Ctrl-C leaves it running. Exit code 1 when it fails."""
-    job: dict[str, Any] = {}
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("Waiting", total=100, note="")
-        for job in client.follow(job_id):
-            progress = job.get("progress") or {}
-            note = f"step {progress['current']} of {progress['total']}" if progress.get("total") else ""
-            percent = 100 * (progress.get("fraction") or 0)
-            words = (job.get("phase") or job["status"]).capitalize()
-            bar.update(task, completed=percent, description=words, note=note)
-    if job["status"] != "succeeded":
-        detail = (job.get("error") or {}).get("detail") or f"The job is {job['status']}."
-        raise stop(detail, EXIT_FAILED)
+    try:
+        with Progress(*columns, console=console) as bar:
+            job = _show_progress(client, job_id, bar)
+    except KeyboardInterrupt:
+        console.print(f"The job goes on without you. Look again with: bottega jobs wait {job_id}")
+        raise
+    if as_json and job["status"] != "succeeded":
+        print_json(job)
+    return client.finish(job)
+
+
+def _show_progress(client: Client, job_id: str, bar: Progress) -> dict[str, Any]:
+    job: dict[str, Any] = {}
+    task = bar.add_task("Waiting", total=100, note="")
+    for job in client.follow(job_id):
+        progress = job["progress"]
+        note = f"step {progress['current']} of {progress['total']}" if progress.get("total") else ""
+        words = (job["phase"] or job["status"]).capitalize()
+        done = 100 * (progress.get("fraction") or 0)
+        bar.update(task, completed=done, description=words, note=note)
     return job
 
 
@@ -233,23 +246,22 @@ def generate(
 ) -> None:
     """Draw pictures and save them here."""
     client = Client()
-    width, _, height = size.partition("x")
+    width, height = _size(size)
     body = {
-        **_base(client, base),
+        "model_version_id": _version(client, base),
         "prompt": prompt,
         "negative_prompt": negative,
         "resources": [_resource(text) for text in lora or []],
         "sampler": sampler,
         "steps": steps,
         "cfg_scale": cfg,
-        "width": int(width) if width else None,
-        "height": int(height) if height else None,
+        "width": width,
+        "height": height,
         "seed": seed,
         "quantity": number,
     }
-    body.pop("air", None)
     job = client.post("/api/v1/generations", body, headers={"Idempotency-Key": uuid.uuid4().hex})
-    job = _watch(client, job["id"])
+    job = watch(client, job["id"], as_json=as_json)
     out.mkdir(parents=True, exist_ok=True)
     saved = []
     for image in job["output"]["images"]:
@@ -257,9 +269,26 @@ def generate(
         client.download(image["url"], path)
         saved.append(str(path))
     if as_json:
-        _print(job | {"saved": saved})
+        print_json(job | {"saved": saved})
     else:
         typer.echo("\n".join(saved))
+
+
+def _size(text: str) -> tuple[int | None, int | None]:
+    """Width and height of `WIDTHxHEIGHT`; one number is a square."""
+    sides = [part.strip() for part in text.lower().split("x")] if text else []
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise stop(f"--size needs WIDTHxHEIGHT, such as 128x192, not “{text}”.", EXIT_REFUSED)
+    return (int(sides[0]), int(sides[-1])) if sides else (None, None)
+
+
+def _version(client: Client, base: str) -> int:
+    """The version's id, also out of an AIR."""
+    found = _base(client, base)
+    number = str(found.get("air", "")).rpartition("@")[2] or found.get("model_version_id")
+    if not str(number).isdecimal():
+        raise stop(f"“{base}” is not an AIR of this server: it ends in @ and the version.", EXIT_REFUSED)
+    return int(str(number))
 
 
 def _resource(text: str) -> dict[str, Any]:
@@ -279,7 +308,9 @@ def download(
     """Fetch a version's file and check its hash. A broken download goes on where it stopped."""
     client = Client()
     facts = client.get(f"/api/v1/model-versions/{version}")
-    file = next(f for f in facts["files"] if f.get("primary"))
+    file = next((f for f in facts["files"] if f.get("primary")), None)
+    if file is None:
+        raise stop("This version has no file to download.", EXIT_REFUSED)
     out.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn(file["name"]), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
@@ -291,7 +322,7 @@ def download(
         )
     _check_hash(path, file["hashes"].get("SHA256", ""))
     if as_json:
-        _print({"path": str(path), "sha256": file["hashes"].get("SHA256")})
+        print_json({"path": str(path), "sha256": file["hashes"].get("SHA256")})
     else:
         typer.echo(str(path))
 
@@ -302,65 +333,3 @@ def _check_hash(path: Path, expected: str) -> None:
     if expected and found != expected.lower():
         path.unlink()
         raise stop("The file arrived damaged and was removed. Try again.", EXIT_FAILED)
-
-
-@jobs_app.callback()
-def jobs(context: typer.Context, status: str = "", limit: int = 20, as_json: Json = False) -> None:
-    """List your jobs, newest first."""
-    if context.invoked_subcommand:
-        return
-    params = {"limit": limit} | ({"status": status} if status else {})
-    page = Client().get("/api/v1/jobs", **params)
-    if as_json:
-        _print(page)
-        return
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("Job", "Name", "Status", "Done"):
-        table.add_column(title, no_wrap=True)
-    for job in page["items"]:
-        done = f"{100 * (job['progress'].get('fraction') or 0):.0f} %"
-        name = shorten(job.get("name") or job["type"], 26, placeholder=" …")  # leaves room for whole ids
-        table.add_row(job["id"], name, job["status"], done)
-    Console().print(table)
-
-
-@jobs_app.command("show")
-def show_job(job_id: str) -> None:
-    """One job as JSON."""
-    _print(Client().get(f"/api/v1/jobs/{job_id}"))
-
-
-@jobs_app.command("wait")
-def wait_for_job(job_id: str) -> None:
-    """Stay until a job is over; exit code 1 when it did not succeed."""
-    _watch(Client(), job_id)
-
-
-@jobs_app.command("logs")
-def logs(job_id: str) -> None:
-    """What a job has said."""
-    answer = Client().call("GET", f"/api/v1/jobs/{job_id}/logs", headers={"Accept": "text/plain"})
-    typer.echo(answer.text, nl=False)
-
-
-def _steer(job_id: str, action: str) -> None:
-    job = Client().post(f"/api/v1/jobs/{job_id}/{action}")
-    typer.echo(f"{job['id']} is {job['status']}.")
-
-
-@jobs_app.command("cancel")
-def cancel_job(job_id: str) -> None:
-    """Stop a job; its checkpoints are kept."""
-    _steer(job_id, "cancel")
-
-
-@jobs_app.command("pause")
-def pause_job(job_id: str) -> None:
-    """Pause a training at its next step."""
-    _steer(job_id, "pause")
-
-
-@jobs_app.command("resume")
-def resume_job(job_id: str) -> None:
-    """Go on with a paused training."""
-    _steer(job_id, "resume")
