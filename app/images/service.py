@@ -63,11 +63,12 @@ def create_sample(
 ) -> Image:  # fmt: skip
     """A picture that belongs to a model page, e.g. a training sample; it follows the page's visibility.
 
-    `facts`: width, height (pixels), negative_prompt, base_model, rating.
+    `facts`: width, height (pixels), negative_prompt, base_model, rating, infotext.
     """
     meta = {"prompt": prompt, "negativePrompt": facts.get("negative_prompt", ""), "seed": seed}
     meta["Size"] = f"{facts['width']}x{facts['height']}"
-    shown = {name: value for name, value in meta.items() if value not in (None, "")}
+    told = _told(texts.read(facts.get("infotext", "")))
+    shown = told | {name: value for name, value in meta.items() if value not in (None, "")}
     return _add(
         db, user, blob, origin="page", prompt=prompt, meta=shown, resources=_resources(resources), **facts
     )
@@ -121,6 +122,17 @@ def read_generation_data(image: Image, link: LinkResource) -> None:
     """Fill prompt, settings and resources of a picture from its infotext."""
     info = texts.read(image.infotext)
     image.prompt, image.negative_prompt = info.prompt, info.negative_prompt
+    image.meta = _told(info)
+    claims: list[tuple[str, str, str, float | None]] = [
+        ("lora", lora.name, lora.hash or "", lora.strength) for lora in info.loras[:20]
+    ]
+    if info.model or info.model_hash:
+        claims.insert(0, ("checkpoint", info.model or info.model_hash or "", info.model_hash or "", None))
+    image.resources = [_claimed(n, claim, link) for n, claim in enumerate(claims)]
+
+
+def _told(info: texts.Infotext) -> dict[str, Any]:
+    """An infotext's settings under Civitai's names, without those that it does not name."""
     known = {
         "prompt": info.prompt,
         "negativePrompt": info.negative_prompt,
@@ -134,13 +146,7 @@ def read_generation_data(image: Image, link: LinkResource) -> None:
         "Model hash": info.model_hash,
         "hashes": info.hashes or None,
     }
-    image.meta = {name: value for name, value in known.items() if value not in (None, "")}
-    claims: list[tuple[str, str, str, float | None]] = [
-        ("lora", lora.name, lora.hash or "", lora.strength) for lora in info.loras[:20]
-    ]
-    if info.model or info.model_hash:
-        claims.insert(0, ("checkpoint", info.model or info.model_hash or "", info.model_hash or "", None))
-    image.resources = [_claimed(n, claim, link) for n, claim in enumerate(claims)]
+    return {name: value for name, value in known.items() if value not in (None, "")}
 
 
 def _claimed(position: int, claim: tuple[str, str, str, float | None], link: LinkResource) -> ImageResource:

@@ -264,7 +264,8 @@ def _memory(db: Session, planned: Planned) -> int | None:
     peaks = [h["peak_memory_bytes"] for h in _history(db, planned.spec.name) if h.get("peak_memory_bytes")]
     if peaks:
         return max(peaks)
-    return _measured(db, planned, "train_memory_bytes") or planned.spec.train_memory_bytes
+    measured: int | None = _measured(db, planned, "train_memory_bytes")
+    return measured or planned.spec.train_memory_bytes
 
 
 def _disk(planned: Planned) -> int:

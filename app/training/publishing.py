@@ -6,16 +6,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
-from app.contract.jobs import TrainJob
+from app.contract.jobs import SamplePrompt, TrainJob
 from app.core.blobs import Blob
 from app.core.errors import Conflict
 from app.gallery import service as gallery
 from app.gallery.models import Model, ModelVersion
 from app.images import service as images
 from app.jobs.models import Job
-from app.training.models import TrainingCheckpoint, TrainingRun
+from app.training.models import TrainingCheckpoint, TrainingRun, TrainingSample
 from app.training.schemas import PublishIn
 from app.training.service import get_checkpoint, get_training, list_samples
+from worker.families import catalog
+from worker.inference import infotext as texts
 
 
 def publish_checkpoint(db: Session, user: User, training_id: str, body: PublishIn) -> Model:
@@ -84,13 +86,9 @@ def _details(payload: TrainJob, run: TrainingRun, checkpoint: TrainingCheckpoint
 
 def _add_pictures(db: Session, user: User, version: ModelVersion, job: Job, body: PublishIn) -> None:
     payload = TrainJob.model_validate(job.payload)
-    rows = [s for s in list_samples(db, job.id) if s.epoch == body.checkpoint and not s.baseline]
-    for position, row in enumerate(rows):
-        prompt = (
-            payload.sample_prompts[row.prompt_index]
-            if row.prompt_index < len(payload.sample_prompts)
-            else None
-        )
+    checkpoint = get_checkpoint(db, user, job.id, body.checkpoint)
+    for position, row in enumerate(_samples_of(db, checkpoint)):
+        prompt = payload.sample_prompts[row.prompt_index]
         image = images.create_sample(
             db,
             user,
@@ -98,13 +96,27 @@ def _add_pictures(db: Session, user: User, version: ModelVersion, job: Job, body
             width=row.width,
             height=row.height,
             prompt=row.prompt,
-            negative_prompt=prompt.negative_prompt if prompt else "",
+            negative_prompt=prompt.negative_prompt,
             seed=row.seed,
             base_model=payload.base.base_model,
             rating=body.rating,
             resources=_resources(payload, version),
+            infotext=_infotext(payload, prompt, checkpoint),
         )
         gallery.add_picture(db, version, image, position)
+
+
+def _samples_of(db: Session, checkpoint: TrainingCheckpoint) -> list[TrainingSample]:
+    """The pictures drawn with this very adapter, not those asked for in between."""
+    rows = list_samples(db, checkpoint.job_id)
+    return [s for s in rows if (s.epoch, s.step) == (checkpoint.epoch, checkpoint.step) and not s.baseline]
+
+
+def _infotext(payload: TrainJob, prompt: SamplePrompt, checkpoint: TrainingCheckpoint) -> str:
+    """The generation data that the trainer wrote into the picture."""
+    defaults = catalog.specs()[payload.base.family].generation
+    stem, digits = checkpoint.name.removesuffix(".safetensors"), checkpoint.tensor_sha256[:12]
+    return texts.write(texts.describe_sample(payload, prompt, defaults, lora=stem, autov3=digits))
 
 
 def _resources(payload: TrainJob, version: ModelVersion) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from PIL import Image, PngImagePlugin
 
-from app.contract.jobs import GenerateJob
+from app.contract.family import GenerationDefaults
+from app.contract.jobs import BlobRef, GenerateJob, LoraRef, SamplePrompt, TrainJob
 from worker.inference.prompt import LoraTag, read_prompt
 
 MAX_TEXT = 64 * 1024
@@ -148,12 +149,38 @@ def describe(job: GenerateJob, seed: int) -> Infotext:
         settings["Lora hashes"] = ", ".join(
             f"{lora.name}: {lora.autov3}" for lora in job.loras if lora.autov3
         )
-        hashes |= {f"lora:{lora.name}": lora.file.sha256[:10] for lora in job.loras}
+        hashes |= {f"lora:{lora.name}": lora.file.sha256[:10] for lora in job.loras if lora.file.sha256}
     settings["Hashes"] = json.dumps(hashes, ensure_ascii=False)
     settings["Version"] = f"Bottega v{bottega_version()}"
     return Infotext(
         _naming_loras(job), job.negative_prompt, {key: text for key, text in settings.items() if text}
     )
+
+
+def describe_sample(
+    job: TrainJob, prompt: SamplePrompt, defaults: GenerationDefaults, *, lora: str = "", autov3: str = ""
+) -> Infotext:
+    """What a training's sample was made with: the family's usual settings, and the adapter as `lora`.
+
+    `lora` is its file's name without ending, empty for the row without it. The file's own hash is not
+    known when the picture is drawn; the tensors' is.
+    """
+    file = BlobRef(sha256="", size=0, name=lora)
+    used = LoraRef(file=file, name=lora, strength=1.0, base_model=job.base.base_model, autov3=autov3)
+    drawn = GenerateJob(
+        base=job.base,
+        loras=(used,) if lora else (),
+        prompt=prompt.prompt,
+        negative_prompt=prompt.negative_prompt,
+        sampler=defaults.sampler,
+        steps=defaults.steps,
+        cfg_scale=defaults.cfg_scale,
+        width=prompt.width,
+        height=prompt.height,
+        seeds=(prompt.seed,),
+        clip_skip=job.params.clip_skip,
+    )
+    return describe(drawn, prompt.seed)
 
 
 def _naming_loras(job: GenerateJob) -> str:
@@ -309,6 +336,7 @@ __all__ = [
     "LoraTag",
     "UsedLora",
     "describe",
+    "describe_sample",
     "embed_png",
     "find_text",
     "plain",

@@ -35,8 +35,7 @@ def export_adapter(run: Run, path: Path, moment: Moment) -> Checkpoint:
     family, job = run.family, run.job
     if not run.adapter.is_finite():
         raise diverged(moment.step)
-    dtype = SAVED_AS[job.params.precision]
-    tensors = {name: tensor.to(dtype) for name, tensor in family.export_keys(run.adapter.state()).items()}
+    tensors = exported_tensors(run)
     content = serialise(
         tensors, training_metadata(family.spec, job, run.examples, moment), family, job, moment
     )
@@ -53,6 +52,12 @@ def export_adapter(run: Run, path: Path, moment: Moment) -> Checkpoint:
         sha256=hashlib.sha256(content).hexdigest(),
         tensor_sha256=tensor_hash(content),
     )
+
+
+def exported_tensors(run: Run) -> dict[str, Tensor]:
+    """The adapter as it is now, under the names and in the type that its file has."""
+    dtype = SAVED_AS[run.job.params.precision]
+    return {name: tensor.to(dtype) for name, tensor in run.family.export_keys(run.adapter.state()).items()}
 
 
 def serialise(

@@ -9,11 +9,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors.torch import save
+
 from app.contract.events import Sample
 from app.contract.jobs import SamplePrompt
 from worker.inference.draw import Request, draw
 from worker.inference.errors import NotFiniteError
+from worker.inference.infotext import describe_sample, embed_png, write
 from worker.training.errors import diverged
+from worker.training.export import exported_tensors, tensor_hash
 from worker.training.run import Run
 
 FOLDER = "samples"
@@ -56,6 +60,7 @@ def draw_samples(run: Run, occasion: Occasion) -> Path | None:
 def _pictures(run: Run, occasion: Occasion) -> Iterator[Sample]:
     pipe = run.family.assemble(run.parts)
     (run.out / FOLDER).mkdir(parents=True, exist_ok=True)
+    named = {} if occasion.baseline else _adapter_names(run, occasion)
     for index, prompt in enumerate(run.job.sample_prompts):
         for _, picture in draw(
             pipe,
@@ -64,7 +69,8 @@ def _pictures(run: Run, occasion: Occasion) -> Iterator[Sample]:
             should_stop=lambda: run.monitor.listen() is not None,
         ):
             path = f"{FOLDER}/{occasion.name}-{index}.png"
-            picture.save(run.out / path)
+            text = write(describe_sample(run.job, prompt, run.family.spec.generation, **named))
+            (run.out / path).write_bytes(embed_png(picture, text))
             yield Sample(
                 epoch=occasion.epoch,
                 step=occasion.step,
@@ -76,6 +82,12 @@ def _pictures(run: Run, occasion: Occasion) -> Iterator[Sample]:
                 width=picture.width,
                 height=picture.height,
             )
+
+
+def _adapter_names(run: Run, occasion: Occasion) -> dict[str, str]:
+    """How the generation data calls the adapter: by the name and the tensor hash that its file has."""
+    digest = tensor_hash(save(exported_tensors(run)))
+    return {"lora": f"{run.job.output_name}-{occasion.name}", "autov3": digest[:12]}
 
 
 def _request(run: Run, prompt: SamplePrompt) -> Request:

@@ -17,7 +17,13 @@ from app.jobs import service as jobs
 from app.training import drafts, publishing, service
 from app.training.models import TrainingCheckpoint, TrainingItem, TrainingRun
 from app.training.schemas import PublishIn
-from tests.app.training.factories import deliver_epoch, make_base, make_training
+from tests.app.training.factories import (
+    adapter_bytes,
+    deliver_epoch,
+    deliver_sample,
+    make_base,
+    make_training,
+)
 from tests.factories import make_dataset, make_user
 
 
@@ -67,6 +73,20 @@ def test_publishing_makes_a_page_with_pictures(db: Session) -> None:
     assert version.training_details["epoch"] == 2
     assert len(version.pictures) == 1
     assert version.files[0].name == "Tuscany-000002.safetensors"
+    image = version.pictures[0].image
+    assert image.meta["sampler"] == "DPM++ 2M Karras"
+    assert (image.meta["steps"], image.meta["cfgScale"]) == (20, 5.0)
+    assert image.prompt == image.meta["prompt"] == "tuscany, olive tree"
+    _, tensors = adapter_bytes(f"{job.id} 2")
+    assert f'Lora hashes: "Tuscany-000002: {tensors[:12]}"' in image.infotext
+
+
+def test_pictures_asked_for_in_between_are_not_published(db: Session) -> None:
+    user = make_user(db)
+    job = make_training(db, user, epochs=2)
+    deliver_sample(db, job, 2, step=15)
+    model = publishing.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=2))
+    assert len(model.versions[0].pictures) == 1
 
 
 def test_the_same_epoch_twice_is_a_conflict(db: Session) -> None:

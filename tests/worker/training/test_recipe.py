@@ -11,6 +11,7 @@ from app.contract.jobs import TrainJob
 from tests.worker.tiny import tiny_files, tiny_job, tiny_pictures
 from tests.worker.training.conftest import Trained, adapter_of, equal
 from worker.families import catalog
+from worker.inference.infotext import Infotext, UsedLora, find_text, read
 from worker.reporter import NullReporter
 from worker.training.checkpoint import EpochRecord
 from worker.training.recipe import recommended, train
@@ -50,6 +51,25 @@ def test_samples_come_before_training_and_with_each_epoch(
             assert picture.size == (sample.width, sample.height) == (64, 64)
     first, last = (out / sample.path for sample in (samples[0], samples[-2]))
     assert first.read_bytes() != last.read_bytes()
+
+
+def test_samples_say_what_they_were_made_with(plain_run: tuple[TrainJob, NullReporter, Path]) -> None:
+    job, reporter, out = plain_run
+    pictures = {(s.epoch, s.prompt_index): out / s.path for s in events(reporter, Sample)}
+
+    def told(epoch: int) -> Infotext:
+        with Image.open(pictures[epoch, 0]) as picture:
+            return read(find_text(picture) or "")
+
+    assert told(0).prompt == job.sample_prompts[0].prompt
+    assert told(0).loras == []
+    hashes = [event.tensor_sha256[:12] for event in events(reporter, Checkpoint)]
+    assert told(1).prompt == f"{job.sample_prompts[0].prompt} <lora:tiny-000001:1>"
+    assert told(1).loras == [UsedLora("tiny-000001", 1.0, hashes[0])]
+    assert told(2).loras == [UsedLora("tiny-000002", 1.0, hashes[1])]
+    defaults = catalog.specs()["starter"].generation
+    assert (told(1).seed, told(1).size, told(1).model) == (1, (64, 64), "tiny")
+    assert (told(1).steps, told(1).sampler) == (defaults.steps, defaults.sampler)
 
 
 def test_phases_are_told_in_order(plain_run: tuple[TrainJob, NullReporter, Path]) -> None:
