@@ -34,7 +34,9 @@ class ServerSettings(BaseSettings):
         default=False, description="Update the tables without saving the database before."
     )
     x_accel: str = Field(
-        default="", description="Internal nginx location for blobs; empty = serve them here."
+        default="",
+        description="Internal nginx location of the storage folder, which nginx must be able to read; "
+        "empty = files are served without nginx.",
     )
 
 

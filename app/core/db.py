@@ -4,6 +4,7 @@ Application code never commits. `unit_of_work()` does, once, at the edge; what m
 only happen after a commit (a wake-up, freeing a file) is hung on with `after_commit`.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction,
 
 from app.core.config import get_settings
 
+log = logging.getLogger("bottega.db")
 NAMING = {
     "ix": "ix_%(column_0_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -78,7 +80,10 @@ def get_sessionmaker() -> sessionmaker[Session]:
 
 
 def after_commit(session: Session, fn: Callable[[], None]) -> None:
-    """Run `fn` once this session's outermost transaction is committed; forgotten on rollback."""
+    """Run `fn` once this session's outermost transaction is committed; forgotten on rollback.
+
+    Its failure is logged and stops nothing: the change is made, and clean-up finds what was left.
+    """
     session.info.setdefault("after_commit", []).append(fn)
 
 
@@ -100,7 +105,10 @@ def _run_hooks(session: Session) -> None:
     if session.in_nested_transaction():
         return
     for fn in session.info.pop("after_commit", []):
-        fn()
+        try:
+            fn()
+        except Exception:  # the rows are written: what was asked for has happened
+            log.exception("after a commit: %r failed", fn)
 
 
 @event.listens_for(Session, "after_rollback")

@@ -132,8 +132,8 @@ def open_storage(settings: Settings) -> ObjectStorage:
     url = settings.storage_url
     if url.startswith("file://"):
         root = Path(url.removeprefix("file://"))
-        root.mkdir(parents=True, exist_ok=True)
-        return ObjectStorage(LocalStore(prefix=str(root)), root)
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)  # private pictures, on a machine of many
+        return ObjectStorage(LocalStore(prefix=str(root), automatic_cleanup=True), root)
     if url.startswith("memory:"):
         return ObjectStorage(MemoryStore())
     if url.startswith("s3://"):

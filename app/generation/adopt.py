@@ -69,6 +69,6 @@ def find_text(source: Path) -> str:
     """Generation data in the header of a file that was decoded safely before; empty where there is none."""
     try:
         with Pillow.open(source, formats=READABLE) as picture:
-            return infotext.find_text(picture) or ""
+            return (infotext.find_text(picture) or "").replace("\0", "")  # Postgres stores no zero byte
     except (OSError, SyntaxError, ValueError):
         return ""

@@ -53,6 +53,21 @@ def test_hooks_wait_for_the_outermost_transaction(db: Session) -> None:
     assert seen == ["sent"]
 
 
+def test_a_hook_that_fails_is_logged_and_stops_nothing(db: Session, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+
+    def broken() -> None:
+        raise ConnectionError("the storage is away")
+
+    with unit_of_work() as work:
+        after_commit(work, broken)
+        after_commit(work, lambda: seen.append("sent"))
+        work.add(blob("c"))
+    assert seen == ["sent"]
+    assert db.scalars(select(Blob.sha256)).all() == ["c" * 64]
+    assert "the storage is away" in caplog.text
+
+
 def test_hooks_are_forgotten_on_rollback(db: Session) -> None:
     seen: list[str] = []
     with pytest.raises(ZeroDivisionError), unit_of_work() as work:

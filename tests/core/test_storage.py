@@ -65,6 +65,20 @@ def test_copy_list_delete(store: ObjectStorage) -> None:
     assert store.get("c/three") == b"333"
 
 
+def test_a_folder_is_for_its_owner_and_keeps_no_empty_ones(tmp_path: Path) -> None:
+    settings = Settings()
+    settings.storage.url = f"file://{tmp_path / 'deep' / 'o'}"
+    local = open_storage(settings)
+    assert (tmp_path / "deep" / "o").stat().st_mode & 0o777 == 0o700
+    local.put("uploads/one/1", b"x")
+    local.put("uploads/two/1", b"x")
+    local.delete(["uploads/one/1"])
+    assert [p.name for p in (tmp_path / "deep" / "o" / "uploads").iterdir()] == ["two"]
+    local.delete(["uploads/two/1"])
+    local.put("uploads/three/1", b"x")
+    assert local.get("uploads/three/1") == b"x"
+
+
 def test_only_a_folder_has_paths_and_free_space(tmp_path: Path) -> None:
     settings = Settings()
     settings.storage.url = f"file://{tmp_path / 'o'}"
