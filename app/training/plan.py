@@ -5,6 +5,7 @@ Every default is filled in here, once, so that the dry run, the form and the job
 
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +109,8 @@ def family_spec(base: CheckpointRef) -> FamilySpec:
 
 def file_stem(name: str) -> str:
     """A file name that every tool takes: only letters, digits, `_`, `.` and `-`."""
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", name.strip()).strip("._-")
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain.strip()).strip("._-")
     return stem[:60] or "lora"
 
 

@@ -178,7 +178,13 @@ def test_three_timed_steps_serve_where_only_trials_were_run(db: Session) -> None
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [("Tuscan afternoon", "Tuscan_afternoon"), ("été/../x", "t_.._x"), ("絵", "lora"), ("a" * 80, "a" * 60)],
+    [
+        ("Tuscan afternoon", "Tuscan_afternoon"),
+        ("été/../x", "ete_.._x"),
+        ("Città vecchia", "Citta_vecchia"),
+        ("絵", "lora"),
+        ("a" * 80, "a" * 60),
+    ],
 )
 def test_file_stems_are_safe_everywhere(name: str, stem: str) -> None:
     assert file_stem(name) == stem
