@@ -19,9 +19,9 @@ from app.jobs.reaper import Reaper, every_tick
 from app.training.service import expire_checkpoints
 from app.web.errors import add_error_handlers
 from app.web.middleware import Preflight, RefuseForgedWrites, SecurityHeaders, TrustedProxy
-from app.web.queries import refuse_unknown_query
 from app.web.ratelimit import RateLimitHeaders
 from app.web.templating import DIST
+from app.web.unknown_query import refuse_unknown_query
 
 DOMAINS = (
     "accounts", "uploads", "datasets", "jobs", "images", "gallery", "training", "generation", "compat",
