@@ -137,6 +137,7 @@ def loop(run: Run, resume_seconds: float, since: float) -> None:
     monitor.begin_training(state.step, next_epoch(run, ends) or p.epochs)
     while (epoch := next_epoch(run, ends)) is not None:
         if monitor.listen() is not None:
+            losses.flush()
             stop(run, since)
 
         if state.step < ends[epoch]:
