@@ -17,7 +17,9 @@ Delivery = Checkpoint | Sample | Picture
 class Handlers(Protocol):
     """Turns deliveries into rows. A delivery may come again after a lost worker: keep one."""
 
-    def deliver(self, db: Session, job: Job, event: Delivery, blob: Blob) -> None: ...
+    def deliver(self, db: Session, job: Job, event: Delivery, blob: Blob) -> str | None:
+        """Keep it; gives the address under which its owner can fetch it."""
+        ...
 
     def complete(self, db: Session, job: Job, finished: Finished) -> dict[str, Any]:
         """The job has ended, in whatever way; gives its `output`."""

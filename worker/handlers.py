@@ -13,14 +13,14 @@ from worker.deliveries import Delivery
 
 
 class ProductHandlers:
-    def deliver(self, db: Session, job: Job, event: Delivery, blob: Blob) -> None:
+    def deliver(self, db: Session, job: Job, event: Delivery, blob: Blob) -> str:
         match event:
             case Checkpoint():
-                training.add_checkpoint(db, job, event, blob)
+                return training.add_checkpoint(db, job, event, blob)
             case Sample():
-                training.add_sample(db, job, event, blob)
+                return training.add_sample(db, job, event, blob)
             case Picture():
-                generation.add_picture(db, job, event, blob)
+                return generation.file_path(generation.add_picture(db, job, event, blob))
 
     def complete(self, db: Session, job: Job, finished: Finished) -> dict[str, Any]:
         if job.type == "training":

@@ -280,8 +280,9 @@ class Supervisor:
         if isinstance(event, ResumePoint):
             leases.record_resume(db, job, event, blob)
             return
-        self.shop.handlers.deliver(db, job, event, blob)
-        service.add_event(db, job, event.kind, event.model_dump(exclude={"kind", "path", "infotext"}))
+        url = self.shop.handlers.deliver(db, job, event, blob)
+        said = event.model_dump(exclude={"kind", "path", "infotext"})
+        service.add_event(db, job, event.kind, said | {"url": url})
         if event.kind == "sample":
             service.notify(db, job, "sample")
 

@@ -258,10 +258,14 @@ def pictures_of(db: Session, job: Job) -> list[Image]:
     return list(db.scalars(select(Image).where(Image.job_id == job.id).order_by(Image.job_index)))
 
 
+def file_path(image: Image) -> str:
+    return f"/api/v1/images/{image.id}/file"
+
+
 def _image_out(image: Image) -> dict[str, Any]:
     return {
         "id": image.id,
-        "url": f"/api/v1/images/{image.id}/file",
+        "url": file_path(image),
         "width": image.width,
         "height": image.height,
         "seed": image.meta.get("seed"),

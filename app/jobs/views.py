@@ -76,8 +76,11 @@ def _out(job: Job, place: int | None, served: bool) -> JobOut:
 def _progress(job: Job) -> dict[str, Any]:
     """All fields from the first moment on; a job that succeeded has done all of it."""
     known = PROGRESS | job.progress
-    whole = job.status == JobState.SUCCEEDED
-    return known | {"fraction": 1.0 if whole else known["fraction"] or 0.0}
+    if job.status != JobState.SUCCEEDED:
+        return known | {"fraction": known["fraction"] or 0.0}
+    steps = job.metrics.get("steps")
+    done = {"current": steps, "total": steps, "unit": "step"} if steps else {}
+    return known | done | {"fraction": 1.0, "eta_seconds": None}
 
 
 def _error(job: Job) -> dict[str, Any] | None:

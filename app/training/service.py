@@ -95,8 +95,19 @@ def wish(db: Session, viewer: User, training_id: str, what: Literal["sample", "s
     return jobs.wish(db, viewer, job.id, what)
 
 
-def add_checkpoint(db: Session, job: Job, event: Checkpoint, blob: Blob) -> None:
-    """Keep the adapter of an epoch. The same epoch again (after a resume) replaces the older row."""
+def checkpoint_path(job_id: str, epoch: int) -> str:
+    return f"/api/v1/trainings/{job_id}/checkpoints/{epoch}/file"
+
+
+def sample_path(job_id: str, sample_id: int) -> str:
+    return f"/api/v1/trainings/{job_id}/samples/{sample_id}/file"
+
+
+def add_checkpoint(db: Session, job: Job, event: Checkpoint, blob: Blob) -> str:
+    """Keep the adapter of an epoch; gives its address.
+
+    The same epoch again (after a resume) replaces the older row.
+    """
     values = {
         "step": event.step,
         "name": event.path.rsplit("/", 1)[-1],
@@ -111,6 +122,7 @@ def add_checkpoint(db: Session, job: Job, event: Checkpoint, blob: Blob) -> None
     db.execute(row.on_conflict_do_update(index_elements=["job_id", "epoch"], set_=values))
     if old and old != blob.sha256:
         release_blobs(db, [old])
+    return checkpoint_path(job.id, event.epoch)
 
 
 def _checkpoint_blob(job_id: str, epoch: int) -> Any:
@@ -119,8 +131,8 @@ def _checkpoint_blob(job_id: str, epoch: int) -> Any:
     )
 
 
-def add_sample(db: Session, job: Job, event: Sample, blob: Blob) -> None:
-    """Keep a sample picture; the same one again after a resume changes nothing."""
+def add_sample(db: Session, job: Job, event: Sample, blob: Blob) -> str:
+    """Keep a sample picture; gives its address. The same one again after a resume changes nothing."""
     row = insert(TrainingSample).values(
         job_id=job.id,
         epoch=event.epoch,
@@ -133,12 +145,11 @@ def add_sample(db: Session, job: Job, event: Sample, blob: Blob) -> None:
         width=event.width,
         height=event.height,
     )
-    db.execute(
-        row.on_conflict_do_update(
-            index_elements=["job_id", "epoch", "step", "prompt_index", "baseline"],
-            set_={"blob_sha256": blob.sha256},
-        )
+    kept = row.on_conflict_do_update(
+        index_elements=["job_id", "epoch", "step", "prompt_index", "baseline"],
+        set_={"blob_sha256": blob.sha256},
     )
+    return sample_path(job.id, db.execute(kept.returning(TrainingSample.id)).scalar_one())
 
 
 def complete_training(db: Session, job: Job, finished: Finished) -> dict[str, Any]:
@@ -202,7 +213,7 @@ def _checkpoint_out(
         step=row.step,
         size_bytes=row.size,
         sha256=row.blob_sha256,
-        download_url=f"/api/v1/trainings/{row.job_id}/checkpoints/{row.epoch}/file",
+        download_url=checkpoint_path(row.job_id, row.epoch),
         samples=[_sample_out(s) for s in samples],
         loss=row.loss,
         validation_loss=row.validation_loss,
@@ -224,7 +235,7 @@ def _sample_out(row: TrainingSample) -> SampleOut:
         prompt_index=row.prompt_index,
         prompt=row.prompt,
         seed=row.seed,
-        url=f"/api/v1/trainings/{row.job_id}/samples/{row.id}/file",
+        url=sample_path(row.job_id, row.id),
         baseline=row.baseline,
         width=row.width,
         height=row.height,

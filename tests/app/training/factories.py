@@ -70,7 +70,8 @@ def adapter_bytes(words: str) -> tuple[bytes, str]:
     return len(raw).to_bytes(8, "little") + raw + tensors, hashlib.sha256(tensors).hexdigest()
 
 
-def deliver_epoch(db: Session, job: Job, epoch: int) -> None:
+def deliver_epoch(db: Session, job: Job, epoch: int) -> tuple[str, str]:
+    """One epoch with a sample of it; gives their addresses."""
     data, tensors = adapter_bytes(f"{job.id} {epoch}")
     blob = make_blob(db, data)
     event = Checkpoint(
@@ -83,13 +84,12 @@ def deliver_epoch(db: Session, job: Job, epoch: int) -> None:
         loss=0.1,
         validation_loss=0.2 / epoch,
     )
-    service.add_checkpoint(db, job, event, blob)
-    deliver_sample(db, job, epoch)
+    return service.add_checkpoint(db, job, event, blob), deliver_sample(db, job, epoch)
 
 
 def deliver_sample(
     db: Session, job: Job, epoch: int, *, baseline: bool = False, step: int | None = None
-) -> None:
+) -> str:
     """A sample of an epoch's end, or of the given step before it."""
     out = BytesIO()
     Image.new("RGB", (64, 64), (20 * epoch, 90, 40)).save(out, "PNG")
@@ -105,4 +105,4 @@ def deliver_sample(
         width=64,
         height=64,
     )
-    service.add_sample(db, job, event, blob)
+    return service.add_sample(db, job, event, blob)

@@ -131,6 +131,16 @@ def test_a_run_that_has_not_ended_keeps_its_pictures(db: Session) -> None:
     assert db.scalar(select(func.count()).where(TrainingItem.job_id == job.id)) == 0
 
 
+def test_what_is_delivered_can_be_fetched(db: Session) -> None:
+    """The address that a worker tells in the stream of events is the one of the lists."""
+    user = make_user(db)
+    job = make_training(db, user)
+    checkpoint, sample = deliver_epoch(db, job, 1)
+    again = deliver_epoch(db, job, 1)
+    row = service.list_checkpoints(db, user, job.id)[0]
+    assert (checkpoint, sample) == again == (row.download_url, row.samples[0].url)
+
+
 def test_the_grid_has_a_row_without_the_lora(db: Session) -> None:
     user = make_user(db)
     job = make_training(db, user, epochs=2)
