@@ -107,6 +107,7 @@ class QueueRunner(threading.Thread):
         if self._warm and time.monotonic() - self._warm.idle_since > queue.warm_seconds:
             self._cool()
         self.worker.facts.measure_once(self.queue, bell)
+        self.worker.shop.cache.tidy()
         bell.wait(queue.poll_seconds)
 
 

@@ -8,8 +8,10 @@ several processes may fetch the same file at the same time.
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
+import time
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -18,10 +20,19 @@ from pathlib import Path, PurePosixPath
 
 from app.contract.jobs import BlobRef, GenerateJob, TrainJob
 from app.core.blobs import blob_key
+from app.core.errors import is_disk_full
 from app.core.storage import Storage
 
+log = logging.getLogger("bottega.cache")
 DEFAULT_BYTES = 60 << 30
 ZIP_MEMBERS = 2000
+ZIP_RATIO, ZIP_FREE = 4, 256 << 20
+"""Weights hardly shrink: what unpacks to more than so many times its size, beyond some bytes, is a bomb."""
+SPARE_BYTES = 64 << 20
+SWEEP_SECONDS = 600.0
+UNUSED_SECONDS = 900.0
+"""What was taken so lately may be about to be opened."""
+DISK_FULL = "The disk of the machine that works on this is full. Free some space, then try again."
 
 
 class CacheError(Exception):
@@ -37,6 +48,7 @@ class ModelsCache:
 
     def __init__(self, storage: Storage, folder: Path, limit: int = DEFAULT_BYTES) -> None:
         self._storage, self._folder, self._limit = storage, folder, limit
+        self._next_sweep = 0.0
         folder.mkdir(parents=True, exist_ok=True)
 
     def job_files(self, job: TrainJob | GenerateJob) -> dict[str, Path]:
@@ -67,6 +79,33 @@ class ModelsCache:
         os.utime(path)
         return path
 
+    def forget_deleted(self, *, unused: float = UNUSED_SECONDS) -> int:
+        """Remove copies of files that the storage has no more, so that deleting frees their space here too.
+
+        `unused`: seconds for which nobody has asked for them. Answers how many.
+        """
+        gone = 0
+        for path in list(self._folder.iterdir()):
+            if path.name.endswith((".lock", ".part")):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                old = time.time() - path.stat().st_mtime >= unused
+                if old and self._storage.size(blob_key(path.name[:64])) is None:
+                    _remove(path)
+                    (self._folder / f"{path.name}.lock").unlink(missing_ok=True)
+                    gone += 1
+        return gone
+
+    def tidy(self) -> None:
+        """forget_deleted, but only now and then: for whoever has nothing else to do. Never fails."""
+        if time.monotonic() < self._next_sweep:
+            return
+        self._next_sweep = time.monotonic() + SWEEP_SECONDS
+        try:
+            self.forget_deleted()
+        except Exception:  # the storage is away: next time
+            log.exception("the cache could not be compared with the storage")
+
     @contextmanager
     def _claim(self, path: Path) -> Iterator[None]:
         """One process at a time makes a file; the others wait and find it."""
@@ -79,19 +118,25 @@ class ModelsCache:
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
         try:
             if local is None or not _link(local, part):
+                _check_room(self._folder, ref.size)
                 self._storage.fetch(blob_key(ref.sha256), part)
                 _check(part, ref)
             part.replace(path)
         except FileNotFoundError as error:
             raise CacheError("file-missing", f"The file {ref.name} is no longer on this server.") from error
+        except OSError as error:
+            raise _told(error) from error
         finally:
             part.unlink(missing_ok=True)
 
     def _unpack(self, archive: Path, path: Path, ref: BlobRef) -> None:
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
         try:
-            unzip(archive, part)
+            _check_room(self._folder, ref.size)
+            unzip(archive, part, ZIP_RATIO * ref.size + ZIP_FREE)
             part.rename(path)
+        except OSError as error:
+            raise _told(error) from error
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
             raise CacheError("base-model-broken", f"{ref.name} is not a readable model archive.") from error
         finally:
@@ -117,6 +162,16 @@ class ModelsCache:
                     yield path, path.stat().st_mtime, _tree_size(path)
                 elif path.stat().st_nlink == 1:
                     yield path, path.stat().st_mtime, path.stat().st_size
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    if shutil.disk_usage(folder).free < needed + SPARE_BYTES:
+        raise CacheError("disk-full", DISK_FULL)
+
+
+def _told(error: OSError) -> Exception:
+    """A full disk in words; every other error as it is."""
+    return CacheError("disk-full", DISK_FULL) if is_disk_full(error) else error
 
 
 def _train_files(job: TrainJob) -> list[BlobRef]:
@@ -152,8 +207,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def unzip(archive: Path, target: Path) -> None:
-    """Unpack plain files only, inside `target`. Errors: ValueError for anything that is not one."""
+def unzip(archive: Path, target: Path, limit: int) -> None:
+    """Unpack plain files only, inside `target`, at most `limit` bytes. Errors: ValueError."""
+    left = limit
     with zipfile.ZipFile(archive) as source:
         members = source.infolist()
         if len(members) > ZIP_MEMBERS:
@@ -168,4 +224,8 @@ def unzip(archive: Path, target: Path) -> None:
             place = target.joinpath(*name.parts)
             place.parent.mkdir(parents=True, exist_ok=True)
             with source.open(member) as data, place.open("wb") as out:
-                shutil.copyfileobj(data, out, 1 << 20)
+                while chunk := data.read(1 << 20):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise ValueError("unpacks to far more than weights can")
+                    out.write(chunk)

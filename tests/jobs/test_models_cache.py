@@ -12,6 +12,7 @@ from obstore.store import MemoryStore
 
 from app.contract.jobs import BlobRef
 from app.core.storage import ObjectStorage, Storage
+from worker import models_cache
 from worker.models_cache import CacheError, ModelsCache
 
 
@@ -100,6 +101,52 @@ def test_a_zip_becomes_a_folder_once(tmp_path: Path) -> None:
         thread.join()
     assert len(set(found)) == 1
     assert (found[0] / "unet" / "config.json").read_bytes() == b"1"
+
+
+def test_what_was_deleted_leaves_the_cache_too(tmp_path: Path) -> None:
+    for number, storage in enumerate((far_storage(), near_storage(tmp_path / "near"))):
+        cache = ModelsCache(storage, tmp_path / f"cache{number}")
+        kept, gone = put(storage, b"kept", "a.png"), put(storage, b"gone", "b.png")
+        folder = put(storage, zipped({"model_index.json": b"{}"}), "base.zip")
+        paths = [cache.file(kept), cache.file(gone), cache.folder(folder)]
+        storage.delete([f"blobs/{ref.sha256}" for ref in (gone, folder)])
+        assert cache.forget_deleted() == 0, "somebody may be about to open them"
+        assert cache.forget_deleted(unused=0) == 3  # the zip, what was unpacked of it, and the picture
+        assert [p.exists() for p in paths] == [True, False, False]
+
+
+def test_tidying_now_and_then_never_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    storage = far_storage()
+    cache = ModelsCache(storage, tmp_path / "cache")
+    cache.file(put(storage, b"kept"))
+    (tmp_path / "cache").rename(tmp_path / "away")
+    cache.tidy()
+    assert "could not be compared" in caplog.text
+    caplog.clear()
+    cache.tidy()
+    assert caplog.text == ""
+
+
+def test_a_full_disk_is_seen_before_fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = far_storage()
+    ref = put(storage, b"weights")
+    monkeypatch.setattr(models_cache, "SPARE_BYTES", 1 << 60)
+    with pytest.raises(CacheError) as refused:
+        ModelsCache(storage, tmp_path / "cache").file(ref)
+    assert refused.value.code == "disk-full"
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models_cache, "ZIP_FREE", 1000)
+    storage = far_storage()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("unet/weights.safetensors", bytes(1 << 20))
+    ref = put(storage, packed.getvalue(), "base.zip")
+    with pytest.raises(CacheError) as refused:
+        ModelsCache(storage, tmp_path / "cache").folder(ref)
+    assert refused.value.code == "base-model-broken"
+    assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
 
 
 @pytest.mark.parametrize(
