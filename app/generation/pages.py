@@ -30,9 +30,12 @@ def generator(
     image: int | None = None,
     training: str | None = None,
     epoch: int | None = None,
+    key: str | None = None,
 ) -> Response:
     """The page, filled from a model, from a picture (Remix) or from an epoch of a training."""
-    filled = prefill.from_query(db, user, version=version, image=image, training=training, epoch=epoch)
+    filled = prefill.from_query(
+        db, user, version=version, image=image, training=training, epoch=epoch, key=key
+    )
     return render(request, "generation/index.html", **_context(db, user, filled))
 
 

@@ -35,11 +35,15 @@ def from_query(
     image: int | None,
     training: str | None,
     epoch: int | None,
+    key: str | None = None,
 ) -> Filled:
-    """Fill from whatever the address names. Errors: NotFound for what the user may not see."""
+    """Fill from whatever the address names; `key` opens a picture shared by link.
+
+    Errors: NotFound for what the user may not see.
+    """
     filled = Filled()
     if image is not None:
-        _from_image(db, user, image, filled)
+        _from_image(db, user, image, key, filled)
     elif training is not None and epoch is not None:
         _from_epoch(db, user, training, epoch, filled)
     elif version is not None:
@@ -82,8 +86,8 @@ def _from_epoch(db: Session, user: User, training_id: str, epoch: int, filled: F
     filled.fields["prompt"] = prompts[0]["prompt"] if prompts else run.trigger_word
 
 
-def _from_image(db: Session, user: User, image_id: int, filled: Filled) -> None:
-    image = images.get_image(db, user, image_id)
+def _from_image(db: Session, user: User, image_id: int, key: str | None, filled: Filled) -> None:
+    image = images.get_image(db, user, image_id, key=key)
     meta = image.meta
     width, _, height = str(meta.get("Size", "")).partition("x")
     filled.fields = {

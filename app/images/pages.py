@@ -74,9 +74,16 @@ def shown_settings(image: Image) -> list[tuple[str, Any]]:
         "clipSkip": "Clip skip",
     }  # fmt: skip
     shown = [
-        (label, image.meta[name]) for name, label in labels.items() if image.meta.get(name) not in (None, "")
+        (label, _figure(image.meta[name]))
+        for name, label in labels.items()
+        if image.meta.get(name) not in (None, "")
     ]
     return [*shown, ("Size", f"{image.width} × {image.height}")]
+
+
+def _figure(value: Any) -> Any:
+    """5.0 reads as 5."""
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 @router.head("/images/{image_id:int}/file")

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.contract.events import Finished, Picture
 from app.generation import service
+from app.images import service as images
 from app.images.models import Image
 from tests.app.conftest import Browser
 from tests.app.generation.test_service import PNG, body
@@ -50,3 +51,16 @@ def test_a_picture_deleted_in_the_feed_leaves_the_page_where_it_is(db: Session, 
     assert answer.status_code == 200
     assert "hx-redirect" not in answer.headers
     assert db.scalar(select(Image.id).where(Image.id == picture)) is None
+
+
+def test_a_picture_shared_by_link_can_be_remixed_with_its_key(db: Session, browser: Browser) -> None:
+    owner = make_user(db)
+    job = service.start_generation(db, owner, body(make_base(db, owner).id, seed=5, prompt="a lighthouse"))
+    event = Picture(index=0, seed=5, path="000.png", width=128, height=128, infotext="a lighthouse")
+    picture = service.add_picture(db, job, event, make_blob(db, PNG, "image/png"))
+    key = images.share_image(db, owner, picture.id).share_key
+    stranger = browser(make_user(db))
+    assert stranger.get("/generate", params={"image": picture.id}).status_code == 404
+    link = f"/generate?image={picture.id}&amp;key={key}"
+    assert link in stranger.get(f"/images/{picture.id}", params={"key": key}).text.replace("&key", "&amp;key")
+    assert "a lighthouse</textarea>" in stranger.get(link.replace("&amp;", "&")).text
