@@ -38,7 +38,7 @@ def _case(db: Session, admin: User, report: Report) -> Case:
     try:
         target = get_target(db, admin, report.kind, report.target_id)
     except NotFound:
-        name = f"A {report.kind} that its maker has deleted"
+        name = f"A {'picture' if report.kind == 'image' else report.kind} that its maker has deleted"
         return Case(report_out(report), name=name, maker="", picture=None, gone=True, late=late)
     if isinstance(target, Image):
         name, picture = target.title or f"Picture {target.id}", f"/api/v1/images/{target.id}/file"

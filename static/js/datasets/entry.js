@@ -32,6 +32,7 @@ export function tagEntry(options) {
     );
     if (at >= 0) field.setAttribute("aria-activedescendant", `${id}-${at}`);
     else field.removeAttribute("aria-activedescendant");
+    if (found.length) list.scrollIntoView({ block: "nearest" });
   }
 
   function complete(tag, take) {
