@@ -1,0 +1,229 @@
+"""LoRA and its relatives: which kind, how its names are written, its ranks, and the base it was made for.
+
+The base is told by shapes: a layer that reads the text has the width of that base's text encoder. Where only
+the metadata knows, it is believed; where both are silent, the base stays unknown.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from app.recognition.bases import MODELSPEC, SS_VERSIONS
+from app.recognition.header import Header
+from app.recognition.result import AdapterFacts, Algorithm, Naming
+
+_KOHYA = {"lora_down.weight": "down", "lora_up.weight": "up", "lora_mid.weight": "mid", "alpha": "alpha"}
+_ENDINGS: dict[str, tuple[str, str]] = {
+    **{f".{ending}": ("lora", part) for ending, part in _KOHYA.items()},
+    ".lora_linear_layer.down.weight": ("lora", "down"), ".lora_linear_layer.up.weight": ("lora", "up"),
+    ".lora.down.weight": ("lora", "down"), ".lora.up.weight": ("lora", "up"),
+    "_lora.down.weight": ("lora", "down"), "_lora.up.weight": ("lora", "up"),
+    "_lora_down.weight": ("lora", "down"), "_lora_up.weight": ("lora", "up"),
+    ".lora_A.weight": ("lora", "down"), ".lora_B.weight": ("lora", "up"),
+    ".dora_scale": ("dora", "scale"), ".lora_magnitude_vector": ("dora", "scale"),
+    ".lora_magnitude_vector.weight": ("dora", "scale"),
+    **{f".hada_{name}": ("loha", name) for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
+    **{
+        f".lokr_{name}": ("lokr", name)
+        for name in ("w1", "w2", "w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")
+    },
+    **{f".{name}.weight": ("glora", name) for name in ("a1", "a2", "b1", "b2")},
+    ".oft_blocks": ("oft", "blocks"), ".oft_diag": ("oft", "blocks"), ".on_input": ("ia3", "input"),
+    ".diff": ("full", "diff"), ".diff_b": ("full", "bias"), ".w_norm": ("full", "norm"),
+    ".b_norm": ("full", "norm"),
+}  # fmt: skip
+"""Ending of a tensor's name → (kind, part)."""
+_BY_LENGTH = tuple(sorted(_ENDINGS, key=len, reverse=True))
+_ALGORITHMS: tuple[tuple[str, Algorithm], ...] = (
+    ("dora", "DoRA"), ("lokr", "LoKr"), ("loha", "LoHa"), ("glora", "GLoRA"), ("oft", "OFT"), ("ia3", "IA3"),
+)  # fmt: skip
+_CLONEOFSIMO = re.compile(r"(unet|text_encoder):\d{1,6}:(down|up|alpha)")
+_PARTS: tuple[tuple[str, str], ...] = (
+    ("lora_te1_", "text-encoder"), ("lora_te2_", "text-encoder-2"), ("lora_te3_", "text-encoder-3"),
+    ("lora_te_", "text-encoder"), ("lora_unet_unet_", "unet"), ("lora_unet_", "unet"),
+    ("lora_transformer_", "transformer"), ("lycoris_text_encoder_2_", "text-encoder-2"),
+    ("lycoris_text_encoder_", "text-encoder"), ("lycoris_unet_", "unet"),
+    ("lycoris_transformer_", "transformer"), ("lycoris_", "unet"), ("text_encoder_2.", "text-encoder-2"),
+    ("text_encoder_3.", "text-encoder-3"), ("text_encoder.", "text-encoder"), ("te1.", "text-encoder"),
+    ("te2.", "text-encoder-2"), ("unet.", "unet"), ("transformer.", "transformer"),
+    ("diffusion_model.", "transformer"), ("model.diffusion_model.", "transformer"),
+)  # fmt: skip
+"""How a module's name begins → what it belongs to."""
+_UNET_BLOCKS = (
+    "down_blocks_", "up_blocks_", "mid_block_", "input_blocks_", "output_blocks_", "middle_block_",
+)  # fmt: skip
+
+
+@dataclass
+class Module:
+    """One adapted layer: `name` has underscores and no prefix, `stem` is as it stands in the file."""
+
+    part: str
+    name: str
+    stem: str
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    kinds: set[str] = field(default_factory=set)
+
+    @property
+    def rank(self) -> int | None:
+        """Rank of the pair; of LoKr that of its second factor, None where it is whole."""
+        shape = next((self.shapes[p] for p in ("down", "w2_b", "w1_b", "a2") if self.shapes.get(p)), None)
+        return None if shape is None else shape[0]
+
+    @property
+    def width(self) -> int:
+        """Numbers that the layer takes in; 0 where the shapes do not say."""
+        if "lokr" in self.kinds:
+            return self._side("w1", "w1_b") * self._side("w2", "w2_b")
+        return self._side("down", "w1_b", "diff")
+
+    def _side(self, *parts: str) -> int:
+        shape = next((self.shapes[part] for part in parts if part in self.shapes), ())
+        return shape[1] if len(shape) > 1 else 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Something to add: an `alpha` alone is a name that other models use too."""
+        wanted = {"a1", "a2", "b1", "b2"} if self.kinds == {"glora"} else {"down", "up"}
+        names = set(self.shapes)
+        if self.kinds <= {"lora", "glora", "dora"}:
+            return wanted <= names
+        return bool(names & {"w1", "w1_a", "w1_b", "diff", "blocks", "input", "norm"})
+
+    @property
+    def is_convolution(self) -> bool:
+        """A kernel larger than one pixel."""
+        shape = self.shapes.get("mid") or self.shapes.get("down") or ()
+        return "t1" in self.shapes or "t2" in self.shapes or (len(shape) > 2 and max(shape[2:]) > 1)
+
+
+def read_modules(header: Header) -> list[Module]:
+    """The adapted layers in the order of the file; empty for what is no adapter."""
+    modules: dict[str, Module] = {}
+    for key, info in header.tensors.items():
+        stem, kind, part = _split(key)
+        if kind:
+            if stem not in modules:
+                modules[stem] = Module(*_place(stem), stem)
+            modules[stem].shapes[part] = info.shape
+            modules[stem].kinds.add(kind)
+    found = [module for module in modules.values() if module.is_whole]
+    if any(module.part == "unet" for module in found):
+        for module in found:
+            module.part = "unet" if module.part == "transformer" else module.part
+    return found
+
+
+def _split(key: str) -> tuple[str, str, str]:
+    """(module, kind, part); the kind is empty for what is no adapter's tensor."""
+    if match := _CLONEOFSIMO.fullmatch(key):
+        return key.rsplit(":", 1)[0], "lora", match[2]
+    if key.endswith(_BY_LENGTH):
+        ending = next(e for e in _BY_LENGTH if key.endswith(e))
+        return key.removesuffix(ending), *_ENDINGS[ending]
+    # PEFT puts the adapter's name between: lora_A.default.weight
+    pieces = key.rsplit(".", 3)
+    if len(pieces) == 4 and pieces[1] in ("lora_A", "lora_B") and pieces[3] == "weight":
+        return pieces[0], "lora", "down" if pieces[1] == "lora_A" else "up"
+    return key, "", ""
+
+
+def _place(stem: str) -> tuple[str, str]:
+    """(what it belongs to, name with underscores)."""
+    if stem.startswith(("unet:", "text_encoder:")):
+        part = "unet" if stem.startswith("unet:") else "text-encoder"
+        return part, stem.partition(":")[2]
+    stem = stem.removeprefix("base_model.model.")
+    start, part = next(((s, p) for s, p in _PARTS if stem.startswith(s)), ("", "transformer"))
+    name = stem[len(start) :].replace(".", "_")
+    if part in ("unet", "transformer"):
+        part = "unet" if name.startswith(_UNET_BLOCKS) else "transformer"
+    return part, name.replace("_processor_to_", "_to_")
+
+
+def naming_of(header: Header) -> Naming:
+    """Who writes such names."""
+    keys = header.tensors
+    if any(_CLONEOFSIMO.fullmatch(key) for key in keys):
+        return "cloneofsimo"
+    if any(key.startswith("base_model.model.") for key in keys):
+        return "peft"
+    if any(key.startswith("lycoris_") for key in keys):
+        return "lycoris"
+    if any(key.startswith("lora_transformer_") for key in keys) or "ot_branch" in header.metadata:
+        return "onetrainer"
+    if any(key.startswith("lora_") for key in keys):
+        return _kohya_naming(keys)
+    if any(key.startswith(("diffusion_model.", "model.diffusion_model.")) for key in keys):
+        return "original"
+    if any(".lora_A." in key for key in keys):
+        return "diffusers"
+    if any(key.endswith(("lora.down.weight", ".lora_linear_layer.down.weight")) for key in keys):
+        return "diffusers-old"
+    return "unknown"
+
+
+def _kohya_naming(keys: Iterable[str]) -> Naming:
+    ours = [key for key in keys if key.startswith("lora_")]
+    if any(key.startswith("lora_unet_unet_") or "." not in key.removesuffix(".weight") for key in ours):
+        return "unknown"
+    single_file = ("lora_unet_input_blocks_", "lora_unet_output_blocks_", "lora_unet_middle_block_")
+    return "kohya-sgm" if any(key.startswith(single_file) for key in ours) else "kohya"
+
+
+def adapter_facts(header: Header, modules: list[Module]) -> AdapterFacts:
+    """Kind, naming, ranks and alpha; `modules` are those of `read_modules`, at least one."""
+    ranks = Counter(m.rank for m in modules if m.rank and not m.is_convolution)
+    convolutions = Counter(m.rank for m in modules if m.rank and m.is_convolution)
+    commonest = (ranks or convolutions).most_common(1)
+    return AdapterFacts(
+        algorithm=_algorithm(modules),
+        naming=naming_of(header),
+        rank=commonest[0][0] if commonest else None,
+        ranks=tuple(sorted({rank for rank in (*ranks, *convolutions) if rank})[:64]),
+        conv_rank=convolutions.most_common(1)[0][0] if convolutions else None,
+        alpha=_alpha(header),
+        modules=len(modules),
+        acts_on=tuple(sorted({m.part for m in modules})),
+    )
+
+
+def _algorithm(modules: list[Module]) -> Algorithm:
+    kinds = set().union(*(m.kinds for m in modules))
+    special = next((words for kind, words in _ALGORITHMS if kind in kinds), None)
+    if special is not None:
+        return special
+    if "lora" not in kinds:
+        return "full difference"
+    return "LoCon" if any(m.is_convolution for m in modules if "lora" in m.kinds) else "LoRA"
+
+
+def _alpha(header: Header) -> float | None:
+    """Kohya's `ss_network_alpha`, or what diffusers keeps of PEFT's configuration."""
+    metadata = header.metadata
+    try:
+        if "ss_network_alpha" in metadata:
+            return _number(float(metadata["ss_network_alpha"]))
+        config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        found = next((value for name, value in config.items() if name.endswith("lora_alpha")), None)
+        return None if found is None else _number(float(found))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _number(value: float) -> float | None:
+    return value if 0 <= value < 1e6 else None
+
+
+def said_base(header: Header) -> str | None:
+    """The architecture that the metadata names, or None."""
+    version = header.metadata.get("ss_base_model_version", "").lower()
+    found = next((key for start, key in SS_VERSIONS if version.startswith(start)), None)
+    if found is None:
+        said = header.metadata.get("modelspec.architecture", "").lower()
+        found = next((key for start, key in MODELSPEC if said.startswith(start)), None)
+    if found is None and header.metadata.get("ss_v2") == "True":
+        return "sd2"
+    return found
