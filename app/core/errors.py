@@ -56,7 +56,7 @@ class Unauthorized(AppError):
 
 
 class Conflict(AppError):
-    status, code, title = 409, "conflict", "Somebody was faster"
+    status, code, title = 409, "conflict", "Not possible as things stand"
 
 
 class PreconditionFailed(AppError):
