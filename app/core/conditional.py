@@ -14,9 +14,10 @@ def etag_of(state: Mapping[str, Any]) -> str:
     return f'"{hashlib.sha256(raw.encode()).hexdigest()[:32]}"'
 
 
-def require_match(if_match: str | None, current: str) -> None:
-    """Errors: PreconditionFailed when `If-Match` was sent and does not name the current state."""
+def require_match(if_match: str | None, *current: str) -> None:
+    """Errors: PreconditionFailed when `If-Match` was sent and names none of the tags that are valid now."""
     if if_match is None or if_match.strip() == "*":
         return
-    if current not in {tag.strip().removeprefix("W/") for tag in if_match.split(",")}:
+    sent = {tag.strip().removeprefix("W/") for tag in if_match.split(",")}
+    if not sent & set(current):
         raise PreconditionFailed("This was changed in another tab. Load it again, then make your change.")

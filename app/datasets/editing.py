@@ -7,7 +7,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
-from app.core.errors import FieldError, Invalid, NotFound, PreconditionFailed
+from app.core.conditional import require_match
+from app.core.errors import FieldError, Invalid, NotFound
 from app.core.ids import new_id
 from app.datasets.access import get_dataset, get_item
 from app.datasets.labels import MAX_LABEL, OPS, change_label, normalise_label, split_tags
@@ -17,21 +18,12 @@ from app.datasets.queries import dataset_etag, item_etag
 UNDO_STEPS = 50
 
 
-def check_match(if_match: str | None, *current: str) -> None:
-    """`If-Match` against the tags that are valid now. Errors: PreconditionFailed."""
-    if if_match is None or if_match.strip() == "*":
-        return
-    sent = {tag.strip().removeprefix("W/") for tag in if_match.split(",")}
-    if not sent & set(current):
-        raise PreconditionFailed("This was changed in another tab. Load it again, then make your change.")
-
-
 def set_label(
     db: Session, user: User, dataset_id: str, item_id: str, *, label: str, if_match: str | None = None
 ) -> tuple[Dataset, DatasetItem]:
     """Write one picture's label in its normal form. Errors: NotFound, PreconditionFailed, Invalid."""
     dataset, item = get_item(db, user, dataset_id, item_id, edit=True)
-    check_match(if_match, dataset_etag(dataset), item_etag(item))
+    require_match(if_match, dataset_etag(dataset), item_etag(item))
     if len(label) > MAX_LABEL:
         words = f"A label has at most {MAX_LABEL} characters; this one has {len(label)}."
         raise Invalid(words, [FieldError("#/label", words)])

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.contract.jobs import BlobRef, FilesJob, TrainItem
 from app.core.blobs import Blob, release_blobs
+from app.core.conditional import require_match
 from app.core.config import get_settings
 from app.core.db import unit_of_work
 from app.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unsupported
@@ -24,7 +25,7 @@ from app.core.storage import Storage
 from app.datasets.access import can_edit_dataset, can_see_dataset, get_dataset, get_item
 from app.datasets.adding import Progress, Report, add_files, is_near
 from app.datasets.archives import is_zip
-from app.datasets.editing import change_labels, check_match, set_label, undo_labels
+from app.datasets.editing import change_labels, set_label, undo_labels
 from app.datasets.export import zip_items
 from app.datasets.intake import Received
 from app.datasets.labels import normalise_label
@@ -115,7 +116,7 @@ def update_dataset(
 ) -> Dataset:  # fmt: skip
     """Rename, or say that labels are captions (or tags): then each label is brought to that form."""
     dataset = get_dataset(db, user, dataset_id, edit=True, lock=True)
-    check_match(if_match, dataset_etag(dataset))
+    require_match(if_match, dataset_etag(dataset))
     if name is not None:
         dataset.name = _checked_name(name)
     if label_type is not None and _checked_type(label_type) != dataset.label_type:

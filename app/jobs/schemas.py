@@ -18,7 +18,10 @@ class JobOut(BaseModel):
     id: str
     type: str
     name: str = Field(description="What people call it: the training's name or the prompt.")
-    status: Status
+    status: Status = Field(
+        description="Final are succeeded, failed, canceled and expired. Take a word that you do not know for "
+        "one that is not final."
+    )
     status_reason: str | None
     phase: str | None
     progress: dict[str, Any]
