@@ -71,3 +71,13 @@ def test_what_was_asked_for_is_said(db: Session, browser: Browser) -> None:
     job = make_training(db, user)
     page = browser(user).get(f"/trainings/{job.id}", params={"asked": "sample"}).text
     assert "drawn after the step that runs now" in page
+
+
+def test_a_draft_that_was_started_leads_to_its_training(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    draft = drafts.create_draft(db, user)
+    draft.job_id = make_training(db, user).id
+    db.flush()
+    page = browser(user).get(f"/train/{draft.id}/review").text
+    assert "This training has started already." in page
+    assert 'name="start"' not in page
