@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from obstore.exceptions import GenericError
 
+from app.core import storage
 from app.core.config import Settings
 from app.core.errors import DiskFull
 from app.core.storage import CHUNK, ObjectStorage, open_storage, told_of_full_disk
@@ -63,6 +64,17 @@ def test_copy_list_delete(store: ObjectStorage) -> None:
     store.delete(["a/one", "a/b/two"])
     assert list(store.list("a")) == []
     assert store.get("c/three") == b"333"
+
+
+def test_a_copy_of_what_is_too_large_for_one_call(
+    store: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "COPY_BYTES", 10)
+    store.put("uploads/1/whole", bytes(range(256)) * 5000)
+    store.copy("uploads/1/whole", "blobs/x")
+    assert store.get("blobs/x") == bytes(range(256)) * 5000
+    with pytest.raises(FileNotFoundError):
+        store.copy("uploads/2/whole", "blobs/y")
 
 
 def test_a_folder_is_for_its_owner_and_keeps_no_empty_ones(tmp_path: Path) -> None:

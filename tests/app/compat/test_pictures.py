@@ -45,6 +45,15 @@ def test_data_is_read_and_resources_are_linked(db: Session, script: Script) -> N
         assert "gps" not in kept.info
 
 
+def test_odd_bytes_in_the_data_cost_nothing(db: Session, script: Script) -> None:
+    out, chunks = io.BytesIO(), PngInfo()
+    chunks.add_itxt("parameters", "a cat\0, zebra\nSteps: 20, Seed: 1")
+    Pillow.new("RGB", (96, 64), "olive").save(out, "PNG", pnginfo=chunks)
+    answer = script(make_user(db)).post("/api/v1/images", files={"file": ("a.png", out.getvalue())})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["meta"]["prompt"] == "a cat, zebra"
+
+
 def test_what_is_no_picture_is_refused_in_words(db: Session, script: Script) -> None:
     user = script(make_user(db))
     answer = user.post("/api/v1/images", files={"file": ("a.png", b"<html>hello</html>", "image/png")})
