@@ -47,7 +47,7 @@ def test_data_is_read_and_resources_are_linked(db: Session, script: Script) -> N
 
 def test_odd_bytes_in_the_data_cost_nothing(db: Session, script: Script) -> None:
     out, chunks = io.BytesIO(), PngInfo()
-    chunks.add_itxt("parameters", "a cat\0, zebra\nSteps: 20, Seed: 1")
+    chunks.add_itxt("parameters", "a cat\0, zebra\nSteps: 20, Sampler: Euler a, CFG scale: 5, Seed: 1")
     Pillow.new("RGB", (96, 64), "olive").save(out, "PNG", pnginfo=chunks)
     answer = script(make_user(db)).post("/api/v1/images", files={"file": ("a.png", out.getvalue())})
     assert answer.status_code == 201, answer.text
