@@ -54,7 +54,7 @@ def change_labels(
     rows = _chosen(db, dataset, items)
     before: dict[str, object] = {}
     for item in rows:
-        new = change_label(item.label, op, tag, to)
+        new = change_label(item.label, op, tag, to, label_type=dataset.label_type)
         if new != item.label:
             before[item.id] = [item.label, item.label_source, new]
             item.label, item.label_source = new, "user"

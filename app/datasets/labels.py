@@ -98,7 +98,7 @@ def _renamed(tags: list[str], old: list[str], new: list[str]) -> list[str]:
 
 
 _CHANGES: dict[str, Callable[[list[str], list[str], list[str]], list[str]]] = {
-    "add": lambda tags, tag, _: tags + tag,
+    "add": lambda tags, tag, _: tags + _without(tag, tags),
     "remove": lambda tags, tag, _: _without(tags, tag),
     "rename": _renamed,
     "prepend": lambda tags, tag, _: tag + _without(tags, tag),
@@ -106,7 +106,15 @@ _CHANGES: dict[str, Callable[[list[str], list[str], list[str]], list[str]]] = {
 }
 
 
-def change_label(label: str, op: str, tag: str, to: str = "") -> str:
-    """`label` after one of OPS; `tag` may hold several tags divided by commas, `to` is for rename only."""
-    changed = _CHANGES[op](split_tags(label), split_tags(tag), split_tags(to))
-    return normalise_label(join_tags(changed), "tag")
+def change_label(label: str, op: str, tag: str, to: str = "", *, label_type: str = "tag") -> str:
+    """`label` after one of OPS; `tag` may hold several tags divided by commas, `to` is for rename only.
+
+    A caption is changed between its commas, and keeps words that it says twice.
+    """
+    parts = split_tags(label) if label_type == "tag" else _clauses(label)
+    changed = _CHANGES[op](parts, split_tags(tag), split_tags(to))
+    return label if changed == parts else normalise_label(join_tags(changed), label_type)
+
+
+def _clauses(caption: str) -> list[str]:
+    return [part.strip() for part in caption.split(",") if part.strip()]

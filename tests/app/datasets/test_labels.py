@@ -38,6 +38,19 @@ def test_what_is_too_long_is_cut_never_lost() -> None:
     assert all(tag.startswith("tag ") for tag in tags.split(", "))
 
 
+def test_a_caption_is_changed_only_where_it_was_asked() -> None:
+    caption = "A man, a dog，and、a man, a dog, walking."
+    changes = {
+        ("add", "at noon", ""): f"{caption}, at noon",
+        ("add", "a man", ""): caption,
+        ("remove", "at noon", ""): caption,
+        ("prepend", "a photo", ""): f"a photo, {caption}",
+        ("rename", "walking.", "sleeping."): "A man, a dog，and、a man, a dog, sleeping.",
+    }
+    for (op, tag, to), after in changes.items():
+        assert change_label(caption, op, tag, to, label_type="caption") == after
+
+
 def test_captions_keep_their_commas_and_words() -> None:
     assert normalise_label(" A man,  a man\nand his dog. ", "caption") == "A man, a man and his dog."
 
