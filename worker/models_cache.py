@@ -56,6 +56,8 @@ class ModelsCache:
         base = job.base.file
         found = {base.sha256: self.folder(base) if job.base.format == "Diffusers" else self.file(base)}
         others = [lora.file for lora in job.loras] if isinstance(job, GenerateJob) else _train_files(job)
+        if job.base.vae:
+            others.append(job.base.vae)
         for ref in others:
             found.setdefault(ref.sha256, self.file(ref))
         return found

@@ -39,6 +39,8 @@ class CheckpointRef(Frozen):
     name: str
     base_model: str
     model_version_id: int | None = None
+    vae: BlobRef | None = None
+    """A VAE to take instead of the checkpoint's own, as one safetensors file."""
 
 
 class LoraRef(Frozen):

@@ -1,4 +1,4 @@
-"""A random checkpoint of Stable Diffusion 1's architecture, small enough to train in moments.
+"""Random checkpoints of Stable Diffusion 1's and SDXL's architecture, small enough to train in moments.
 
 Its sizes differ from Stable Diffusion's on purpose: other latent channels, another factor.
 """
@@ -13,10 +13,11 @@ from diffusers import (
     AutoencoderKL,
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from PIL import Image, ImageDraw
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from app.contract.jobs import BlobRef, CheckpointRef, SamplePrompt, TrainItem, TrainJob, TrainParams
 
@@ -29,24 +30,41 @@ CAPTIONS = (
 )
 
 
-def tiny_base(folder: Path) -> Path:
+def tiny_base(folder: Path, family: str = "starter") -> Path:
     """Write the checkpoint into `folder`, a diffusers layout; always the same weights."""
     if (folder / "model_index.json").exists():
         return folder
+    pieces = tiny_models(family, tiny_tokenizer()) | {
+        "tokenizer": tiny_tokenizer(),
+        "scheduler": tiny_scheduler(),
+    }
+    pipeline: Any
+    if "text_encoder_2" in pieces:
+        pipeline = StableDiffusionXLPipeline(**pieces, tokenizer_2=tiny_tokenizer(pad_token="!"))
+    else:
+        pipeline = StableDiffusionPipeline(
+            **pieces, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def tiny_models(family: str, tokenizer: Any) -> dict[str, Any]:
+    """The models of a family's tiny checkpoint by name; those of SDXL for `sdxl`, else of SD1."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        pipeline: Any = StableDiffusionPipeline(
-            vae=tiny_vae(),
-            text_encoder=tiny_text_encoder(),
-            tokenizer=tiny_tokenizer(),
-            unet=tiny_unet(),
-            scheduler=tiny_scheduler(),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-        pipeline.save_pretrained(folder)
-    return folder
+        if family == "sdxl":
+            return {
+                "vae": tiny_vae(force_upcast=True),
+                "text_encoder": tiny_text_encoder(tokenizer, num_hidden_layers=3),
+                "text_encoder_2": tiny_text_encoder_2(tokenizer),
+                "unet": tiny_sdxl_unet(),
+            }
+        return {
+            "vae": tiny_vae(),
+            "text_encoder": tiny_text_encoder(tokenizer),
+            "unet": tiny_unet(),
+        }
 
 
 def tiny_unet() -> Any:
@@ -64,8 +82,30 @@ def tiny_unet() -> Any:
     )
 
 
-def tiny_vae() -> Any:
+def tiny_sdxl_unet() -> Any:
+    """SDXL's topology: three levels, the first without attention, two layers each."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=6,
+        out_channels=6,
+        block_out_channels=(16, 32, 32),
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32 + 24,
+        attention_head_dim=(2, 4, 4),
+        transformer_layers_per_block=(1, 1, 2),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=20 + 6 * 8,
+        norm_num_groups=8,
+    )
+
+
+def tiny_vae(**options: Any) -> Any:
     return AutoencoderKL(
+        **options,
         block_out_channels=(8, 16, 16),
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -77,21 +117,29 @@ def tiny_vae() -> Any:
     )
 
 
-def tiny_text_encoder() -> Any:
-    tokenizer = tiny_tokenizer()
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=77,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+def tiny_text_encoder(tokenizer: Any = None, **options: Any) -> Any:
+    return CLIPTextModel(_text_config(tokenizer or tiny_tokenizer(), options))
+
+
+def tiny_text_encoder_2(tokenizer: Any) -> Any:
+    """Another width, and a projection of another width again."""
+    options = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, "projection_dim": 20}
+    return CLIPTextModelWithProjection(_text_config(tokenizer, options | {"hidden_act": "gelu"}))
+
+
+def _text_config(tokenizer: Any, options: dict[str, Any]) -> CLIPTextConfig:
+    usual = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 77,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return CLIPTextConfig(**(usual | options))
 
 
 def tiny_scheduler() -> Any:
@@ -105,7 +153,7 @@ def tiny_scheduler() -> Any:
     )
 
 
-def tiny_tokenizer() -> Any:
+def tiny_tokenizer(**options: Any) -> Any:
     """Letters and digits, alone and at the end of a word, and a few merges."""
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     merges = ["h o", "t o", "s e</w>", "e d</w>", "n i"]
@@ -113,7 +161,7 @@ def tiny_tokenizer() -> Any:
     words += [merge.replace(" ", "") for merge in merges] + [START, END]
     vocabulary = {word: number for number, word in enumerate(words)}
     pairs: Any = [tuple(merge.split()) for merge in merges]
-    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=77)
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=77, **options)
 
 
 def tiny_pictures(folder: Path, count: int = 4, sizes: Sequence[tuple[int, int]] = ((64, 64),)) -> list[Path]:

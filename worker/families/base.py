@@ -36,12 +36,19 @@ class Parts:
     """Only its configuration and `alphas_cumprod` are read."""
     text_encoder: Any = None
     vae: Any = None
+    tokenizer_2: Any = None
+    text_encoder_2: Any = None
+    """SDXL has two."""
+    vae_file: Path | None = None
+    """The VAE that was chosen in place of the checkpoint's own."""
+    notes: Sequence[str] = ()
+    """What the owner should know of the checkpoint."""
 
     def free_encoders(self, *, keep_text_encoder: bool) -> None:
         """Drop what only encodes: `Family.load_encoders` brings it back for samples."""
         self.vae = None
         if not keep_text_encoder:
-            self.text_encoder = None
+            self.text_encoder = self.text_encoder_2 = None
 
 
 class Latents(NamedTuple):
@@ -53,12 +60,13 @@ class Latents(NamedTuple):
 
 @dataclass(frozen=True)
 class LoraTargets:
-    """Names of the modules that get an adapter, relative to `parts.model` and `parts.text_encoder`."""
+    """Names of the modules that get an adapter, relative to `parts.model`, `parts.text_encoder`, …"""
 
     model: tuple[str, ...]
     convolutions: tuple[str, ...]
     """Adapted only with `conv_dim`."""
     text_encoder: tuple[str, ...]
+    text_encoder_2: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,14 +85,20 @@ class Batch:
     noise_offset: float = 0.0
     clip_skip: int = 1
     """Used where the text encoder is trained and runs within the loss."""
+    frames: Tensor | None = None
+    """How each picture was cut, [B, 6] in pixels: height and width as it was, top and left of the cut,
+    height and width of the cut."""
 
 
 class Family(Protocol):
     @property
     def spec(self) -> FamilySpec: ...
 
-    def load(self, base: Path, device: torch.device, dtype: torch.dtype) -> Parts:
-        """All parts, frozen; the model in `dtype`, the encoders in fp32. Raises CheckpointRefused."""
+    def load(self, base: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
+        """All parts, frozen; the model in `dtype`, the encoders in fp32. Raises CheckpointRefused.
+
+        `base` is a diffusers folder or one .safetensors file, `vae` a file to take the autoencoder from.
+        """
         ...
 
     def load_encoders(self, parts: Parts) -> None:
@@ -129,7 +143,7 @@ class Family(Protocol):
         """A diffusers pipeline around the loaded parts, adapters included."""
         ...
 
-    def pipeline(self, base: Path, dtype: torch.dtype) -> Any:
+    def pipeline(self, base: Path, dtype: torch.dtype, vae: Path | None = None) -> Any:
         """A fresh diffusers pipeline of this checkpoint, on the CPU."""
         ...
 

@@ -10,79 +10,97 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.models.downsampling import Downsample2D
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
-from diffusers.models.upsampling import Upsample2D
-from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel
 
 from app.contract.family import FamilySpec
 from worker.draws import Draws
 from worker.families.base import Batch, CheckpointRefused, Cond, Latents, LoraTargets, Parts
+from worker.families.checkpoints import Layout, open_checkpoint
 from worker.families.epsilon import denoising_loss
 from worker.families.kohya_keys import from_kohya, to_kohya
+from worker.families.latent_unet import (
+    encode_posterior,
+    frozen,
+    latent_factor,
+    text_targets,
+    tokenize,
+    unet_targets,
+)
+from worker.families.ldm_keys import clip_place, unet_place, vae_place
+from worker.families.single_file import Part
 
-FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-ADAPTED_TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+UNET = Part(
+    "unet",
+    UNet2DConditionModel,
+    ("model.diffusion_model.",),
+    unet_place,
+    lacking="holds no U-Net as checkpoints have it. Bring the whole checkpoint as one file.",
+)
+VAE = Part(
+    "vae",
+    AutoencoderKL,
+    ("first_stage_model.", "vae."),
+    vae_place,
+    lacking="has no VAE in it. Choose a VAE for it, or bring the form of it with a VAE baked in.",
+)
+NO_TEXT = "has no text encoder in it. Bring the whole checkpoint, with text encoder."
+CLIP_L = Part(
+    "text_encoder",
+    CLIPTextModel,
+    ("cond_stage_model.transformer.",),
+    clip_place,
+    lacking=NO_TEXT,
+)
+
+
+def layout(title: str, configs: Path | None = None) -> Layout:
+    """How checkpoints of this architecture lie on disk."""
+    return Layout(title, (UNET, VAE, CLIP_L), configs=configs)
 
 
 @dataclass(frozen=True)
 class ClipUNet:
-    """A family of this architecture; everything else is in its spec."""
+    """A family of this architecture; everything else is in its spec and its layout."""
 
     spec: FamilySpec
+    layout: Layout
 
-    def load(self, base: Path, device: torch.device, dtype: torch.dtype) -> Parts:
-        check_folder(base, self.spec.title)
-        unet = UNet2DConditionModel.from_pretrained(base / "unet", dtype=dtype, local_files_only=True)
+    def load(self, base: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
+        source = open_checkpoint(base, self.layout, vae)
         parts = Parts(
             base=base,
+            vae_file=vae,
             device=device,
-            model=_frozen(unet, device),
-            tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True),
-            scheduler=_noise_schedule(base / "scheduler"),
+            model=frozen(source.model("unet", dtype), device),
+            tokenizer=source.tokenizer("tokenizer"),
+            scheduler=source.noise_schedule(),
         )
-        self.load_encoders(parts)
+        self._encoders(parts, source, torch.float32)
+        parts.notes = source.notes
         return parts
 
     def load_encoders(self, parts: Parts) -> None:
         """fp32: half precision overflows in some autoencoders, and both run only for moments."""
+        if parts.text_encoder is None or parts.vae is None:
+            self._encoders(parts, open_checkpoint(parts.base, self.layout, parts.vae_file), torch.float32)
+
+    def _encoders(self, parts: Parts, source: Any, dtype: torch.dtype) -> None:
         if parts.text_encoder is None:
-            transformers.utils.logging.disable_progress_bar()
-            encoder = CLIPTextModel.from_pretrained(
-                parts.base / "text_encoder", dtype=torch.float32, local_files_only=True
-            )
-            parts.text_encoder = _frozen(encoder, parts.device)
+            parts.text_encoder = frozen(source.model("text_encoder", dtype), parts.device)
         if parts.vae is None:
-            vae = AutoencoderKL.from_pretrained(
-                parts.base / "vae", dtype=torch.float32, local_files_only=True
-            )
-            parts.vae = _frozen(vae, parts.device)
+            parts.vae = frozen(source.model("vae", dtype), parts.device)
 
     def latent_factor(self, parts: Parts) -> int:
-        return int(2 ** (len(parts.vae.config.block_out_channels) - 1))
+        return latent_factor(parts.vae)
 
     @torch.inference_mode()
     def encode_images(self, parts: Parts, pixels: Tensor) -> Latents:
-        config = parts.vae.config
-        shift = getattr(config, "shift_factor", None) or 0.0
-        posterior = parts.vae.encode(pixels.to(parts.device, parts.vae.dtype)).latent_dist
-        return Latents(
-            (posterior.mean.float() - shift) * config.scaling_factor,
-            posterior.std.float() * config.scaling_factor,
-        )
+        return encode_posterior(parts.vae, pixels.to(parts.device))
 
     def encode_captions(self, parts: Parts, captions: Sequence[str], clip_skip: int, *, live: bool) -> Cond:
-        tokens = parts.tokenizer(
-            list(captions),
-            padding="max_length",
-            max_length=min(parts.tokenizer.model_max_length, _positions(parts)),
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids.to(parts.device)
+        tokens = tokenize(parts.tokenizer, parts.text_encoder, captions).to(parts.device)
         if live:
             return {"tokens": tokens}
         with torch.inference_mode():
@@ -92,15 +110,8 @@ class ClipUNet:
         return len(parts.tokenizer(caption, add_special_tokens=False, verbose=False)["input_ids"])
 
     def lora_targets(self, parts: Parts) -> LoraTargets:
-        return LoraTargets(
-            model=tuple(_within(parts.model, Transformer2DModel, (nn.Linear, nn.Conv2d))),
-            convolutions=tuple(_convolutions(parts.model)),
-            text_encoder=tuple(
-                name
-                for name, module in parts.text_encoder.named_modules()
-                if isinstance(module, nn.Linear) and name.rsplit(".", 1)[-1] in ADAPTED_TEXT_LAYERS
-            ),
-        )
+        model, convolutions = unet_targets(parts.model)
+        return LoraTargets(model, convolutions, text_targets(parts.text_encoder))
 
     def loss(self, parts: Parts, batch: Batch, rng: Draws) -> Tensor:
         cond = batch.cond.get("embeddings")
@@ -139,26 +150,18 @@ class ClipUNet:
             requires_safety_checker=False,
         )
 
-    def pipeline(self, base: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
-        check_folder(base, self.spec.title)
-        pipeline: StableDiffusionPipeline = StableDiffusionPipeline.from_pretrained(
-            base, dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
+    def pipeline(self, base: Path, dtype: torch.dtype, vae: Path | None = None) -> StableDiffusionPipeline:
+        source = open_checkpoint(base, self.layout, vae)
+        cpu = torch.device("cpu")
+        parts = Parts(
+            base=base,
+            device=cpu,
+            model=frozen(source.model("unet", dtype), cpu),
+            tokenizer=source.tokenizer("tokenizer"),
+            scheduler=source.noise_schedule(),
         )
-        return pipeline
-
-
-def check_folder(base: Path, title: str) -> None:
-    """Raise CheckpointRefused unless `base` is a diffusers folder with all parts."""
-    if not base.is_dir() or not (base / "model_index.json").is_file():
-        raise CheckpointRefused(
-            f"{base.name} is not a diffusers folder. {title} checkpoints are read from a folder (or a zip of "
-            "one) with model_index.json and the folders unet, vae, text_encoder, tokenizer and scheduler."
-        )
-    missing = [name for name in FOLDERS if not (base / name).is_dir()]
-    if missing:
-        raise CheckpointRefused(
-            f"The checkpoint {base.name} lacks {', '.join(missing)}. Bring a complete one."
-        )
+        self._encoders(parts, source, dtype)
+        return self.assemble(parts)
 
 
 def embed(text_encoder: Any, tokens: Tensor, clip_skip: int) -> Tensor:
@@ -175,44 +178,3 @@ def embed(text_encoder: Any, tokens: Tensor, clip_skip: int) -> Tensor:
     body = getattr(text_encoder, "text_model", text_encoder)
     skipped: Tensor = body.final_layer_norm(states[-clip_skip])
     return skipped
-
-
-def _noise_schedule(folder: Path) -> DDPMScheduler:
-    """The schedule that the checkpoint was trained with, whatever sampler its folder names.
-
-    The two values are those that `StableDiffusionPipeline` insists on; it warns and sets them otherwise.
-    """
-    schedule: DDPMScheduler = DDPMScheduler.from_pretrained(
-        folder, clip_sample=False, steps_offset=1, local_files_only=True
-    )
-    return schedule
-
-
-def _frozen(module: Any, device: torch.device) -> Any:
-    return module.requires_grad_(False).eval().to(device)
-
-
-def _positions(parts: Parts) -> int:
-    if parts.text_encoder is None:
-        raise RuntimeError("captions are encoded before the encoders are freed")
-    return int(parts.text_encoder.config.max_position_embeddings)
-
-
-def _within(model: nn.Module, parent: type[nn.Module], kinds: tuple[type[nn.Module], ...]) -> list[str]:
-    """Names of modules of these kinds inside every module of type `parent`."""
-    return [
-        f"{outer}.{inner}"
-        for outer, block in model.named_modules()
-        if isinstance(block, parent)
-        for inner, module in block.named_modules()
-        if isinstance(module, kinds)
-    ]
-
-
-def _convolutions(unet: nn.Module) -> list[str]:
-    """What LoCon adapts: convolutions and time projections of the residual blocks and samplers."""
-    return [
-        name
-        for kind in (ResnetBlock2D, Downsample2D, Upsample2D)
-        for name in _within(unet, kind, (nn.Conv2d, nn.Linear))
-    ]

@@ -12,6 +12,8 @@ from torch import Tensor
 from worker.draws import Draws
 from worker.families.base import Batch
 
+SMALLEST_SNR = 1e-8
+
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(noisy latents, timesteps) → the model's output."""
 
@@ -56,8 +58,12 @@ def target(latents: Tensor, noise: Tensor, alpha: Tensor, prediction_type: str) 
 
 
 def min_snr_weights(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:
-    """Weight of each sample from its signal-to-noise ratio; gamma 0 weighs all alike."""
+    """Weight of each sample from its signal-to-noise ratio; gamma 0 weighs all alike.
+
+    Without any signal (zero terminal SNR) epsilon's weight is the limit, 1.
+    """
     if not gamma:
         return torch.ones_like(snr)
+    snr = snr.clamp(min=SMALLEST_SNR)
     divisor = snr + 1 if prediction_type == "v_prediction" else snr
     return snr.clamp(max=gamma) / divisor

@@ -1,12 +1,13 @@
-"""Prompts as embeddings of a CLIP text encoder, by the rules that A1111 users expect.
+"""Prompts as embeddings of CLIP text encoders, by the rules that A1111 users expect.
 
 Long prompts are encoded in chunks of 75 tokens and joined, weights scale the token vectors and the
 chunk's mean is restored, positive and negative are padded to equal length with empty chunks. Each
-chunk is encoded alone, so an embedding depends on nothing but its own words.
+chunk is encoded alone, so an embedding depends on nothing but its own words. SDXL reads two encoders
+side by side, the layer before their last, and the second one's pooled output of the first chunk.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,9 +22,18 @@ Token = tuple[int, float]
 """Token id and weight."""
 
 
+class Prompted(NamedTuple):
+    """A prompt as the U-Net takes it: [1, 77 n, width] and, for SDXL, [1, pooled width]."""
+
+    embeddings: Tensor
+    pooled: Tensor | None = None
+
+
 @torch.no_grad()
-def encode_pair(pipe: Any, prompt: str, negative_prompt: str, clip_skip: int = 1) -> tuple[Tensor, Tensor]:
-    """Embeddings [1, 77 n, width] of prompt and negative prompt, of equal length, in the U-Net's dtype.
+def encode_pair(
+    pipe: Any, prompt: str, negative_prompt: str, clip_skip: int = 1
+) -> tuple[Prompted, Prompted]:
+    """Prompt and negative prompt, of equal length, in the U-Net's dtype.
 
     `clip_skip` counts as A1111 does: 1 = the last layer. SettingsError where the encoder has fewer layers.
     """
@@ -33,12 +43,21 @@ def encode_pair(pipe: Any, prompt: str, negative_prompt: str, clip_skip: int = 1
     ]
     length = max(len(chunks) for chunks in sides)
     positive, negative = (
-        torch.cat(
-            [_encode_chunk(pipe, chunk, clip_skip) for chunk in chunks + [[]] * (length - len(chunks))], dim=1
-        ).to(pipe.unet.device, pipe.unet.dtype)
-        for chunks in sides
+        _encode(pipe, chunks + [[]] * (length - len(chunks)), clip_skip) for chunks in sides
     )
+    if not any(sides[1]) and getattr(pipe.config, "force_zeros_for_empty_prompt", False):
+        negative = Prompted(*(torch.zeros_like(t) for t in negative if t is not None))
     return positive, negative
+
+
+def _encode(pipe: Any, chunks: list[list[Token]], clip_skip: int) -> Prompted:
+    found = [_encode_chunk(pipe, chunk, clip_skip) for chunk in chunks]
+    where = (pipe.unet.device, pipe.unet.dtype)
+    pooled = found[0].pooled
+    return Prompted(
+        torch.cat([chunk.embeddings for chunk in found], dim=1).to(*where),
+        None if pooled is None else pooled.to(*where),
+    )
 
 
 def chunk_size(pipe: Any) -> int:
@@ -72,19 +91,39 @@ def _cut(tokens: list[Token], size: int, comma: int | None) -> int:
     return size
 
 
-def _encode_chunk(pipe: Any, tokens: list[Token], clip_skip: int) -> Tensor:
-    tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
+def _encode_chunk(pipe: Any, tokens: list[Token], clip_skip: int) -> Prompted:
+    """The encoders differ in what they take for padding; all else of the tokens is CLIP's."""
+    tokenizer = pipe.tokenizer
     padding = chunk_size(pipe) - len(tokens)
     ids = [tokenizer.bos_token_id, *(token for token, _ in tokens), tokenizer.eos_token_id]
-    ids += [tokenizer.pad_token_id] * padding
-    hidden = _hidden(encoder, torch.tensor([ids], device=encoder.device), clip_skip)
     weights = torch.tensor([1.0, *(weight for _, weight in tokens), 1.0, *[1.0] * padding])
-    return emphasise(hidden, weights)
+    if getattr(pipe, "text_encoder_2", None) is None:
+        padded = ids + [tokenizer.pad_token_id] * padding
+        return Prompted(emphasise(_hidden(pipe.text_encoder, padded, clip_skip), weights))
+    hidden, pooled = [], None
+    for encoder, pad in (
+        (pipe.text_encoder, tokenizer.pad_token_id),
+        (pipe.text_encoder_2, pipe.tokenizer_2.pad_token_id),
+    ):
+        state, pooled = _penultimate(encoder, ids + [pad] * padding, clip_skip)
+        hidden.append(emphasise(state, weights))
+    return Prompted(torch.cat(hidden, dim=-1), pooled)
 
 
-def _hidden(encoder: Any, ids: Tensor, clip_skip: int) -> Tensor:
+def _ids(encoder: Any, tokens: list[int], clip_skip: int) -> Tensor:
     if not 1 <= clip_skip <= encoder.config.num_hidden_layers:
         raise SettingsError(f"Clip skip must be between 1 and {encoder.config.num_hidden_layers}.")
+    return torch.tensor([tokens], device=encoder.device)
+
+
+def _penultimate(encoder: Any, tokens: list[int], clip_skip: int) -> tuple[Tensor, Any]:
+    """What SDXL reads: the layer before the last for clip skip 1 and 2, without the last norm; and pooled."""
+    output = encoder(_ids(encoder, tokens, clip_skip), output_hidden_states=True)
+    return output.hidden_states[-max(2, clip_skip)], getattr(output, "text_embeds", None)
+
+
+def _hidden(encoder: Any, tokens: list[int], clip_skip: int) -> Tensor:
+    ids = _ids(encoder, tokens, clip_skip)
     if clip_skip == 1:
         last: Tensor = encoder(ids).last_hidden_state
         return last

@@ -6,7 +6,7 @@ of another batch size may differ in the last bit, and then in the picture.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from worker.inference.conditioning import encode_pair
+from worker.inference.conditioning import Prompted, encode_pair
 from worker.inference.errors import NotFiniteError, SettingsError
 from worker.inference.samplers import create_scheduler
 
@@ -45,14 +45,15 @@ def draw(
     on_step: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[int, Image.Image]]:
-    """Draw `len(seeds)` pictures with a Stable-Diffusion-1 type pipeline; yield (index, picture).
+    """Draw `len(seeds)` pictures with a pipeline of Stable Diffusion 1 or XL; yield (index, picture).
 
     `on_step(done, total)` is called after each step and counts model steps over all pictures.
     `should_stop` is asked before each step; True ends the iteration early. `pipe.scheduler` is read
     and never changed. SettingsError for settings that cannot be drawn, NotFiniteError for broken numbers.
     """
     check_size(pipe, request.width, request.height)
-    embeddings = encode_pair(pipe, request.prompt, request.negative_prompt, request.clip_skip)
+    prompted = encode_pair(pipe, request.prompt, request.negative_prompt, request.clip_skip)
+    inputs = unet_inputs(prompted[:1] if request.cfg_scale == 1 else prompted[::-1], request)
     steps = len(create_scheduler(request.sampler, pipe.scheduler.config, request.steps).timesteps)
     for index, seed in enumerate(request.seeds):
 
@@ -65,7 +66,7 @@ def draw(
                 raise _Stopped
 
         try:
-            latents = _denoise(pipe, request, seed, embeddings, (before_step, after_step))
+            latents = _denoise(pipe, request, seed, inputs, (before_step, after_step))
         except _Stopped:
             return
         yield index, decode(pipe, latents)
@@ -83,7 +84,7 @@ def _denoise(
     pipe: Any,
     request: Request,
     seed: int,
-    embeddings: tuple[Tensor, Tensor],
+    inputs: dict[str, Any],
     hooks: tuple[Callable[[], None], Callable[[int], None]],
 ) -> Tensor:
     unet, factor = pipe.unet, pipe.vae_scale_factor
@@ -96,7 +97,7 @@ def _denoise(
     for step, timestep in enumerate(scheduler.timesteps, start=1):
         before_step()
         model_input = scheduler.scale_model_input(latents, timestep).to(unet.dtype)
-        predicted = _guided(unet, model_input, timestep, embeddings, request.cfg_scale)
+        predicted = _guided(unet, model_input, timestep, inputs, request.cfg_scale)
         latents = scheduler.step(predicted, timestep, latents, **options, return_dict=False)[0]
         after_step(step)
     return latents
@@ -106,18 +107,23 @@ def _takes_generator(scheduler: Any) -> bool:
     return "generator" in inspect.signature(scheduler.step).parameters
 
 
-def _guided(
-    unet: Any, latents: Tensor, timestep: Tensor, embeddings: tuple[Tensor, Tensor], cfg_scale: float
-) -> Tensor:
-    """Classifier-free guidance in fp32; a scale of 1 needs no negative pass."""
-    positive, negative = embeddings
+def unet_inputs(sides: Sequence[Prompted], request: Request) -> dict[str, Any]:
+    """What the U-Net is told besides latents and time, one row a side. SDXL hears of the size: uncut."""
+    inputs: dict[str, Any] = {"encoder_hidden_states": torch.cat([side.embeddings for side in sides])}
+    pooled = [side.pooled for side in sides if side.pooled is not None]
+    if pooled:
+        size = (request.height, request.width)
+        frames = torch.tensor([(*size, 0, 0, *size)] * len(sides), device=pooled[0].device)
+        inputs["added_cond_kwargs"] = {"text_embeds": torch.cat(pooled), "time_ids": frames.float()}
+    return inputs
+
+
+def _guided(unet: Any, latents: Tensor, timestep: Tensor, inputs: dict[str, Any], cfg_scale: float) -> Tensor:
+    """Classifier-free guidance in fp32, negative side first; a scale of 1 needs no negative pass."""
     if cfg_scale == 1:
-        only: Tensor = unet(latents, timestep, encoder_hidden_states=positive).sample
+        only: Tensor = unet(latents, timestep, **inputs).sample
         return only.float()
-    both = unet(
-        torch.cat([latents, latents]), timestep, encoder_hidden_states=torch.cat([negative, positive])
-    ).sample.float()
-    without, with_prompt = both.chunk(2)
+    without, with_prompt = unet(torch.cat([latents, latents]), timestep, **inputs).sample.float().chunk(2)
     guided: Tensor = without + cfg_scale * (with_prompt - without)
     return guided
 

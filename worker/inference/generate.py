@@ -79,7 +79,9 @@ class _Run:
         uses = self.lora_uses()
         if self.stopped():
             return self.finished()
-        warm = self.pool.get(self.job.base, self.files[self.job.base.file.sha256])
+        base = self.job.base
+        vae = self.files[base.vae.sha256] if base.vae else None
+        warm = self.pool.get(base, self.files[base.file.sha256], vae)
         for note in warm.loras.attach(uses):
             self.warn(note)
         named = self.with_hashes()

@@ -9,7 +9,7 @@ key names with patterns; whatever finds no place is reported by name.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from worker.families.ldm_keys import UNetNames
 from worker.inference.errors import LoraError
 
 MIN_STRENGTH, MAX_STRENGTH = -1.0, 2.0
@@ -29,7 +30,13 @@ _PARTS = re.compile(
     r"|[._]lora(?:_linear_layer)?\.(?P<old>down|up)\.weight|(?:\.lora)?\.(?P<alpha>alpha))$"
 )
 _UNET_PREFIXES = ("lora_unet_", "unet_")
-_TEXT_PREFIXES = ("lora_te1_", "lora_te_", "text_encoder_")
+_TEXT_PREFIXES = {
+    "lora_te1_": "text_encoder.",
+    "lora_te2_": "text_encoder_2.",
+    "lora_te_": "text_encoder.",
+    "text_encoder_2_": "text_encoder_2.",
+    "text_encoder_": "text_encoder.",
+}
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class LoraFile:
-    """Layers by module: `unet.…` or `text_encoder.…` with dots as underscores. `unread` are other keys."""
+    """Layers by module: `unet.…`, `text_encoder.…` or `text_encoder_2.…` with dots as underscores.
+
+    `unread` are other keys.
+    """
 
     layers: dict[str, Layer]
     unread: list[str]
+
+    def renamed(self, names: Mapping[str, str]) -> "LoraFile":
+        """With other names for some modules."""
+        return LoraFile({names.get(name, name): layer for name, layer in self.layers.items()}, self.unread)
 
 
 @dataclass
@@ -94,8 +108,8 @@ class LoraSwitch:
             return self._notes
         self.detach()
         _check(uses)
-        modules = lora_modules(self.pipe)
-        files = [(use, *_place(use, read_lora(use.path, use.name), modules)) for use in uses]
+        modules, others = lora_modules(self.pipe), file_names(self.pipe.unet)
+        files = [(use, *_place(use, read_lora(use.path, use.name).renamed(others), modules)) for use in uses]
         try:
             for name in dict.fromkeys(name for _, layers, _ in files for name in layers):
                 acting = [(use, layers[name]) for use, layers, _ in files if name in layers]
@@ -145,12 +159,23 @@ def _check(uses: Sequence[LoraUse]) -> None:
 def lora_modules(pipe: Any) -> dict[str, nn.Module]:
     """Linear and convolution modules of U-Net and text encoder by the names that `LoraFile` uses."""
     found: dict[str, nn.Module] = {}
-    for part in ("unet", "text_encoder"):
-        for name, module in getattr(pipe, part).named_modules():
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        model = getattr(pipe, part, None)
+        for name, module in model.named_modules() if model is not None else ():
             if isinstance(module, nn.Linear | nn.Conv2d):
-                flat = name.removeprefix("text_model.") if part == "text_encoder" else name
+                flat = name if part == "unet" else name.removeprefix("text_model.")
                 found[f"{part}.{flat.replace('.', '_')}"] = module
     return found
+
+
+def file_names(unet: Any) -> dict[str, str]:
+    """The U-Net's modules as checkpoints in one file call them, which SDXL's LoRAs do too → our names."""
+    names = UNetNames.of(unet.config)
+    return {
+        f"unet.{names.name(name).replace('.', '_')}": f"unet.{name.replace('.', '_')}"
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    }
 
 
 def _place(
@@ -232,12 +257,12 @@ def _peft_alpha(module: str, metadata: dict[str, str]) -> float | None:
 
 
 def module_name(stem: str) -> str:
-    """A key without its ending → `unet.…` or `text_encoder.…` with underscores, as in `lora_modules`."""
+    """A key without its ending → the module's name as in `lora_modules` or `file_names`."""
     flat = stem.removeprefix("base_model.model.").replace(".", "_").replace("_processor_to_", "_to_")
-    for prefix in _TEXT_PREFIXES:
+    for prefix, part in _TEXT_PREFIXES.items():
         if flat.startswith(prefix):
             inner = flat.removeprefix(prefix).removeprefix("text_model_")
-            return "text_encoder." + re.sub(r"self_attn_to_(q|k|v|out)$", r"self_attn_\1_proj", inner)
+            return part + re.sub(r"self_attn_to_(q|k|v|out)$", r"self_attn_\1_proj", inner)
     for prefix in _UNET_PREFIXES:
         flat = flat.removeprefix(prefix)
     return "unet." + re.sub(r"_to_out$", "_to_out_0", flat)

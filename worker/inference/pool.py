@@ -19,8 +19,9 @@ from worker.families import catalog
 from worker.families.base import CheckpointRefused
 from worker.inference.lora_files import LoraSwitch
 
-Load = Callable[[CheckpointRef, Path, torch.dtype], Any]
-MODELS = ("unet", "text_encoder", "vae")
+Load = Callable[..., Any]
+"""Arguments of `load_pipeline`."""
+MODELS = ("unet", "text_encoder", "text_encoder_2", "vae")
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,16 @@ class Warm:
     @property
     def nbytes(self) -> int:
         """Weights, and those kept aside while LoRAs act."""
-        return sum(model_bytes(getattr(self.pipe, name)) for name in MODELS) + self.loras.kept_bytes
+        return sum(map(model_bytes, models_of(self.pipe))) + self.loras.kept_bytes
 
 
-def load_pipeline(base: CheckpointRef, path: Path, dtype: torch.dtype) -> Any:
+def load_pipeline(base: CheckpointRef, path: Path, dtype: torch.dtype, vae: Path | None = None) -> Any:
     """The checkpoint's pipeline by its family's adapter."""
-    return catalog.load(base.family).pipeline(path, dtype)
+    return catalog.load(base.family).pipeline(path, dtype, vae)
+
+
+def models_of(pipe: Any) -> list[Any]:
+    return [model for name in MODELS if (model := getattr(pipe, name, None)) is not None]
 
 
 class PipelinePool:
@@ -56,14 +61,18 @@ class PipelinePool:
         self.device, self._dtype, self._load = torch.device(device), dtype, load
         self._warm: OrderedDict[str, Warm] = OrderedDict()
 
-    def get(self, base: CheckpointRef, path: Path) -> Warm:
-        """The pipeline of `base`, whose files lie at `path`; loaded, after making room, unless it is warm."""
-        key = base.file.sha256
+    def get(self, base: CheckpointRef, path: Path, vae: Path | None = None) -> Warm:
+        """The pipeline of `base`, whose files lie at `path`; loaded, after making room, unless it is warm.
+
+        `vae` is the file of the VAE that `base` names, if it names one.
+        """
+        key = base.file.sha256 + (f"+{base.vae.sha256}" if base.vae else "")
         if key not in self._warm:
             self._make_room(weights_bytes(path, self._dtype))
-            pipe = self._load(base, path, self._dtype).to(self.device)
-            for name in MODELS:
-                getattr(pipe, name).eval().requires_grad_(False)
+            chosen = {"vae": vae} if vae else {}
+            pipe = self._load(base, path, self._dtype, **chosen).to(self.device)
+            for model in models_of(pipe):
+                model.eval().requires_grad_(False)
             self._warm[key] = Warm(pipe, LoraSwitch(pipe))
         self._warm.move_to_end(key)
         return self._warm[key]
@@ -92,7 +101,7 @@ class PipelinePool:
 
     @property
     def warm(self) -> list[str]:
-        """sha256 of the checkpoints in memory, least recently used first."""
+        """sha256 of the checkpoints in memory (+ that of a chosen VAE), least recently used first."""
         return list(self._warm)
 
 

@@ -38,7 +38,7 @@ KARRAS = MODEL_SIGMAS | {"use_karras_sigmas": True}
 class Sampler:
     scheduler: Any
     spacing: str
-    """Time step spacing, unless the checkpoint asks for `trailing` (zero terminal SNR does)."""
+    """Time step spacing, unless the checkpoint asks for `trailing`, which zero terminal SNR always needs."""
     flags: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -70,7 +70,8 @@ def create_scheduler(name: str, checkpoint: Mapping[str, Any], steps: int) -> An
         raise SettingsError("Steps must be 1 or more.")
     sampler = TABLE[name]
     trained = {key: checkpoint[key] for key in TRAINED_WITH if key in checkpoint}
-    spacing = "trailing" if checkpoint.get("timestep_spacing") == "trailing" else sampler.spacing
+    trailing = checkpoint.get("timestep_spacing") == "trailing" or checkpoint.get("rescale_betas_zero_snr")
+    spacing = "trailing" if trailing else sampler.spacing
     scheduler = sampler.scheduler(**trained, **sampler.flags, timestep_spacing=spacing)
     scheduler.set_timesteps(steps)
     return scheduler

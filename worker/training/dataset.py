@@ -37,6 +37,13 @@ class Example:
     def caption(self) -> str:
         return self.captions[0]
 
+    def frame(self, *, mirrored: bool) -> tuple[int, ...]:
+        """How the picture was cut: `Batch.frames` tells the six numbers."""
+        (width, height), (left, top) = self.placement.bucket, self.placement.corner
+        if mirrored:
+            left = self.placement.scaled[0] - width - left
+        return (self.item.height, self.item.width, top, left, height, width)
+
 
 @dataclass(frozen=True)
 class Sample:

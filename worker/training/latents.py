@@ -59,7 +59,8 @@ def cache_key(job: TrainJob, examples: Sequence[Example]) -> str:
     """Hash of all that the cache depends on: pictures, cuts, texts, checkpoint, settings."""
     pictures = [(e.item.file.sha256, e.placement.bucket, e.captions) for e in examples]
     p = job.params
-    facts = [job.base.file.sha256, pictures, p.flip, p.clip_skip, p.text_encoder_lr > 0]
+    base = [job.base.file.sha256, job.base.vae.sha256 if job.base.vae else None]
+    facts = [base, pictures, p.flip, p.clip_skip, p.text_encoder_lr > 0]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """The adapter: PEFT's LoRA layers put into the model's own modules, and their tensors by name.
 
-State names: `model.<path>` or `text_encoder.<path>` + `.lora_down.weight`, `.lora_up.weight`,
-`.alpha`. A delta is alpha / rank · up · down. Adapter weights are fp32 whatever the base is.
+State names: `model.<path>`, `text_encoder.<path>` or `text_encoder_2.<path>` + `.lora_down.weight`,
+`.lora_up.weight`, `.alpha`. A delta is alpha / rank · up · down. Adapter weights are fp32 always.
 """
 
 import math
@@ -34,7 +34,7 @@ class Adapter:
     layers: dict[str, Any] = field(default_factory=dict)
 
     def parameters(self, part: str) -> list[nn.Parameter]:
-        """Trainable tensors of `model` or `text_encoder`."""
+        """Trainable tensors of `model`, `text_encoder` or `text_encoder_2`."""
         return [
             tensor
             for name, layer in self.layers.items()
@@ -99,12 +99,12 @@ def inject(parts: Parts, targets: LoraTargets, params: TrainParams, rng: Draws) 
         if params.unet_lr > 0:
             _inject(adapter, "model", parts.model, _config(targets, params))
         if params.text_encoder_lr > 0:
-            config = LoraConfig(
-                r=params.network_dim,
-                lora_alpha=params.network_alpha,
-                target_modules=list(targets.text_encoder),
-            )
-            _inject(adapter, "text_encoder", parts.text_encoder, config)
+            for part in ("text_encoder", "text_encoder_2"):
+                if names := getattr(targets, part):
+                    config = LoraConfig(
+                        r=params.network_dim, lora_alpha=params.network_alpha, target_modules=list(names)
+                    )
+                    _inject(adapter, part, getattr(parts, part), config)
     return adapter
 
 

@@ -25,11 +25,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def create_optimizer(adapter: Adapter, params: TrainParams) -> torch.optim.Optimizer:
     """One group a part, each with its `base_lr`. AdamW is the fused one."""
-    rates = {"model": params.unet_lr, "text_encoder": params.text_encoder_lr}
+    rates = {
+        "model": params.unet_lr,
+        "text_encoder": params.text_encoder_lr,
+        "text_encoder_2": params.text_encoder_lr,
+    }
     groups = [
-        {"params": adapter.parameters(part), "lr": rate, "base_lr": rate}
+        {"params": tensors, "lr": rate, "base_lr": rate}
         for part, rate in rates.items()
-        if rate
+        if rate and (tensors := adapter.parameters(part))
     ]
     arguments = ARGUMENTS[params.optimizer]
     if params.optimizer == "adamw":

@@ -52,7 +52,7 @@ def train(
     """Train one LoRA; the last event reported is the returned one.
 
     `files` maps the sha256 of every file that the job names to a local path; the base checkpoint is
-    a folder in diffusers layout. All output lies under `out`. The run goes on from `resume`, else
+    a folder in diffusers layout or one file. All output lies under `out`. The run goes on from `resume`, else
     from the newest resume point in `out`. Only programming errors are raised.
     """
     began = time.monotonic()
@@ -95,7 +95,8 @@ def prepare(task: Task, resume: Path | None = None) -> Run:
     job, family, p = task.job, task.family, task.job.params
     task.monitor.begin("preparing")
     saved = furthest_resume(task, resume)
-    parts = family.load(task.files[job.base.file.sha256], task.device, devices.DTYPES[p.precision])
+    vae = task.files[job.base.vae.sha256] if job.base.vae else None
+    parts = family.load(task.files[job.base.file.sha256], task.device, devices.DTYPES[p.precision], vae)
     multiple = math.lcm(family.spec.bucket_multiple, family.latent_factor(parts))
     examples = load_examples(job, task.files, multiple, task.rng)
     tell_about(task, parts, examples)

@@ -19,6 +19,8 @@ def tell_about(task: Task, parts: Parts, examples: Sequence[Example]) -> None:
     def names(chosen: Sequence[Example]) -> str:
         return ", ".join(example.item.file.name for example in chosen)
 
+    for note in parts.notes:
+        task.monitor.log(note, warning=True)
     held = [example for example in examples if example.held_out]
     if held:
         task.monitor.log(f"Kept out of training to measure over-fitting: {names(held)}.")

@@ -84,7 +84,12 @@ def make_batch(run: Run, samples: list[Sample]) -> Batch:
         min_snr_gamma=p.min_snr_gamma,
         noise_offset=p.noise_offset,
         clip_skip=p.clip_skip,
+        frames=_frames(run, [s.example.frame(mirrored=f) for s, f in zip(samples, flips, strict=True)]),
     )
+
+
+def _frames(run: Run, frames: list[tuple[int, ...]]) -> Tensor:
+    return torch.tensor(frames, dtype=torch.float32, device=run.parts.device)
 
 
 def _caption(run: Run, sample: Sample) -> str:
@@ -121,6 +126,7 @@ def _validation_batches(run: Run) -> Iterator[Batch]:
             keys=[(example.number, level) for level in range(VALIDATION_LEVELS)],
             timesteps=torch.tensor(spread, device=run.parts.device),
             clip_skip=run.job.params.clip_skip,
+            frames=_frames(run, [example.frame(mirrored=False)] * VALIDATION_LEVELS),
         )
 
 

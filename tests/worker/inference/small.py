@@ -10,6 +10,7 @@ from torch import Tensor
 
 from app.contract.jobs import BlobRef, CheckpointRef, GenerateJob, LoraRef
 from tests.worker.tiny import tiny_scheduler, tiny_text_encoder, tiny_tokenizer, tiny_unet, tiny_vae
+from worker.inference.conditioning import encode_pair
 
 SIZE = 16
 FACTOR = 4
@@ -67,6 +68,12 @@ def kohya_lora(pipe: Any, *, rank: int = 4, alpha: float = 2.0, seed: int = 1) -
             )
             tensors[f"{name}.alpha"] = torch.tensor(alpha)
     return tensors
+
+
+def embeddings_of(pipe: Any, *words: Any) -> tuple[Tensor, Tensor]:
+    """Embeddings of a prompt and a negative prompt; the arguments are `encode_pair`'s."""
+    positive, negative = encode_pair(pipe, *words)
+    return positive.embeddings, negative.embeddings
 
 
 def save_lora(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> Path:

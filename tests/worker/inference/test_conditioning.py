@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.inference.conditioning import chunk_size, emphasise, encode_pair, token_chunks
+from tests.worker.inference.small import embeddings_of
+from worker.inference.conditioning import chunk_size, emphasise, token_chunks
 from worker.inference.errors import SettingsError
 from worker.inference.prompt import Run, parse_weights
 
@@ -26,14 +27,14 @@ def chunks(pipe: Any, text: str) -> list[list[str]]:
 
 
 def test_plain_prompts_are_what_the_encoder_says(pipe: Any) -> None:
-    positive, negative = encode_pair(pipe, "a red house", "blurred")
+    positive, negative = embeddings_of(pipe, "a red house", "blurred")
     assert torch.equal(positive, pipe.text_encoder(plain_ids(pipe, "a red house"))[0])
     assert torch.equal(negative, pipe.text_encoder(plain_ids(pipe, "blurred"))[0])
 
 
 def test_lora_tags_are_not_encoded(pipe: Any) -> None:
     assert torch.equal(
-        encode_pair(pipe, "a red house <lora:ink:0.5>", "")[0], encode_pair(pipe, "a red house", "")[0]
+        embeddings_of(pipe, "a red house <lora:ink:0.5>", "")[0], embeddings_of(pipe, "a red house", "")[0]
     )
 
 
@@ -45,14 +46,14 @@ def test_clip_skip_takes_an_earlier_layer_through_the_last_norm(pipe: Any, skip:
     for layer in encoder.encoder.layers[: 3 - skip]:
         hidden = layer(hidden, attention_mask=mask)
     expected = encoder.final_layer_norm(hidden)
-    found, _ = encode_pair(pipe, "a red house", "", skip)
+    found, _ = embeddings_of(pipe, "a red house", "", skip)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("skip", [0, 3])
 def test_clip_skip_beyond_the_layers_is_refused(pipe: Any, skip: int) -> None:
     with pytest.raises(SettingsError, match="between 1 and 2"):
-        encode_pair(pipe, "a", "", skip)
+        embeddings_of(pipe, "a", "", skip)
 
 
 def test_long_prompts_are_cut_into_chunks_and_none_of_it_is_lost(pipe: Any) -> None:
@@ -78,18 +79,18 @@ def test_break_starts_a_chunk(pipe: Any) -> None:
 
 
 def test_positive_and_negative_are_padded_with_empty_chunks(pipe: Any) -> None:
-    positive, negative = encode_pair(pipe, "a " * 100, "blurred")
+    positive, negative = embeddings_of(pipe, "a " * 100, "blurred")
     empty = pipe.text_encoder(plain_ids(pipe, ""))[0]
     assert positive.shape == negative.shape == (1, 154, 32)
     assert torch.equal(negative[:, 77:], empty)
-    swapped, long_negative = encode_pair(pipe, "blurred", "a " * 100)
+    swapped, long_negative = embeddings_of(pipe, "blurred", "a " * 100)
     assert torch.equal(swapped, negative)
     assert torch.equal(long_negative, positive)
 
 
 def test_an_embedding_does_not_depend_on_the_other_prompt(pipe: Any) -> None:
-    alone, _ = encode_pair(pipe, "a red house", "")
-    beside, _ = encode_pair(pipe, "a red house", "b " * 200)
+    alone, _ = embeddings_of(pipe, "a red house", "")
+    beside, _ = embeddings_of(pipe, "a red house", "b " * 200)
     assert torch.equal(beside[:, :77], alone)
 
 
@@ -120,8 +121,8 @@ def test_weights_go_to_the_tokens_of_their_words(pipe: Any) -> None:
 
 
 def test_a_weight_changes_the_embedding_of_the_whole_prompt_only_where_it_must(pipe: Any) -> None:
-    plain, _ = encode_pair(pipe, "a red house", "")
-    weighted, _ = encode_pair(pipe, "a (red:1.5) house", "")
+    plain, _ = embeddings_of(pipe, "a red house", "")
+    weighted, _ = embeddings_of(pipe, "a (red:1.5) house", "")
     changed = weighted / plain
     spread = changed.reshape(77, -1).median(dim=1).values
     assert torch.allclose(spread[2:4] / spread[0], torch.full((2,), 1.5), rtol=1e-4)

@@ -9,8 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from app.contract.jobs import SAMPLERS
-from tests.worker.inference.small import FACTOR, SIZE
-from worker.inference.conditioning import encode_pair
+from tests.worker.inference.small import FACTOR, SIZE, embeddings_of
 from worker.inference.draw import Request, decode, draw
 from worker.inference.errors import NotFiniteError, SettingsError
 from worker.inference.samplers import create_scheduler
@@ -99,7 +98,7 @@ def noise(seed: int) -> tuple[Tensor, torch.Generator]:
 
 def test_euler_ancestral_is_its_formula(pipe: Any) -> None:
     """k-diffusion's step in float64, written down anew: sigma_up, sigma_down, noise of the picture's seed."""
-    positive, negative = encode_pair(pipe, REQUEST.prompt, REQUEST.negative_prompt)
+    positive, negative = embeddings_of(pipe, REQUEST.prompt, REQUEST.negative_prompt)
     scheduler = create_scheduler("Euler a", pipe.scheduler.config, 3)
     sigmas = scheduler.sigmas.double()
     latents, generator = noise(1)
@@ -121,7 +120,7 @@ def test_euler_ancestral_is_its_formula(pipe: Any) -> None:
 
 
 def test_ddim_is_its_formula(pipe: Any) -> None:
-    positive, _ = encode_pair(pipe, REQUEST.prompt, REQUEST.negative_prompt)
+    positive, _ = embeddings_of(pipe, REQUEST.prompt, REQUEST.negative_prompt)
     alphas = pipe.scheduler.alphas_cumprod.double()
     x = noise(5)[0].double()
     for timestep, following in [(667, 334), (334, 1), (1, -332)]:

@@ -1,0 +1,234 @@
+"""A checkpoint as it lies on disk, opened: a diffusers folder or one .safetensors file.
+
+Both give the same pieces: models by name, tokenizers, the noise schedule. Nothing is looked up
+anywhere else: what a single file does not say (configurations, CLIP's vocabulary) the family brings.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import transformers
+from diffusers import DDPMScheduler
+from transformers import CLIPTokenizer
+
+from worker.families.base import CheckpointRefused
+from worker.families.clip_tokenizer import clip_tokenizer
+from worker.families.ldm_keys import Place
+from worker.families.single_file import Part, SingleFile
+
+CONTEXTS = {
+    768: "Stable Diffusion 1",
+    1024: "Stable Diffusion 2",
+    1280: "the SDXL refiner",
+    2048: "SDXL",
+}
+"""Numbers that a U-Net reads for each token, by architecture."""
+REFINER = 1280
+READS_TEXT = "attn2.to_k.weight"
+DIFFUSERS_VAE = "decoder.mid_block.resnets.0.conv1.weight"
+STEPS_OFFSET = 1
+"""`StableDiffusionPipeline` insists on this value; it warns and sets it otherwise."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a family's checkpoints consist of. Without `configs` it has no single files."""
+
+    title: str
+    parts: tuple[Part, ...]
+    tokenizers: tuple[str, ...] = ("tokenizer",)
+    configs: Path | None = None
+
+    def part(self, name: str) -> Part:
+        return next(part for part in self.parts if part.name == name)
+
+    def config(self, name: str) -> dict[str, Any]:
+        if self.configs is None:
+            raise CheckpointRefused(f"{self.title} has no checkpoints in one file. Bring a diffusers folder.")
+        found: dict[str, Any] = json.loads((self.configs / f"{name}.json").read_text())
+        return found
+
+
+class Source(Protocol):
+    """An opened checkpoint. All verbs raise CheckpointRefused."""
+
+    def model(self, name: str, dtype: torch.dtype) -> Any:
+        """One model on the CPU; the numbers stay in the file until they are touched where it has `dtype`."""
+        ...
+
+    def tokenizer(self, name: str) -> Any: ...
+
+    def noise_schedule(self) -> DDPMScheduler:
+        """The schedule that the checkpoint was trained with, whatever sampler it names."""
+        ...
+
+    @property
+    def notes(self) -> list[str]:
+        """What the owner should know, once the models are loaded."""
+        ...
+
+
+def open_checkpoint(base: Path, layout: Layout, vae: Path | None = None) -> Source:
+    """`vae` is a file with the autoencoder to take instead of the one inside. Raises CheckpointRefused."""
+    chosen = SingleFile(vae) if vae else None
+    if base.is_file():
+        file = SingleFile(base)
+        check_file(file, layout)
+        return _File(file, layout, chosen)
+    folder = find_folder(base)
+    check_folder(folder, layout)
+    return _Folder(folder, layout, chosen)
+
+
+@dataclass
+class _Folder:
+    folder: Path
+    layout: Layout
+    vae: SingleFile | None
+    notes: list[str] = field(default_factory=list)
+
+    def model(self, name: str, dtype: torch.dtype) -> Any:
+        path = self.folder / name
+        if name == "vae" and self.vae:
+            return load_vae(self.vae, _read(path / "config.json"), self.layout, dtype)
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            return self.layout.part(name).kind.from_pretrained(
+                path, dtype=dtype, local_files_only=True, use_safetensors=True, variant=_variant(path)
+            )
+        except (OSError, ValueError) as error:
+            raise CheckpointRefused(
+                f"The part {name} of the checkpoint cannot be read. It must be .safetensors with its "
+                "config.json beside it."
+            ) from error
+
+    def tokenizer(self, name: str) -> Any:
+        return CLIPTokenizer.from_pretrained(self.folder / name, local_files_only=True)
+
+    def noise_schedule(self) -> DDPMScheduler:
+        schedule: DDPMScheduler = DDPMScheduler.from_pretrained(
+            self.folder / "scheduler", clip_sample=False, steps_offset=STEPS_OFFSET, local_files_only=True
+        )
+        return schedule
+
+
+@dataclass
+class _File:
+    file: SingleFile
+    layout: Layout
+    vae: SingleFile | None
+
+    def model(self, name: str, dtype: torch.dtype) -> Any:
+        part, config = self.layout.part(name), self.layout.config(name)
+        if name == "vae" and self.vae:
+            return load_vae(self.vae, config, self.layout, dtype)
+        return self.file.load(part, config, dtype)
+
+    def tokenizer(self, name: str) -> Any:
+        return clip_tokenizer(**self.layout.config(name))
+
+    def noise_schedule(self) -> DDPMScheduler:
+        marks = self.file.marks
+        config = self.layout.config("scheduler") | {"prediction_type": marks.prediction_type}
+        if marks.zero_terminal_snr:
+            config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        return DDPMScheduler(**config)
+
+    @property
+    def notes(self) -> list[str]:
+        unplaced = self.file.unplaced()
+        if not unplaced:
+            return []
+        names = ", ".join(unplaced[:5]) + (", …" if len(unplaced) > 5 else "")
+        return [f"{len(unplaced)} entries of the checkpoint have no place here and do nothing: {names}."]
+
+
+def load_vae(file: SingleFile, config: Mapping[str, Any], layout: Layout, dtype: torch.dtype) -> Any:
+    """An autoencoder from a file of its own, in either naming, or from another checkpoint."""
+    part = layout.part("vae")
+    if DIFFUSERS_VAE in file.shapes:
+        return file.load(replace(part, prefixes=("",), names=_as_it_is), config, dtype)
+    return file.load(replace(part, prefixes=("", *part.prefixes)), config, dtype)
+
+
+def _as_it_is(name: str, _config: Mapping[str, Any]) -> Place:
+    return Place(name)
+
+
+def find_folder(base: Path) -> Path:
+    """The folder with model_index.json: `base`, or the only folder in it, as many zips have it."""
+    if (base / "model_index.json").is_file():
+        return base
+    inner = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
+    return inner[0] if len(inner) == 1 and (inner[0] / "model_index.json").is_file() else base
+
+
+def check_folder(folder: Path, layout: Layout) -> None:
+    """Raise CheckpointRefused unless `folder` has all parts, and they are of this architecture."""
+    names = [*(part.name for part in layout.parts), *layout.tokenizers, "scheduler"]
+    if not (folder / "model_index.json").is_file():
+        raise CheckpointRefused(
+            f"{folder.name} is not a diffusers folder. One of {layout.title} (or a zip of it) has "
+            f"model_index.json and the folders {', '.join(names)}."
+        )
+    missing = [name for name in names if not (folder / name).is_dir()]
+    if missing:
+        raise CheckpointRefused(
+            f"The checkpoint {folder.name} lacks {', '.join(missing)}. Bring a complete one."
+        )
+    config = _read(folder / "unet" / "config.json")
+    latent = _read(folder / "vae" / "config.json").get("latent_channels", 4)
+    check_unet(layout, config.get("in_channels", latent), latent, config.get("cross_attention_dim"))
+
+
+def check_file(file: SingleFile, layout: Layout) -> None:
+    """The same for one file, from its header."""
+    unet = layout.part("unet").prefixes[0]
+    config, vae = layout.config("unet"), layout.config("vae")
+    if "edm_vpred.sigma_max" in file.shapes:
+        raise CheckpointRefused(
+            f"{file.path.name} learnt with a noise schedule (EDM) that cannot be used here yet."
+        )
+    context = next(
+        (shape[-1] for key, shape in file.shapes.items() if key.startswith(unet) and READS_TEXT in key), None
+    )
+    first = file.shapes.get(f"{unet}input_blocks.0.0.weight", (0, config["in_channels"]))
+    check_unet(layout, first[1], vae["latent_channels"], context)
+
+
+def check_unet(layout: Layout, channels: int, latent: int, context: Any) -> None:
+    """Raise CheckpointRefused for the relatives that cannot be trained or drawn with."""
+    known = CONTEXTS.get(context) if isinstance(context, int) else None
+    if known and layout.configs and context != layout.config("unet")["cross_attention_dim"]:
+        raise CheckpointRefused(
+            f"This is a checkpoint of {known}, not of {layout.title}. Choose its base model anew."
+            if context != REFINER
+            else "This is the SDXL refiner: it only finishes pictures of the base model and reads one text "
+            "encoder. Train and draw with an SDXL base checkpoint."
+        )
+    if channels != latent:
+        raise CheckpointRefused(
+            f"The U-Net of this checkpoint reads {channels} channels instead of {latent}: it fills masks "
+            "(inpainting) or follows another picture, and cannot start from text alone. Use the base "
+            "checkpoint that it was made from."
+        )
+
+
+def _variant(folder: Path) -> str | None:
+    """`fp16` where that is all there is."""
+    names = [path.name for path in folder.glob("*.safetensors")]
+    return "fp16" if names and all(".fp16." in name for name in names) else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointRefused(
+            f"{path.parent.name}/{path.name} of the checkpoint cannot be read."
+        ) from error
+    return found if isinstance(found, dict) else {}

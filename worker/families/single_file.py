@@ -1,0 +1,155 @@
+"""One .safetensors file that holds a whole checkpoint, as most people have it.
+
+The file is mapped, never read as a whole: weights that keep their precision stay in it until they
+are touched, and what a card takes is copied piece by piece. Each tensor that a model needs is looked
+for by name (`ldm_keys`), so that nothing stays random in silence; what nobody asked for is told too.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from worker.families.base import CheckpointRefused
+from worker.families.ldm_keys import Names, Place
+
+KNOWN_LEFTOVERS = re.compile(
+    r"^model_ema\.|\.position_ids$|\.logit_scale$|(^|\.)v_pred$|(^|\.)ztsnr$|^first_stage_model\.loss\."
+    r"|^(log_|sqrt_)?(one_minus_|recip_|recipm1_)?alphas_cumprod(_prev)?$|^betas$|^posterior_|^logvar$"
+    r"|^denoiser\.|^loss\.|^global_step$|^scale_factor$"
+)
+"""What checkpoints carry along and nobody needs: averages of the training, its schedule, marks."""
+COMPRESSED = (".scale_weight", ".weight_scale", "scaled_fp8", ".quant_state.bitsandbytes__nf4", ".absmax")
+V_WORDS = {"v", "v_prediction", "v-prediction", "vpred"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model of a checkpoint: its class, and where a single file keeps its tensors."""
+
+    name: str
+    kind: Any
+    prefixes: tuple[str, ...]
+    names: Names
+    lacking: str = ""
+    """What to say where the file has nothing of it."""
+    spare: str = r"(?!)"
+    """Names of tensors that some files leave out because nothing reads them."""
+
+
+class Marks(NamedTuple):
+    """What the checkpoint learnt to predict, as its own marks say."""
+
+    prediction_type: str = "epsilon"
+    zero_terminal_snr: bool = False
+
+
+@dataclass
+class SingleFile:
+    """An opened file. CheckpointRefused where it cannot be read or is compressed."""
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]] = field(init=False)
+    metadata: dict[str, str] = field(init=False)
+    _used: set[str] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        try:
+            self._open: Any = safe_open(self.path, framework="pt")
+            self.shapes = {key: tuple(self._open.get_slice(key).get_shape()) for key in self._open.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise CheckpointRefused(
+                f"{self.path.name} is damaged or no .safetensors file. Upload it again."
+            ) from error
+        self.metadata = self._open.metadata() or {}
+        if any(key.endswith(COMPRESSED) for key in self.shapes):
+            raise CheckpointRefused(
+                f"The weights in {self.path.name} are compressed with scales of their own. "
+                "Bring the fp16 or bf16 form of this checkpoint."
+            )
+
+    @property
+    def marks(self) -> Marks:
+        """From marker tensors (`v_pred`, `ztsnr`) and ModelSpec's metadata; epsilon where nothing is said."""
+        said = self.metadata.get("modelspec.prediction_type", "").lower() in V_WORDS
+        snr = "ztsnr" in self.shapes or self.metadata.get("ss_zero_terminal_snr") == "True"
+        return Marks("v_prediction" if said or "v_pred" in self.shapes else "epsilon", snr)
+
+    def load(self, part: Part, config: Mapping[str, Any], dtype: torch.dtype) -> Any:
+        """The model with all its weights, on the CPU. CheckpointRefused names what is absent or misshapen."""
+        model = empty_model(part.kind, config)
+        wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        prefix = self._prefix(part, config, next(iter(wanted)))
+        weights: dict[str, Tensor] = {}
+        missing = []
+        for name, shape in wanted.items():
+            place = part.names(name, config)
+            place = place._replace(key=prefix + place.key)
+            if place.key in self.shapes:
+                weights[name] = self._tensor(place, shape).to(dtype)
+            elif re.search(part.spare, name):
+                weights[name] = torch.zeros(shape, dtype=dtype)
+            else:
+                missing.append(place.key)
+        if missing:
+            raise CheckpointRefused(f"{self.path.name} lacks {len(missing)} tensors: {few(missing)}.")
+        model.load_state_dict(weights, assign=True)
+        _fill_buffers(model)
+        return model.eval()
+
+    def _prefix(self, part: Part, config: Mapping[str, Any], first: str) -> str:
+        for prefix in part.prefixes:
+            if prefix + part.names(first, config).key in self.shapes:
+                return prefix
+        raise CheckpointRefused(f"{self.path.name} {part.lacking}")
+
+    def _tensor(self, place: Place, shape: tuple[int, ...]) -> Tensor:
+        """The tensor in the shape that the model wants; sides of 1 come and go (1x1 convolutions)."""
+        tensor: Tensor = self._open.get_tensor(place.key)
+        self._used.add(place.key)
+        if place.transposed:
+            tensor = tensor.T.contiguous()
+        if place.third is not None and len(tensor) % 3 == 0:
+            tensor = tensor.chunk(3)[place.third]
+        if [side for side in tensor.shape if side != 1] != [side for side in shape if side != 1]:
+            raise CheckpointRefused(
+                f"{place.key} in {self.path.name} has the shape {_shape(self.shapes[place.key])}, where "
+                f"{_shape(shape)} is wanted: it is a checkpoint of another kind."
+            )
+        return tensor.reshape(shape)
+
+    def unplaced(self) -> list[str]:
+        """Tensors that no model took, without those that are known to be of no use."""
+        return [key for key in self.shapes if key not in self._used and not KNOWN_LEFTOVERS.search(key)]
+
+
+def empty_model(kind: Any, config: Mapping[str, Any]) -> Any:
+    """The model without memory for its weights, and without the time to make them up."""
+    with torch.device("meta"):
+        if issubclass(kind, PreTrainedModel):
+            return kind(kind.config_class(**config))
+        return kind.from_config(dict(config))
+
+
+def _fill_buffers(model: Any) -> None:
+    """What is no weight and so not in a file: the places of CLIP's tokens."""
+    for name, buffer in list(model.named_buffers()):
+        if buffer.is_meta:
+            owner = model.get_submodule(name.rpartition(".")[0])
+            owner.position_ids = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+
+
+def _shape(sides: tuple[int, ...]) -> str:
+    return " × ".join(map(str, sides)) or "a single number"
+
+
+def few(names: list[str]) -> str:
+    """The first three of many names."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
