@@ -150,7 +150,11 @@ def test_anybody_can_report_what_they_see(client: TestClient, db: Session) -> No
         "rights",
         "open",
     )
-    assert client.post("/report", data={**form, "reason": "nonsense"}).status_code == 422
+    assert client.post("/report", data={**form, "reason": ""}).status_code == 422
+    assert client.post("/report", data={**form, "reason": "a copy"}).status_code == 200
+    own = db.scalars(select(Report).order_by(Report.id.desc())).first()
+    assert own is not None
+    assert (own.reason, own.detail) == ("other", "a copy: It is mine.")
     assert client.get("/report?kind=cat&id=1").status_code == 404
 
 
