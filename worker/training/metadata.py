@@ -40,6 +40,7 @@ class Moment:
     started_at: float
     finished_at: float
     prediction_type: str
+    zero_terminal_snr: bool = False
     thumbnail: Path | None = None
 
 
@@ -53,6 +54,7 @@ def training_metadata(
         | _optimisation(job)
         | _network(job)
         | _loss(job)
+        | {"ss_zero_terminal_snr": moment.zero_terminal_snr}
         | _pictures(job, examples)
         | {"bottega_type": job.type, "bottega_params": job.params.model_dump_json()}
     )
@@ -159,7 +161,7 @@ def _network(job: TrainJob) -> dict[str, Any]:
 def _loss(job: TrainJob) -> dict[str, Any]:
     p = job.params
     unused = (
-        "noise_offset_random_strength", "zero_terminal_snr", "ip_noise_gamma_random_strength",
+        "noise_offset_random_strength", "ip_noise_gamma_random_strength",
         "debiased_estimation",
     )  # fmt: skip
     absent = (

@@ -59,6 +59,7 @@ def write_adapter(run: Run, epoch: int, name: str, picture: Path | None = None) 
         started_at=run.state.started_at,
         finished_at=time.time(),
         prediction_type=run.family.prediction_type(run.parts),
+        zero_terminal_snr=bool(run.parts.scheduler.config.get("rescale_betas_zero_snr")),
         thumbnail=picture,
     )
     return export_adapter(run, run.out / FOLDER / f"{run.job.output_name}-{name}.safetensors", moment)

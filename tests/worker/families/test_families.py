@@ -13,6 +13,7 @@ from tests.worker.training.conftest import merged_deltas
 from worker.draws import Draws
 from worker.families import catalog
 from worker.families.base import Batch, Family
+from worker.inference.lora_files import LoraSwitch, LoraUse
 from worker.reporter import NullReporter
 from worker.training.lora import inject
 from worker.training.recipe import train
@@ -116,6 +117,10 @@ def test_train_export_reload_and_sample(family: Family, base: Path, tmp_path: Pa
         delta = written[name]
         assert float(delta.norm()) > 1e-5, name
         assert float((reloaded[name] - delta).norm()) <= 1e-3 * float(delta.norm()) + 1e-6, name
+    warm = family.pipeline(base, torch.float32)
+    assert LoraSwitch(warm).attach([LoraUse(path, "ab" * 32, "mine", 1.0, 1.0)]) == []
+    for name, tensor in weights(warm).items():
+        assert torch.allclose(tensor, after[name], atol=1e-5), name
 
 
 def weights(pipeline: Any) -> dict[str, torch.Tensor]:
