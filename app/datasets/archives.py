@@ -60,7 +60,7 @@ def open_zip(path: Path, max_entries: int) -> zipfile.ZipFile:
                 "zip-too-many-files", f"holds more than {max_entries} files. Split it into smaller zips."
             )
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
         raise DAMAGED from error
 
 
