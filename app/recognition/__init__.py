@@ -7,7 +7,7 @@ bytes with caps, `recognise` judges them. No weights are read for it, and a pick
 from app.recognition.folders import recognise_file
 from app.recognition.foreign import HeaderRefused
 from app.recognition.header import Header, TensorInfo, read_header
-from app.recognition.recognise import recognise
+from app.recognition.recognise import prediction_of, recognise
 from app.recognition.result import MODEL_TYPES, Recognised
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "HeaderRefused",
     "Recognised",
     "TensorInfo",
+    "prediction_of",
     "read_header",
     "recognise",
     "recognise_file",

@@ -93,7 +93,7 @@ def _runs(key: str | None, families: Collection[str] | None) -> str | None:
 def _checkpoint(header: Header, view: View, found: Found, families: Collection[str] | None) -> Recognised:
     key = found.architecture
     few, encoders = _distilled(header, view), text_encoders(view)
-    prediction, ztsnr = _prediction(header)
+    prediction, ztsnr = prediction_of(header)
     # A file of another variant, compressed or without text encoder cannot run as the base does.
     whole = found.variant == "base" and encoders and found.layout != "ema" and _quantised(header) is None
     family = _runs(key, families) if whole else None
@@ -114,7 +114,7 @@ def _checkpoint_notes(
     """What its owner should know; `runs` is the family that runs whole files of this architecture."""
     base, quantised = BASES[found.architecture], _quantised(header)
     notes = [base.note, _VARIANTS.get(found.variant, "")]
-    if found.architecture == "sd2" and _prediction(header)[0] is None:
+    if found.architecture == "sd2" and prediction_of(header)[0] is None:
         notes.append("Its tensors do not say whether it predicts noise or velocity; say so on its page.")
     if found.variant == "refiner":
         return tuple(note for note in notes if note)
@@ -133,7 +133,7 @@ def not_here(title: str) -> str:
     return f"{title} cannot generate here yet; the file can be kept and downloaded."
 
 
-def _prediction(header: Header) -> tuple[Prediction | None, bool]:
+def prediction_of(header: Header) -> tuple[Prediction | None, bool]:
     """(what it predicts, whether the last step is pure noise) by marker tensors, then by metadata."""
     marks, said = header.tensors, header.metadata
     ztsnr = "ztsnr" in marks or said.get("ss_zero_terminal_snr") == "True"
@@ -144,7 +144,7 @@ def _prediction(header: Header) -> tuple[Prediction | None, bool]:
     if "edm_mean" in marks:
         return "edm", ztsnr
     word = (said.get("modelspec.prediction_type") or said.get("modelspec.predict_key") or "").lower()
-    if word in ("v", "v_prediction", "vpred") or said.get("ss_v_parameterization") == "True":
+    if word in ("v", "v_prediction", "v-prediction", "vpred") or said.get("ss_v_parameterization") == "True":
         return "v", ztsnr
     if word in ("epsilon", "eps", "noise"):
         return "epsilon", ztsnr
@@ -191,7 +191,7 @@ def _adapter(header: Header, modules: list[Module], families: Collection[str] | 
     return Recognised(
         kind="lora", model_type="DoRA" if kind == "DoRA" else "LORA" if kind == "LoRA" else "LoCon",
         architecture=key, base_model=(relative or BASES[key].names[0]) if key else None,
-        family=_runs(key, families), prediction=_prediction(header)[0],
+        family=_runs(key, families), prediction=prediction_of(header)[0],
         zero_terminal_snr=header.metadata.get("ss_zero_terminal_snr") == "True", adapter=facts, why=why,
         notes=tuple(notes), **_common(header),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from transformers import CLIPTokenizer
 from worker.families.base import CheckpointRefused
 from worker.families.clip_tokenizer import clip_tokenizer
 from worker.families.ldm_keys import Place
-from worker.families.single_file import Part, SingleFile
+from worker.families.single_file import Marks, Part, SingleFile
 
 CONTEXTS = {
     768: "Stable Diffusion 1",
@@ -78,7 +78,7 @@ def open_checkpoint(base: Path, layout: Layout, vae: Path | None = None) -> Sour
     if base.is_file():
         file = SingleFile(base)
         check_file(file, layout)
-        return _File(file, layout, chosen)
+        return _File(file, layout, chosen, file.read_marks())
     folder = find_folder(base)
     check_folder(folder, layout)
     return _Folder(folder, layout, chosen)
@@ -121,6 +121,7 @@ class _File:
     file: SingleFile
     layout: Layout
     vae: SingleFile | None
+    marks: Marks
 
     def model(self, name: str, dtype: torch.dtype) -> Any:
         part, config = self.layout.part(name), self.layout.config(name)
@@ -132,9 +133,8 @@ class _File:
         return clip_tokenizer(**self.layout.config(name))
 
     def noise_schedule(self) -> DDPMScheduler:
-        marks = self.file.marks
-        config = self.layout.config("scheduler") | {"prediction_type": marks.prediction_type}
-        if marks.zero_terminal_snr:
+        config = self.layout.config("scheduler") | {"prediction_type": self.marks.prediction_type}
+        if self.marks.zero_terminal_snr:
             config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
         return DDPMScheduler(**config)
 
@@ -189,10 +189,6 @@ def check_file(file: SingleFile, layout: Layout) -> None:
     """The same for one file, from its header."""
     unet = layout.part("unet").prefixes[0]
     config, vae = layout.config("unet"), layout.config("vae")
-    if "edm_vpred.sigma_max" in file.shapes:
-        raise CheckpointRefused(
-            f"{file.path.name} learnt with a noise schedule (EDM) that cannot be used here yet."
-        )
     context = next(
         (shape[-1] for key, shape in file.shapes.items() if key.startswith(unet) and READS_TEXT in key), None
     )

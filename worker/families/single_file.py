@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from app.recognition import HeaderRefused, prediction_of, read_header
 from worker.families.base import CheckpointRefused
 from worker.families.ldm_keys import Names, Place
 
@@ -26,7 +27,6 @@ KNOWN_LEFTOVERS = re.compile(
 )
 """What checkpoints carry along and nobody needs: averages of the training, its schedule, marks."""
 COMPRESSED = (".scale_weight", ".weight_scale", "scaled_fp8", ".quant_state.bitsandbytes__nf4", ".absmax")
-V_WORDS = {"v", "v_prediction", "v-prediction", "vpred"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Part:
     """What to say where the file has nothing of it."""
     spare: str = r"(?!)"
     """Names of tensors that some files leave out because nothing reads them."""
+
+
+TRAINED_ALIKE = {None: "epsilon", "epsilon": "epsilon", "v": "v_prediction"}
+"""What recognition says → diffusers' word."""
 
 
 class Marks(NamedTuple):
@@ -74,12 +78,18 @@ class SingleFile:
                 "Bring the fp16 or bf16 form of this checkpoint."
             )
 
-    @property
-    def marks(self) -> Marks:
-        """From marker tensors (`v_pred`, `ztsnr`) and ModelSpec's metadata; epsilon where nothing is said."""
-        said = self.metadata.get("modelspec.prediction_type", "").lower() in V_WORDS
-        snr = "ztsnr" in self.shapes or self.metadata.get("ss_zero_terminal_snr") == "True"
-        return Marks("v_prediction" if said or "v_pred" in self.shapes else "epsilon", snr)
+    def read_marks(self) -> Marks:
+        """From marker tensors and metadata; epsilon where nothing is said. CheckpointRefused for EDM."""
+        try:
+            with self.path.open("rb") as file:
+                said, zero_terminal_snr = prediction_of(read_header(file, self.path.stat().st_size))
+        except HeaderRefused as error:
+            raise CheckpointRefused(error.detail) from error
+        if said not in TRAINED_ALIKE:
+            raise CheckpointRefused(
+                f"{self.path.name} learnt with a noise schedule (EDM) that cannot be used here yet."
+            )
+        return Marks(TRAINED_ALIKE[said], zero_terminal_snr)
 
     def load(self, part: Part, config: Mapping[str, Any], dtype: torch.dtype) -> Any:
         """The model with all its weights, on the CPU. CheckpointRefused names what is absent or misshapen."""
