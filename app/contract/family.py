@@ -48,6 +48,8 @@ class GenerationDefaults(Frozen):
     multiple: int = 8
     max_steps: int = 60
     max_quantity: int = 8
+    precision: dict[str, str] = {}
+    """Of the weights, by kind of device (`cpu`, `cuda`): `fp32` where nothing is said, `bf16` or `fp16`."""
 
 
 class FamilySpec(Frozen):

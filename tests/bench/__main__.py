@@ -8,13 +8,14 @@ NOT_BENCHES = {"report", "__init__", "__main__"}
 
 
 def names() -> list[str]:
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in NOT_BENCHES)
+    stems = (path.stem for path in Path(__file__).parent.glob("*.py"))
+    return sorted(stem.replace("_", "-") for stem in stems if stem not in NOT_BENCHES)
 
 
 def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] not in names():
         sys.exit(f"Usage: ./dev bench NAME [ARGS], where NAME is one of: {', '.join(names())}")
-    import_module(f"tests.bench.{arguments[0]}").main(arguments[1:])
+    import_module(f"tests.bench.{arguments[0].replace('-', '_')}").main(arguments[1:])
 
 
 if __name__ == "__main__":

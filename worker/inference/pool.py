@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from app.contract.jobs import CheckpointRef
+from worker.device import DTYPES
 from worker.families import catalog
 from worker.families.base import CheckpointRefused
 from worker.inference.lora_files import LoraSwitch
@@ -47,14 +48,17 @@ def models_of(pipe: Any) -> list[Any]:
 
 
 class PipelinePool:
-    """`budget` is in bytes of weights. The pipeline in use stays, even where it alone is larger."""
+    """`budget` is in bytes of weights. The pipeline in use stays, even where it alone is larger.
+
+    `dtype` None takes what the family's spec says for this device.
+    """
 
     def __init__(
         self,
         budget: int,
         *,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         load: Load = load_pipeline,
     ) -> None:
         self.budget = budget
@@ -68,14 +72,18 @@ class PipelinePool:
         """
         key = base.file.sha256 + (f"+{base.vae.sha256}" if base.vae else "")
         if key not in self._warm:
-            self._make_room(weights_bytes(path, self._dtype))
+            dtype = self._dtype or self._usual_dtype(base)
+            self._make_room(weights_bytes(path, dtype))
             chosen = {"vae": vae} if vae else {}
-            pipe = self._load(base, path, self._dtype, **chosen).to(self.device)
+            pipe = self._load(base, path, dtype, **chosen).to(self.device)
             for model in models_of(pipe):
                 model.eval().requires_grad_(False)
             self._warm[key] = Warm(pipe, LoraSwitch(pipe))
         self._warm.move_to_end(key)
         return self._warm[key]
+
+    def _usual_dtype(self, base: CheckpointRef) -> torch.dtype:
+        return DTYPES[catalog.specs()[base.family].generation.precision.get(self.device.type, "fp32")]
 
     def _make_room(self, needed: int) -> None:
         dropped = False
@@ -121,6 +129,7 @@ def weights_bytes(path: Path, dtype: torch.dtype) -> int:
 def _elements(path: Path) -> int:
     try:
         with safe_open(path, framework="pt") as file:
-            return sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
+            keys = [key for key in file.keys() if not key.startswith("model_ema.")]  # noqa: SIM118
+            return sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in keys)
     except SafetensorError as error:
         raise CheckpointRefused(f"The checkpoint's file {path.name} is damaged. Upload it again.") from error

@@ -1,6 +1,7 @@
 """Checkpoints in one file for tests: written from our own tables, whose names and shapes are held
-against those of published files (`test_single_file.LISTINGS`)."""
+against those of published files (`LISTINGS`)."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,11 @@ from worker.families.single_file import Part, empty_model
 
 Weights = Mapping[str, Tensor]
 SINGLE_FILE_FAMILIES = ("sd1", "sdxl")
+LISTINGS = {
+    "sd1": (1130, "dd0d17c940fbd3a9caaa5c0908f12bcc529c3920a6edcf30fe8eedab2d41b931"),
+    "sdxl": (2513, "e8b4f0d1a190ee22bad61a944b38814e1f2a07fcd7d7261a5d06512eba767fe3"),
+}
+"""Published files: how many tensors make the models, and the hash of the sorted lines `name [shape]`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,16 @@ def layout_of(name: str) -> Layout:
 def empty_models(layout: Layout) -> dict[str, Any]:
     """The family's models at true size, without memory for their weights."""
     return {part.name: empty_model(part.kind, layout.config(part.name)) for part in layout.parts}
+
+
+def listing_of(layout: Layout, models: Mapping[str, Any]) -> tuple[int, str]:
+    """What `LISTINGS` says of a family, of ours."""
+    lines = sorted(
+        f"{key} {list(tensor.shape)}"
+        for part in layout.parts
+        for key, tensor in file_tensors(part, layout.config(part.name), models[part.name].state_dict())
+    )
+    return len(lines), hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def file_tensors(part: Part, config: Mapping[str, Any], weights: Weights) -> Iterator[tuple[str, Tensor]]:

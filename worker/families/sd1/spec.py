@@ -22,7 +22,13 @@ SPEC = FamilySpec(
         "concept": {},
     },
     generation=GenerationDefaults(
-        sampler="DPM++ 2M Karras", steps=30, cfg_scale=7.0, width=512, height=512, min_side=256
+        sampler="DPM++ 2M Karras",
+        steps=30,
+        cfg_scale=7.0,
+        width=512,
+        height=512,
+        min_side=256,
+        precision={"cuda": "fp16"},
     ),
     aspects=(
         Aspect(name="square", width=512, height=512),

@@ -39,6 +39,7 @@ SPEC = FamilySpec(
         height=1024,
         max_side=1536,
         min_side=256,
+        precision={"cpu": "bf16", "cuda": "fp16"},
     ),
     aspects=(
         Aspect(name="square", width=1024, height=1024),

@@ -1,0 +1,58 @@
+"""The bench of full-size checkpoints, at a small size."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bench import __main__ as bench
+from tests.bench import full_size
+from tests.worker.families.single import SINGLE_FILE_FAMILIES, listing_of, small
+from worker.families import catalog
+
+
+@pytest.mark.parametrize("name", SINGLE_FILE_FAMILIES)
+def test_every_part_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = small(name, tmp_path)
+    monkeypatch.setattr(full_size, "layout_of", lambda _: made.layout)
+    monkeypatch.setattr(full_size, "LISTINGS", {name: listing_of(made.layout, made.models)})
+    monkeypatch.setattr(catalog, "load", lambda _: made.family)
+    found: dict[str, dict[str, Any]] = {"recognise": {"words": "small", "seconds": 0.001}}
+
+    def here(part: str, family: str, folder: Path) -> dict[str, Any]:
+        if part not in found:
+            found[part] = full_size.PARTS[part](family, folder)
+        return found[part]
+
+    monkeypatch.setattr(full_size, "in_a_process", here)
+    rows = dict(full_size.measure(name))
+    assert found["generate"]["pictures"] == 2
+    assert found["train"]["lora"] > 10_000
+    assert "samples/s" in rows["one step"]
+    assert "256 px" in next(what for what in rows if what.startswith("training"))
+
+
+def test_what_is_not_published_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full_size, "LISTINGS", {"sd1": (1, "other")})
+    with pytest.raises(SystemExit, match="no longer those of published files"):
+        full_size.write_checkpoint("sd1", tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("name", full_size.LISTINGS)
+def test_a_true_file_is_recognised(name: str, tmp_path: Path) -> None:
+    """All names and shapes with a hole in place of the weights."""
+    start, _, size = full_size.plan(name)
+    with (tmp_path / "checkpoint.safetensors").open("wb") as file:
+        file.write(start)
+        file.truncate(len(start) + size)
+    assert full_size.run_recognise(name, tmp_path)["words"].endswith("fp16")
+
+
+def test_operations_of_a_step_are_counted_without_a_device() -> None:
+    """SD 1.5 at 512 px: about 0.8 TFLOP forward, and as much again backward through frozen weights."""
+    flops = full_size.step_flops("sd1", 512)
+    assert 1.2e12 < flops < 2.4e12
+
+
+def test_the_bench_is_found_by_its_name() -> None:
+    assert {"full-size", "loop", "starter"} <= set(bench.names())
