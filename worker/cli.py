@@ -2,7 +2,7 @@
 
 job.json is either what a worker gets, with its files on this machine,
 `{"job": {…TrainJob…}, "files": {"<sha256>": "path"}}`, or what a person writes:
-`{"photos": "folder", "base": "folder", "name": "…", "trigger_word": "…", "params": {…}}`.
+`{"photos": "folder", "base": "folder or file", "name": "…", "trigger_word": "…", "params": {…}}`.
 Paths are relative to job.json. Ctrl-C saves and stops; a second call with the same DIR goes on from there.
 """
 
@@ -28,7 +28,7 @@ from worker.training.checkpoint import file_sha256
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 SIMPLE: dict[str, Any] = {
     "photos": None, "base": None, "name": "My LoRA", "type": "style", "family": "starter", "preset": "normal",
-    "trigger_word": "", "label_type": "tag", "params": {}, "sample_prompts": [], "threads": 2,
+    "trigger_word": "", "label_type": "tag", "params": {}, "sample_prompts": [], "threads": 2, "vae": "",
 }  # fmt: skip
 """What the simple form may say, with defaults; None must be given."""
 EXITS = {"succeeded": 0, "paused": 130}
@@ -97,7 +97,11 @@ def read_job(path: Path) -> tuple[TrainJob, dict[str, Path]]:
         return simple_job(content, path.parent)
     job = TrainJob.model_validate(content["job"])
     files = {digest: (path.parent / file).resolve() for digest, file in content.get("files", {}).items()}
-    named = [job.base.file, *(item.file for item in job.items), *filter(None, [job.continue_from])]
+    named = [
+        job.base.file,
+        *(item.file for item in job.items),
+        *filter(None, [job.continue_from, job.base.vae]),
+    ]
     missing = [blob.name for blob in named if not files.get(blob.sha256, Path("missing")).exists()]
     if missing:
         raise BadJob(f"“files” names no existing path for {', '.join(missing[:5])}.")
@@ -108,21 +112,20 @@ def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str,
     """A job over a folder of pictures with .txt labels beside them."""
     wanted = SIMPLE | given
     _check_form(wanted, folder)
-    base = (folder / str(wanted["base"])).resolve()
     files: dict[str, Path] = {}
     items = tuple(_items((folder / str(wanted["photos"])).resolve(), files))
     spec = catalog.specs()[str(wanted["family"])]
     params = resolve_params(
         spec, wanted["type"], wanted["preset"], len(items), wanted["params"], label_type=wanted["label_type"]
     )
-    digest = folder_sha256(base)
-    files[digest] = base
+    base = _blob((folder / str(wanted["base"])).resolve(), files)
     checkpoint = CheckpointRef(
-        file=BlobRef(sha256=digest, size=0, name=base.name),
-        format="Diffusers",
+        file=base,
+        format="Diffusers" if files[base.sha256].is_dir() else "SafeTensor",
         family=spec.name,
         name=base.name,
         base_model=spec.base_model,
+        vae=_blob((folder / str(wanted["vae"])).resolve(), files) if wanted["vae"] else None,
     )
     size = {"width": spec.generation.width, "height": spec.generation.height}
     prompts = tuple(SamplePrompt(**(size | prompt)) for prompt in wanted["sample_prompts"])
@@ -137,13 +140,23 @@ def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str,
     ), files
 
 
+def _blob(path: Path, files: dict[str, Path]) -> BlobRef:
+    """A checkpoint or VAE; its path goes into `files`."""
+    digest = folder_sha256(path) if path.is_dir() else file_sha256(path)
+    files[digest] = path
+    return BlobRef(sha256=digest, size=0 if path.is_dir() else path.stat().st_size, name=path.name)
+
+
 def _check_form(wanted: dict[str, Any], folder: Path) -> None:
     unknown = sorted(set(wanted) - set(SIMPLE))
     if unknown:
         raise BadJob(f"Unknown in the job file: {', '.join(unknown)}. Known: {', '.join(SIMPLE)}.")
-    for name in ("photos", "base"):
-        if not wanted[name] or not (folder / str(wanted[name])).is_dir():
-            raise BadJob(f"“{name}” must name a folder.")
+    if not wanted["photos"] or not (folder / str(wanted["photos"])).is_dir():
+        raise BadJob("“photos” must name a folder.")
+    if not wanted["base"] or not (folder / str(wanted["base"])).exists():
+        raise BadJob("“base” must name a checkpoint: a diffusers folder or a .safetensors file.")
+    if wanted["vae"] and not (folder / str(wanted["vae"])).is_file():
+        raise BadJob("“vae” must name a .safetensors file, or be left out.")
     if not isinstance(wanted["params"], dict):
         raise BadJob("“params” must be an object.")
     prompts = wanted["sample_prompts"]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.bench import __main__ as bench
 from tests.bench import full_size
@@ -38,14 +39,20 @@ def test_what_is_not_published_is_not_measured(tmp_path: Path, monkeypatch: pyte
         full_size.write_checkpoint("sd1", tmp_path / "x.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", full_size.LISTINGS)
-def test_a_true_file_is_recognised(name: str, tmp_path: Path) -> None:
-    """All names and shapes with a hole in place of the weights."""
+def test_a_true_file_is_recognised_and_mapped(name: str, tmp_path: Path) -> None:
+    """All names and shapes with a hole in place of the weights: nothing may read them to load them."""
+    path = tmp_path / "checkpoint.safetensors"
     start, _, size = full_size.plan(name)
-    with (tmp_path / "checkpoint.safetensors").open("wb") as file:
+    with path.open("wb") as file:
         file.write(start)
         file.truncate(len(start) + size)
     assert full_size.run_recognise(name, tmp_path)["words"].endswith("fp16")
+    pipe = catalog.load(name).pipeline(path, torch.float16)
+    models = [getattr(pipe, part.name) for part in full_size.layout_of(name).parts]
+    assert sum(p.numel() for model in models for p in model.parameters()) == size // 2
+    assert isinstance(pipe.tokenizer("a photo of a cat").input_ids, list)
 
 
 def test_operations_of_a_step_are_counted_without_a_device() -> None:

@@ -71,6 +71,7 @@ def test_a_worker_s_job_is_read_with_local_paths(base: Path, pictures: list[Path
     [
         ({"photos": "nowhere"}, "photos"),
         ({"base": None}, "base"),
+        ({"vae": "nowhere"}, "vae"),
         ({"wax": 1}, "wax"),
         ({"family": "wax"}, "family"),
         ({"params": {"network_dim": 0}}, "network_dim"),
@@ -94,6 +95,17 @@ def test_no_object_no_json_no_file(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text("{")
     assert cli.main([str(tmp_path / "job.json"), "--out", str(tmp_path)]) == 2
     assert cli.main([str(tmp_path / "absent.json"), "--out", str(tmp_path)]) == 2
+
+
+def test_a_checkpoint_in_one_file_is_trained_on(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "base.safetensors").write_bytes(b"a file")
+    (tmp_path / "vae.safetensors").write_bytes(b"another")
+    content = {"photos": "photos", "base": "base.safetensors", "vae": "vae.safetensors", "family": "sd1"}
+    job, files = cli.read_job(write(tmp_path, content))
+    assert (job.base.format, job.base.family) == ("SafeTensor", "sd1")
+    assert files[job.base.file.sha256] == tmp_path / "base.safetensors"
+    assert job.base.vae is not None
+    assert files[job.base.vae.sha256] == tmp_path / "vae.safetensors"
 
 
 def test_a_failed_training_has_its_own_exit_code(
