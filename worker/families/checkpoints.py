@@ -48,7 +48,9 @@ class Layout:
 
     def config(self, name: str) -> dict[str, Any]:
         if self.configs is None:
-            raise CheckpointRefused(f"{self.title} has no checkpoints in one file. Bring a diffusers folder.")
+            raise CheckpointRefused(
+                f"{self.title} has no checkpoints in one file. Bring a diffusers folder, with model_index.json."
+            )
         found: dict[str, Any] = json.loads((self.configs / f"{name}.json").read_text())
         return found
 
@@ -76,6 +78,7 @@ def open_checkpoint(base: Path, layout: Layout, vae: Path | None = None) -> Sour
     """`vae` is a file with the autoencoder to take instead of the one inside. Raises CheckpointRefused."""
     chosen = SingleFile(vae) if vae else None
     if base.is_file():
+        layout.config("unet")  # the starter has none, and no single files
         file = SingleFile(base)
         check_file(file, layout)
         return _File(file, layout, chosen, file.read_marks())

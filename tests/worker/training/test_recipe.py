@@ -145,14 +145,14 @@ def test_a_broken_picture_is_named(base: Path, tmp_path: Path) -> None:
     assert "001.png" in (finished.detail or "")
 
 
-def test_a_base_that_is_no_folder_is_refused_with_words(pictures: list[Path], tmp_path: Path) -> None:
+def test_a_base_that_is_no_checkpoint_is_refused_with_words(pictures: list[Path], tmp_path: Path) -> None:
     single = tmp_path / "model.safetensors"
     single.write_bytes(b"nothing")
-    for family in ("starter", "sd1"):
+    for family, words in (("starter", "model_index.json"), ("sd1", "Upload it again")):
         files = tiny_files(single, pictures)
         finished = train(tiny_job(pictures), catalog.load(family), files, tmp_path / "out", NullReporter())
         assert (finished.outcome, finished.code) == ("failed", "base-model-unusable")
-        assert "model_index.json" in (finished.detail or "")
+        assert words in (finished.detail or "")
 
 
 def test_a_full_disk_is_seen_before_writing(run_tiny: Run, monkeypatch: pytest.MonkeyPatch) -> None:
