@@ -49,7 +49,7 @@ class Layout:
     def config(self, name: str) -> dict[str, Any]:
         if self.configs is None:
             raise CheckpointRefused(
-                f"{self.title} has no checkpoints in one file. Bring a diffusers folder, with model_index.json."
+                f"{self.title} has no checkpoints in one file. Bring a diffusers folder (model_index.json)."
             )
         found: dict[str, Any] = json.loads((self.configs / f"{name}.json").read_text())
         return found
