@@ -26,6 +26,8 @@ KNOWN_LEFTOVERS = re.compile(
     r"|^denoiser\.|^loss\.|^global_step$|^scale_factor$"
 )
 """What checkpoints carry along and nobody needs: averages of the training, its schedule, marks."""
+OLD_TEXT_NAMES = re.compile(r"^(.*\.transformer\.)(embeddings|encoder|final_layer_norm)\.")
+"""CLIP as some early files have it, without `text_model.`."""
 COMPRESSED = (".scale_weight", ".weight_scale", "scaled_fp8", ".quant_state.bitsandbytes__nf4", ".absmax")
 
 
@@ -60,13 +62,18 @@ class SingleFile:
 
     path: Path
     shapes: dict[str, tuple[int, ...]] = field(init=False)
+    """By name; early files' names are brought up to date."""
     metadata: dict[str, str] = field(init=False)
     _used: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         try:
             self._open: Any = safe_open(self.path, framework="pt")
-            self.shapes = {key: tuple(self._open.get_slice(key).get_shape()) for key in self._open.keys()}  # noqa: SIM118
+            keys = self._open.keys()
+            self._keys = {OLD_TEXT_NAMES.sub(r"\1text_model.\2.", key): key for key in keys}
+            self.shapes = {
+                name: tuple(self._open.get_slice(key).get_shape()) for name, key in self._keys.items()
+            }
         except (OSError, SafetensorError) as error:
             raise CheckpointRefused(
                 f"{self.path.name} is damaged or no .safetensors file. Upload it again."
@@ -121,7 +128,7 @@ class SingleFile:
 
     def _tensor(self, place: Place, shape: tuple[int, ...]) -> Tensor:
         """The tensor in the shape that the model wants; sides of 1 come and go (1x1 convolutions)."""
-        tensor: Tensor = self._open.get_tensor(place.key)
+        tensor: Tensor = self._open.get_tensor(self._keys[place.key])
         self._used.add(place.key)
         if place.transposed:
             tensor = tensor.T.contiguous()

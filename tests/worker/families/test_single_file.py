@@ -95,6 +95,19 @@ def test_a_file_loads_to_the_same_numbers_with_the_network_closed(
     assert bool(torch.isfinite(cond["embeddings"]).all())
 
 
+def test_early_names_of_the_text_encoder_are_read(made: Small, tmp_path: Path) -> None:
+    tensors = {
+        key.replace(".transformer.text_model.", ".transformer."): tensor
+        for key, tensor in load_file(made.path).items()
+    }
+    assert tensors.keys() != load_file(made.path).keys()
+    save_file(tensors, tmp_path / "early.safetensors")
+    parts = made.family.load(tmp_path / "early.safetensors", CPU, torch.float32)
+    expected = made.models["text_encoder"].state_dict()
+    assert all(torch.equal(parts.text_encoder.state_dict()[key], t) for key, t in expected.items())
+    assert parts.notes == []
+
+
 def test_what_has_no_place_is_told_by_name(made: Small, tmp_path: Path) -> None:
     more = {
         "model.diffusion_model.control.weight": torch.zeros(2),
