@@ -48,7 +48,7 @@ def test_the_loop_in_the_browser(
     walk = Walk(context.new_page(), shots)
     walk.make_admin(installation.setup_link)
     walk.train(example, name="Tuscan afternoon", trigger="tuscafternoon")
-    walk.wait_trained(300)
+    walk.wait_trained(900)
     model = walk.publish()
     adapter = walk.download(tmp_path)
     assert adapter.read_bytes()[8:10] == b'{"'
