@@ -13,11 +13,13 @@ from app.core.errors import Invalid, NotFound
 from app.core.hashing import hash_stream
 from app.core.security import digest
 from app.core.storage import get_storage
-from app.gallery.headers import read_facts
+from app.gallery.headers import facts_of, recognise_blob, recognised_from
 from app.gallery.models import Download, FileHash, Model, ModelFile, ModelVersion
 from app.gallery.permissions import can_view_version
 from app.images.models import Image
 from app.images.permissions import can_view_image
+from app.recognition import HeaderRefused, Recognised
+from app.recognition.bases import family_of_base
 from worker.families.catalog import specs
 
 FORMATS = {".safetensors": "SafeTensor", ".zip": "Diffusers", ".gguf": "GGUF", ".ckpt": "PickleTensor"}
@@ -29,15 +31,19 @@ def format_of(name: str) -> str:
     return FORMATS.get(ending, "Other")
 
 
-def family_of(model_type: str, base_model: str, formats: Sequence[str]) -> str | None:
-    """Key of the family that can run it here; None where none can.
+def family_of(model_type: str, base_model: str, files: Sequence[ModelFile]) -> str | None:
+    """Name of the family that can run it here; None where none can.
 
-    A checkpoint runs as a zipped diffusers folder; a LoRA with every base of its family.
+    A checkpoint runs if its file was recognised as one that does; a LoRA with every base of its family.
     """
-    if model_type == "Checkpoint" and "Diffusers" not in formats:
-        return None
-    known = {spec.base_model.lower(): name for name, spec in specs().items()}
-    return known.get(base_model.strip().lower())
+    found = [recognised_from(file.facts) for file in files]
+    if model_type == "Checkpoint":
+        zipped = any(file.format == "Diffusers" for file in files)
+        told = [seen.family for seen in found if seen] or ([family_of_base(base_model)] if zipped else [])
+    else:
+        told = [seen.family for seen in found if seen and seen.kind == "lora" and seen.family]
+        told = told or [family_of_base(base_model)]
+    return next((name for name in told if name in specs()), None)
 
 
 def add_file(
@@ -50,10 +56,12 @@ def add_file(
     tensor_sha256: str | None = None,
     fp: str | None = None,
     precision: str | None = None,
+    seen: Recognised | None = None,
 ) -> ModelFile:
     """Attach stored bytes with all their hashes; the first file is the primary one.
 
-    `hashes` are those of `hash_stream` where somebody has read the bytes already.
+    `hashes` are those of `hash_stream` where somebody has read the bytes already, `seen` is what the file
+    was recognised as.
     Errors: Invalid when the tensors are not those that `tensor_sha256` (hex) says.
     """
     found = hashes or hash_stream(get_storage().stream(blob.key))
@@ -61,15 +69,15 @@ def add_file(
         raise Invalid(
             "The file is damaged: its tensors are not those that were written.", code="file-damaged"
         )
-    facts = read_facts(get_storage(), blob) if format_of(name) == "SafeTensor" else {}
+    seen = seen or _recognised(blob, name)
     file = ModelFile(
         version=version,
         blob_sha256=blob.sha256,
         name=name[:255],
-        format=format_of(name),
-        fp=fp or facts.pop("fp", None),
-        facts=facts,
-        precision=precision,
+        format=seen.file_format if seen else format_of(name),
+        fp=fp or (seen.precision if seen else None),
+        facts=facts_of(seen),
+        precision=precision or (seen.pruned if seen else None),
         size=blob.size,
         is_primary=not any(f.is_primary for f in version.files),
         hashes=[FileHash(kind=kind, value=value) for kind, value in found.items()],
@@ -77,6 +85,26 @@ def add_file(
     db.add(file)
     db.flush()
     return file
+
+
+def _recognised(blob: Blob, name: str) -> Recognised | None:
+    """None for what cannot be: only who takes files from people refuses them."""
+    if format_of(name) not in ("SafeTensor", "Diffusers"):
+        return None
+    try:
+        return recognise_blob(get_storage(), blob)
+    except HeaderRefused:
+        return None
+
+
+def safe_name(name: str, seen: Recognised | None) -> str:
+    """The name with the ending that its content has: programs choose their reader by it."""
+    ending = {"SafeTensor": ".safetensors", "Diffusers": ".zip"}.get(seen.file_format) if seen else None
+    if ending is None or name.lower().endswith(ending):
+        return name
+    known = (*FORMATS, ".pt", ".pth", ".bin", ".sft")
+    stem = next((name[: -len(end)] for end in known if name.lower().endswith(end)), name)
+    return f"{stem[: 255 - len(ending)]}{ending}"
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,81 @@
-"""What a safetensors file says of itself, read from its header alone."""
+"""What an uploaded file is, against what its owner says of it.
 
-import json
-from collections import Counter
+The header is believed where it is sure: a LoRA is no checkpoint, and an SDXL file is no SD 1.5. What it
+leaves open is the owner's word.
+"""
+
 from typing import Any
 
 from app.core.blobs import Blob
+from app.core.errors import FieldError, Invalid
 from app.core.storage import Storage
+from app.core.stored_file import open_stored
+from app.recognition import MODEL_TYPES, HeaderRefused, Recognised, recognise_file
+from app.recognition.bases import BASES, may_be_called
 
-MAX_HEADER = 16 << 20
-"""Bytes; larger headers are not read, which costs nothing but these facts."""
-WORDS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8", "F8_E5M2": "fp8", "I8": "int8"}
-KEPT = ("ss_network_dim", "ss_network_alpha", "ss_network_module", "ss_base_model_version", "ss_output_name")
+WEIGHTS = {name for names in MODEL_TYPES.values() for name in names} - {"Other"}
+"""Model types whose files have to be weights; a workflow or a wildcard may be anything but a pickle."""
 
 
-def read_facts(storage: Storage, blob: Blob) -> dict[str, Any]:
-    """`fp`, number of `tensors`, the few fields that pages show; empty for what is not safetensors."""
+def recognise_blob(storage: Storage, blob: Blob) -> Recognised:
+    """Errors: HeaderRefused for what is no safetensors file and no zipped diffusers folder."""
+    with open_stored(storage, blob.key, blob.size) as file:
+        return recognise_file(file, blob.size)
+
+
+def recognise_upload(storage: Storage, blob: Blob, model_type: str) -> Recognised | None:
+    """What was sent for a page of this type; None for the kinds of pages that hold no weights.
+
+    Errors: Invalid with the words of the refusal, and `wrong-model-type`.
+    """
     try:
-        length = int.from_bytes(b"".join(storage.stream(blob.key, 0, min(8, blob.size))), "little")
-        if not 2 <= length <= min(MAX_HEADER, blob.size - 8):
-            return {}
-        header = json.loads(b"".join(storage.stream(blob.key, 8, 8 + length)))
-    except (ValueError, RecursionError):
-        return {}
-    return _facts(header) if isinstance(header, dict) else {}
+        found = recognise_blob(storage, blob)
+    except HeaderRefused as refused:
+        if model_type not in WEIGHTS and refused.code not in ("pickle", "web-page"):
+            return None
+        errors = [FieldError("#/upload", refused.detail, refused.code)]
+        raise Invalid(refused.detail, errors, code=refused.code) from refused
+    check_type(found, model_type)
+    return found
 
 
-def _facts(header: dict[str, Any]) -> dict[str, Any]:
-    metadata = header.pop("__metadata__", None)
-    metadata = metadata if isinstance(metadata, dict) else {}
-    kinds = Counter(str(t.get("dtype")) for t in header.values() if isinstance(t, dict))
-    commonest = kinds.most_common(1)[0][0] if kinds else ""
-    facts = {name: str(metadata[name])[:200] for name in KEPT if metadata.get(name)}
-    return {"tensors": len(header), "fp": WORDS.get(commonest), **facts}
+def check_type(found: Recognised, model_type: str) -> None:
+    """Errors: Invalid `wrong-model-type` when the file is surely something else."""
+    fitting = MODEL_TYPES.get(found.kind)
+    if fitting is None or model_type in (*fitting, "Other"):
+        return
+    words = f"This file is {found.words}, and this page is for files of the type {model_type}."
+    words += f" Make a page of the type {found.model_type} for it."
+    raise Invalid(words, [FieldError("#/upload", words, "wrong-model-type")], code="wrong-model-type")
+
+
+def check_base(found: Recognised, base_model: str) -> None:
+    """Errors: Invalid `wrong-base-model` when its tensors are those of another base model."""
+    if may_be_called(found.architecture, base_model):
+        return
+    names = " or ".join(BASES[found.architecture].names[:3]) if found.architecture else ""
+    words = f"This file is {found.words}; it cannot be one for {base_model}. Choose {names}."
+    raise Invalid(words, [FieldError("#/base_model", words, "wrong-base-model")], code="wrong-base-model")
+
+
+def choose_base(said: str | None, found: Recognised | None) -> str:
+    """The owner's word where it can be true, else what the file says. Errors: Invalid."""
+    if said is not None:
+        if found is not None:
+            check_base(found, said)
+        return said
+    if found is not None and found.base_model is not None:
+        return found.base_model
+    words = "Say for which base model it is." + (" The file does not tell it." if found else "")
+    raise Invalid(words, [FieldError("#/base_model", words, "missing")])
+
+
+def facts_of(found: Recognised | None) -> dict[str, Any]:
+    """What is kept with the file: all that was recognised, without what is empty."""
+    return {} if found is None else found.model_dump(mode="json", exclude_defaults=True)
+
+
+def recognised_from(facts: dict[str, Any]) -> Recognised | None:
+    """What `facts_of` kept; None for files that came before there was recognition."""
+    known = {name: value for name, value in facts.items() if name in Recognised.model_fields}
+    return Recognised.model_validate(known) if "kind" in known else None

@@ -81,10 +81,12 @@ class VersionPatch(Body):
 
 
 class VersionIn(VersionPatch):
-    """`upload` names a complete upload; without it the version stays a draft until it has a file."""
+    """`upload` names a complete upload; without it the version stays a draft until it has a file.
+
+    `base_model` and `trained_words` may be left out where the file tells them.
+    """
 
     name: str = Field(min_length=1, max_length=100)
-    base_model: str = Field(min_length=1, max_length=60)
     upload: str | None = None
     fp: Literal["fp32", "fp16", "bf16", "fp8", "int8", "nf4"] | None = None
     precision: Literal["full", "pruned"] | None = None

@@ -18,7 +18,8 @@ from app.core.db import utcnow
 from app.core.errors import FieldError, Forbidden, Invalid, NotFound
 from app.core.security import new_key
 from app.core.storage import get_storage
-from app.gallery.files import add_file, family_of
+from app.gallery.files import add_file, family_of, safe_name
+from app.gallery.headers import check_base, choose_base, recognise_upload, recognised_from
 from app.gallery.models import Model, ModelFile, ModelTag, ModelVersion, VersionPicture
 from app.gallery.permissions import can_edit_model, can_view_model
 from app.gallery.queries import get_version_by_hash
@@ -27,6 +28,8 @@ from app.gallery.schemas import ModelIn, ModelPatch, PublishIn, VersionIn, Versi
 from app.images.models import Image
 from app.images.service import clean_tags, remove_images
 from app.images.service import set_visibility as set_image_visibility
+from app.recognition import Recognised
+from app.uploads.models import Upload
 from app.uploads.service import delete_upload, get_complete
 
 __all__ = [
@@ -116,21 +119,33 @@ def set_tags(model: Model, tags: Sequence[str]) -> None:
 
 
 def create_version(db: Session, user: User, model_id: int, body: VersionIn) -> ModelVersion:
-    """A draft version, with the file of an upload if one is named. Errors: NotFound, Forbidden, Conflict."""
+    """A draft version, with the file of an upload if one is named.
+
+    What the body leaves out (base model, trained words) is taken from the file; what it says against the
+    file is refused. Errors: NotFound, Forbidden, Conflict, Invalid.
+    """
     model = own_model(db, user, model_id)
-    version = ModelVersion(model=model, name=body.name, base_model=body.base_model)
+    upload = None if body.upload is None else get_complete(db, user, body.upload)
+    blob = None if upload is None else db.get_one(Blob, upload.blob_sha256)
+    seen = None if blob is None else recognise_upload(get_storage(), blob, model.type)
+    version = ModelVersion(model=model, name=body.name, base_model=choose_base(body.base_model, seen))
+    if seen is not None and body.trained_words is None:
+        version.trained_words = list(seen.trained_words)
     db.add(version)
     _apply_version(version, body)
-    if body.upload is not None:
-        _take_upload(db, user, version, body.upload, body)
+    if upload is not None:
+        _take_upload(db, user, version, upload, body, seen)
     db.flush()
     db.expire(model, ["versions"])
     return version
 
 
 def set_version(db: Session, user: User, version_id: int, patch: VersionPatch) -> ModelVersion:
-    """Errors: NotFound, Forbidden."""
+    """Errors: NotFound, Forbidden; Invalid for a base model that the file cannot be for."""
     version = own_version(db, user, version_id)
+    for file in version.files if patch.base_model is not None else ():
+        if seen := recognised_from(file.facts):
+            check_base(seen, patch.base_model or "")
     _apply_version(version, patch)
     db.flush()
     return version
@@ -143,20 +158,21 @@ def _apply_version(version: ModelVersion, patch: VersionPatch) -> None:
             setattr(version, name, value)
     if patch.trained_words is not None:
         version.trained_words = [w.strip()[:200] for w in patch.trained_words if w.strip()]
-    version.family = family_of(version.model.type, version.base_model, [f.format for f in version.files])
+    version.family = family_of(version.model.type, version.base_model, version.files)
 
 
-def _take_upload(db: Session, user: User, version: ModelVersion, upload_id: str, body: VersionIn) -> None:
+def _take_upload(
+    db: Session, user: User, version: ModelVersion, upload: Upload, body: VersionIn, seen: Recognised | None
+) -> None:
     """Move the file of a complete upload into the version; its session is over then."""
-    upload = get_complete(db, user, upload_id)
     hashes = {str(kind): str(value) for kind, value in (upload.hashes or {}).items()}
     blob = db.get_one(Blob, upload.blob_sha256)
     add_file(
-        db, version, blob, name=upload.name, hashes=hashes if "SHA256" in hashes else None, fp=body.fp,
-        precision=body.precision,
+        db, version, blob, name=safe_name(upload.name, seen), hashes=hashes if "SHA256" in hashes else None,
+        fp=body.fp, precision=body.precision, seen=seen,
     )  # fmt: skip
     delete_upload(db, get_storage(), user, upload.id)
-    version.family = family_of(version.model.type, version.base_model, [f.format for f in version.files])
+    version.family = family_of(version.model.type, version.base_model, version.files)
 
 
 def create_trained_version(

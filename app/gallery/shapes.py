@@ -30,6 +30,7 @@ AIR_TYPES = {
     "MotionModule": "motion", "AestheticGradient": "ag", "TextEncoder": "text_encoders", "UNet": "unet",
     "CLIPVision": "clipvision",
 }  # fmt: skip
+BASE_MODEL_TYPES = {"inpaint": "Inpainting", "refiner": "Refiner", "pix2pix": "Pix2Pix"}
 MAX_IMAGES = 10
 RESERVED = {"edit"}
 
@@ -108,7 +109,7 @@ def _version_core(request: Request, version: ModelVersion, viewer: User | None) 
         "id": version.id,
         "name": version.name,
         "baseModel": version.base_model,
-        "baseModelType": "Standard" if version.model.type == "Checkpoint" else None,
+        "baseModelType": _base_model_type(version),
         "publishedAt": iso(version.published_at),
         "createdAt": iso(version.created_at),
         "updatedAt": iso(version.updated_at),
@@ -131,6 +132,14 @@ def _version_core(request: Request, version: ModelVersion, viewer: User | None) 
         "images": [version_image_out(request, image) for image in pictures],
         **({"downloadUrl": origin(request) + download_path(primary)} if primary else {}),
     }  # fmt: skip
+
+
+def _base_model_type(version: ModelVersion) -> str | None:
+    """Civitai's word for the variant of a checkpoint; None for everything else."""
+    if version.model.type != "Checkpoint":
+        return None
+    variants = (file.facts.get("variant") for file in version.files)
+    return next((BASE_MODEL_TYPES[v] for v in variants if v in BASE_MODEL_TYPES), "Standard")
 
 
 def availability(model: Model) -> str:

@@ -119,7 +119,7 @@ def _new_version(db: Session, storage: Storage, model: Model, weights: Path, mar
     file = add_file(
         db, version, blob, name=f"bottega-starter-{version.name}.zip", fp="fp16", precision="pruned"
     )
-    file.facts = {"fingerprint": mark}
+    file.facts = {**file.facts, "fingerprint": mark}
     model.description = DESCRIPTION
     model.published_at = version.published_at
     _add_covers(db, storage, version, weights)

@@ -68,8 +68,9 @@ def _recognise(archive: zipfile.ZipFile, size: int, families: Collection[str] | 
     merged = Header(merged.tensors, merged.metadata | _scheduler(archive, root), size)
     if not any(name.startswith(_DENOISERS) for name in merged.tensors):
         raise HeaderRefused("zip", "This zip holds a diffusers folder without the weights of a U-Net.")
-    found = recognise(merged, families)
-    return found if found.kind == "checkpoint" else unknown(merged)
+    found = recognise(merged, families, folder=True)
+    found = found if found.kind == "checkpoint" else unknown(merged)
+    return found.model_copy(update={"file_format": "Diffusers"})
 
 
 def _merge(archive: zipfile.ZipFile, root: str, names: list[str]) -> Header:

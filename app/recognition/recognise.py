@@ -12,7 +12,7 @@ from app.recognition.components import Component, find_component, find_control
 from app.recognition.denoisers import Found, find_transformer, find_unet
 from app.recognition.header import BITS, Header
 from app.recognition.result import MODEL_TYPES, Prediction, Recognised
-from app.recognition.view import EMA, View, has_vae, text_encoders
+from app.recognition.view import EMA, SINGLE_FILE, View, has_vae, text_encoders
 from app.recognition.words import trained_words
 
 PRECISIONS = {
@@ -33,13 +33,16 @@ _VARIANTS = {
 }
 
 
-def recognise(header: Header, families: Collection[str] | None = None) -> Recognised:
-    """What the file is. `families` are the names of those that are installed; None = all of the table."""
+def recognise(header: Header, families: Collection[str] | None = None, *, folder: bool = False) -> Recognised:
+    """What the file is. `families` are the names of those that are installed; None = all of the table.
+
+    `folder`: the header is that of all files of a diffusers folder, names begin with those of its parts.
+    """
     view = View(header)
     if control := find_control(view):
         return _component(header, control)
     if found := find_unet(view) or find_transformer(view):
-        return _checkpoint(header, view, found, families)
+        return _checkpoint(header, view, found, families, folder)
     if modules := read_modules(header):
         return _adapter(header, modules, families)
     if component := find_component(view):
@@ -90,12 +93,15 @@ def _runs(key: str | None, families: Collection[str] | None) -> str | None:
     return family if family is not None and (families is None or family in families) else None
 
 
-def _checkpoint(header: Header, view: View, found: Found, families: Collection[str] | None) -> Recognised:
+def _checkpoint(
+    header: Header, view: View, found: Found, families: Collection[str] | None, folder: bool
+) -> Recognised:
     key = found.architecture
     few, encoders = _distilled(header, view), text_encoders(view)
     prediction, ztsnr = prediction_of(header)
+    named = (found.layout, view.prefix) == (("diffusers", "unet.") if folder else ("ldm", SINGLE_FILE))
     # A file of another variant, compressed or without text encoder cannot run as the base does.
-    whole = found.variant == "base" and encoders and found.layout != "ema" and _quantised(header) is None
+    whole = found.variant == "base" and encoders and named and _quantised(header) is None
     family = _runs(key, families) if whole else None
     name = found.name or _FEW_STEP_NAMES.get((key, few or "")) or _relative(header, key, "modelspec.title")
     full = view.begins(EMA) and found.layout != "ema"
@@ -104,14 +110,17 @@ def _checkpoint(header: Header, view: View, found: Found, families: Collection[s
         family=family, variant=found.variant, prediction=prediction or BASES[key].prediction,
         zero_terminal_snr=ztsnr, distilled=few, layout=found.layout, pruned="full" if full else "pruned",
         has_vae=has_vae(view), text_encoders=encoders, why=found.why, **_common(header),
-        notes=_checkpoint_notes(header, found, encoders, _runs(key, families)),
+        notes=_checkpoint_notes(header, found, encoders, _runs(key, families), named),
     )  # fmt: skip
 
 
 def _checkpoint_notes(
-    header: Header, found: Found, encoders: tuple[str, ...], runs: str | None
+    header: Header, found: Found, encoders: tuple[str, ...], runs: str | None, named: bool
 ) -> tuple[str, ...]:
-    """What its owner should know; `runs` is the family that runs whole files of this architecture."""
+    """What its owner should know.
+
+    `runs` is the family that runs whole files of this architecture, `named`: with such names as this one's.
+    """
     base, quantised = BASES[found.architecture], _quantised(header)
     notes = [base.note, _VARIANTS.get(found.variant, "")]
     if found.architecture == "sd2" and prediction_of(header)[0] is None:
@@ -126,6 +135,8 @@ def _checkpoint_notes(
         notes.append("It holds only the averaged weights (EMA) and cannot generate alone.")
     elif not encoders:
         notes.append("It holds only the denoiser, without text encoder: it cannot generate alone.")
+    elif not named:
+        notes.append("Its tensors are not named as those of a checkpoint: it cannot be loaded here.")
     return tuple(note for note in notes if note)
 
 

@@ -71,6 +71,8 @@ class Recognised(Frozen):
     """What a file is, from its header alone. None means: the header does not say."""
 
     kind: Kind
+    file_format: Literal["SafeTensor", "Diffusers"] = "SafeTensor"
+    """Civitai's words for one safetensors file and for a zipped diffusers folder."""
     model_type: str | None = None
     """Civitai's word: `Checkpoint`, `LORA`, `LoCon`, `DoRA`, `VAE`, …"""
     architecture: str | None = None

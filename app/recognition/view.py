@@ -7,7 +7,8 @@ from functools import cached_property
 
 from app.recognition.header import Header
 
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "net.")
+SINGLE_FILE = "model.diffusion_model."
+PREFIXES = (SINGLE_FILE, "diffusion_model.", "unet.", "transformer.", "net.")
 EMA = "model_ema.diffusion_model"
 
 

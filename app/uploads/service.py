@@ -18,7 +18,7 @@ from app.accounts.models import User
 from app.accounts.quotas import check_quota
 from app.contract.jobs import FilesJob
 from app.contract.states import JobState
-from app.core.blobs import adopt_object, check_space, put_blob, release_blobs
+from app.core.blobs import adopt_object, blob_key, check_space, put_blob, release_blobs
 from app.core.db import after_commit, unit_of_work, utcnow
 from app.core.errors import Conflict, FieldError, Invalid, NotFound, Unauthorized
 from app.core.hashing import FileHasher
@@ -27,6 +27,8 @@ from app.core.storage import Storage, get_storage
 from app.jobs.models import Job
 from app.jobs.reaper import every_tick
 from app.jobs.service import change_state, enqueue
+from app.recognition.foreign import PICKLE
+from app.uploads.identify import identify, is_pickle_name
 from app.uploads.models import Upload, UploadPart
 
 PART_SIZE = 16 << 20
@@ -69,6 +71,8 @@ def create_upload(
         errors.append(FieldError("#/size", "an empty file cannot be uploaded"))
     if sha256 is not None and not _is_sha256(sha256):
         errors.append(FieldError("#/sha256", "64 hex digits"))
+    if is_pickle_name(name):
+        raise Invalid(PICKLE, [FieldError("#/name", PICKLE, "pickle")], code="pickle")
     if errors:
         raise Invalid("; ".join(f"{e.pointer[2:]}: {e.detail}" for e in errors) + ".", errors)
     check_quota(db, user, size + reserved_bytes(db, user))
@@ -174,7 +178,7 @@ def finalize_upload(db: Session, storage: Storage, upload_id: str | None) -> dic
     if upload is None:
         raise NotFound("This upload was aborted meanwhile.")
     if upload.state == "complete":
-        return _output(upload)
+        return _output(storage, upload)
     try:
         return _finalize(db, storage, upload)
     except Invalid:
@@ -199,7 +203,7 @@ def _finalize(db: Session, storage: Storage, upload: Upload) -> dict[str, Any]:
     db.execute(delete(UploadPart).where(UploadPart.upload_id == upload.id))
     db.flush()
     _drop_objects(db, storage, upload)
-    return _output(upload)
+    return _output(storage, upload)
 
 
 def _hashed(storage: Storage, upload: Upload, hasher: FileHasher) -> Iterator[bytes]:
@@ -209,8 +213,10 @@ def _hashed(storage: Storage, upload: Upload, hasher: FileHasher) -> Iterator[by
             yield chunk
 
 
-def _output(upload: Upload) -> dict[str, Any]:
-    return {"upload": upload.id, "sha256": upload.blob_sha256, "size": upload.size, "hashes": upload.hashes}
+def _output(storage: Storage, upload: Upload) -> dict[str, Any]:
+    told = identify(storage, blob_key(upload.blob_sha256 or ""), size=upload.size, name=upload.name)
+    facts = {"sha256": upload.blob_sha256, "size": upload.size, "hashes": upload.hashes}
+    return {"upload": upload.id, **facts, **told}
 
 
 def _drop_objects(db: Session, storage: Storage, upload: Upload) -> None:

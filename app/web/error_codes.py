@@ -8,6 +8,7 @@ CODES: dict[str, str] = {
     "already-published": (
         "This training has a model page already. Publish another epoch as a new version of it."
     ),
+    "archive": "The file is a packed archive. Unpack it and upload the .safetensors file inside.",
     "bad-request": "The request could not be understood. The detail says what was wrong with it.",
     "bad-token": "The token is unknown, has expired or was deleted. Make a new one on the Settings page.",
     "base-model-broken": (
@@ -40,13 +41,16 @@ CODES: dict[str, str] = {
     ),
     "disk-full": "The server's disk has too little room. Delete what you do not need, or ask the admin.",
     "duplicate-lora": "The same LoRA was named twice. Name it once, with the strength that you want.",
+    "empty-file": "The file is empty. Copy or download it again.",
     "few-pictures": "Advice: with so few pictures the result is likely stiff. 15 to 30 are best.",
+    "file-cut-off": "The file is not whole: its copy or download broke off. Fetch it again.",
     "file-damaged": "The file does not hold what its header or its hash says. Upload it again.",
     "file-missing": (
         "A file that the job needs is no longer on the server. Upload it again or choose another one."
     ),
     "file-not-found": "The version has no such file, or you may not see it.",
     "forbidden": "You are known, but you may not do this.",
+    "gguf": "A GGUF file is for programs for compressed models. Bring the .safetensors form.",
     "idempotency-in-progress": (
         "The first request with this Idempotency-Key is still being answered. Ask again in a moment."
     ),
@@ -70,6 +74,7 @@ CODES: dict[str, str] = {
     "job-state": "The job is in a state that does not allow this. The detail says which.",
     "job-unreadable": "The job was made by another version of Bottega. Start it again.",
     "last-admin": "This is the only admin. Make somebody else an admin first.",
+    "lfs-pointer": "The file only points to a large file. Fetch the large file itself (git lfs pull).",
     "link-gone": "A link that works once was used already, or is too old. Ask the admin for a new one.",
     "login-failed": "The name or the password is not right.",
     "lora-base-mismatch": "The LoRA was trained for another kind of base model than the chosen checkpoint.",
@@ -79,6 +84,7 @@ CODES: dict[str, str] = {
     "method-not-allowed": "This address exists and does not take that kind of request.",
     "name-taken": "Somebody has this name already. Choose another one.",
     "not-a-lora": "A trained LoRA can only become a version of a model page of the type LORA.",
+    "not-a-model": "The file is no safetensors file and no zipped diffusers folder.",
     "not-finite": (
         "The numbers ran over while drawing. Lower the CFG scale, the weights or the LoRA strength."
     ),
@@ -86,6 +92,9 @@ CODES: dict[str, str] = {
     "not-paused": "Only a paused training can go on. Use retry for one that has ended.",
     "not-running": "This works only while the training is running.",
     "nothing-to-publish": "The model has no version with a file. Add a file before you publish it.",
+    "other-format": (
+        "The model is in a format of other programs (ONNX, HDF5, NumPy). Bring it as .safetensors."
+    ),
     "out-of-memory": (
         "The device has too little memory. Use a smaller resolution, a smaller batch or gradient "
         "checkpointing."
@@ -94,6 +103,11 @@ CODES: dict[str, str] = {
     "parts-missing": (
         "Some parts have not arrived. `missing` lists their numbers; send these, then complete the upload."
     ),
+    "pickle": (
+        "A pickle (.ckpt, .pt, .pth, .bin) can run programs, so it is never opened. "
+        "Bring its .safetensors form."
+    ),
+    "picture": "The file is a picture or a clip, not a model.",
     "queue-full": "You have as many unfinished jobs as one may have. Wait for one to end, or cancel one.",
     "quota-exceeded": "Your storage is used up. Delete what you do not need, or ask the admin for more.",
     "rate-limited": "Too many requests in a minute. Wait as many seconds as Retry-After says.",
@@ -111,6 +125,7 @@ CODES: dict[str, str] = {
     "storage-away": (
         "The storage did not answer for a while. Try again later; nothing that was saved is lost."
     ),
+    "text": "The file is a text, not a model.",
     "too-large": "The file is larger than a form may be. Send it in parts with an upload.",
     "training-diverged": (
         "The loss stopped being a number. Lower the learning rate; the last good checkpoint is kept."
@@ -125,9 +140,19 @@ CODES: dict[str, str] = {
         "Some fields are wrong. `errors` lists each with a JSON pointer and what to correct."
     ),
     "video-not-supported": "Video sets are not taken yet. Make a set of pictures.",
+    "web-page": (
+        "The file is a web page: the download was answered with a page. Log in there and download again."
+    ),
     "webhook-events": "The webhook names an event that does not exist.",
     "webhook-url": "The webhook needs an address that begins with https://.",
     "worker-lost": (
         "The process that did the work vanished several times, e.g. because the machine ran out of memory."
     ),
+    "wrong-base-model": (
+        "The file was made for another base model than you said. Leave the field out, or correct it."
+    ),
+    "wrong-model-type": (
+        "The file is another kind of model than the page is for. Make a page of the type that is named."
+    ),
+    "zip": "This zip holds no diffusers folder that can be used. Unpack it and upload the .safetensors file.",
 }

@@ -58,8 +58,8 @@ def wan_diffusers(dim: int, channels: int, *more: str) -> Shapes:
 
 UNETS: list[tuple[Shapes, str, str, str, str | None]] = [
     (under(UNET, ldm(SD_LDM, 768)), "SD 1.5", "base", "ldm", "sd1"),
-    (ldm(SD_LDM, 768), "SD 1.5", "base", "ldm", "sd1"),
-    (under("unet.", diffusers(SD_DIFFUSERS, 768)), "SD 1.5", "base", "diffusers", "sd1"),
+    (ldm(SD_LDM, 768), "SD 1.5", "base", "ldm", None),
+    (under("unet.", diffusers(SD_DIFFUSERS, 768)), "SD 1.5", "base", "diffusers", None),
     (ema(ldm(SD_LDM, 768)), "SD 1.5", "base", "ema", None),
     (ldm(SD_LDM, 768, channels=9), "SD 1.5", "inpaint", "ldm", None),
     (ldm(SD_LDM, 768, channels=8), "SD 1.5", "pix2pix", "ldm", None),
@@ -68,8 +68,8 @@ UNETS: list[tuple[Shapes, str, str, str, str | None]] = [
     (ldm(SD_LDM, 1024, channels=9), "SD 2.0", "inpaint", "ldm", None),
     (ldm(SD_LDM, 1024, channels=5), "SD 2.0", "depth", "ldm", None),
     (under(UNET, ldm(XL_LDM, 2048)), "SDXL 1.0", "base", "ldm", "sdxl"),
-    (under("unet.", ldm(XL_LDM, 2048)), "SDXL 1.0", "base", "ldm", "sdxl"),
-    (diffusers(XL_DIFFUSERS, 2048), "SDXL 1.0", "base", "diffusers", "sdxl"),
+    (under("unet.", ldm(XL_LDM, 2048)), "SDXL 1.0", "base", "ldm", None),
+    (diffusers(XL_DIFFUSERS, 2048), "SDXL 1.0", "base", "diffusers", None),
     (ldm(XL_LDM, 2048, channels=9), "SDXL 1.0", "inpaint", "ldm", None),
     (ldm(REFINER_LDM, 1280, width=384), "SDXL 1.0", "refiner", "ldm", None),
     (ldm(SD_LDM | {"input_blocks.4.1": 2}, 2048), "SDXL Distilled", "base", "ldm", None),
@@ -87,7 +87,9 @@ def test_unets(shapes: Shapes, base_model: str, variant: str, layout: str, famil
     assert (alone.base_model, alone.variant, alone.layout) == (base_model, variant, layout)
     assert alone.family is None
     assert alone.notes
-    assert told(shapes | under("te1.", CLIP_L)).family == family
+    with_text = told(shapes | under("te1.", CLIP_L))
+    assert with_text.family == family
+    assert bool(with_text.notes) == (family is None)
 
 
 TRANSFORMERS: list[tuple[Shapes, str, str]] = [

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from app.recognition import HeaderRefused, read_header
+from app.recognition.foreign import KINDS
 from app.recognition.header import MAX_HEADER, MAX_METADATA, MAX_TENSORS
+from app.web.error_codes import CODES
 from tests.app.recognition.listings import Drip, encode, header_of
 
 ONE = {"w": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}}
@@ -148,3 +150,8 @@ def test_a_pickle_is_refused_with_what_to_do() -> None:
     detail = refusal(b"\x80\x02" + bytes(600)).detail
     assert "never opened" in detail
     assert "Upload its .safetensors form" in detail
+
+
+def test_every_refusal_is_explained_on_the_page_of_errors() -> None:
+    codes = {code for _, code, _ in KINDS} | {"empty-file", "file-cut-off", "file-damaged", "not-a-model"}
+    assert codes <= set(CODES)

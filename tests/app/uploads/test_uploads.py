@@ -29,6 +29,7 @@ from app.uploads import service
 from app.uploads.models import Upload
 from tests.app.conftest import Script
 from tests.app.datasets.pictures import png, zipped
+from tests.app.recognition.listings import whole
 from tests.factories import make_dataset, make_user
 
 URL = "/api/v1/uploads"
@@ -310,3 +311,22 @@ def test_stores_without_a_local_folder(owner: User, db: Session, tmp_path: Path)
     _, pieces = datasets.export_zip(db, storage, owner, dataset.id)
     with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
         assert archive.namelist() == ["000.png", "000.txt"]
+
+
+def test_a_complete_upload_says_what_it_is(api: TestClient) -> None:
+    tensors = {"emb_params": [5, 768]}
+    job = api.post(f"{URL}/{send(api, whole(tensors), 'ink.safetensors')}/complete").json()
+    found = job["output"]["recognised"]
+    assert (found["model_type"], found["base_model"]) == ("TextualInversion", "SD 1.5")
+    job = api.post(f"{URL}/{send(api, content())}/complete").json()
+    assert (job["status"], job["output"]["recognised"]) == ("succeeded", None)
+    assert "refusal" not in job["output"]
+    job = api.post(f"{URL}/{send(api, b'<html>' + content(), 'ink.safetensors')}/complete").json()
+    assert job["output"]["refusal"]["code"] == "web-page"
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "Model.PT", "pytorch_model.bin"])
+def test_a_pickle_is_refused_before_it_is_sent(api: TestClient, name: str) -> None:
+    answer = api.post(URL, json={"name": name, "size": 4_000_000_000})
+    assert (answer.status_code, answer.json()["code"]) == (422, "pickle")
+    assert ".safetensors" in answer.json()["detail"]
