@@ -1,0 +1,66 @@
+"""`bottega inspect`: the answer of recognition, for people and as JSON, with exit codes that differ."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli.main import app
+from app.gallery.starter import write_zip
+from tests.app.recognition.listings import KOHYA, lora, whole
+from worker.starter import WEIGHTS
+
+LORA = lora({"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k": (768, 320)}, ends=KOHYA)
+
+
+def inspect(path: Path, *options: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["inspect", str(path), *options])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    path = tmp_path / "tuscany.safetensors"
+    path.write_bytes(whole(LORA, {"modelspec.trigger_phrase": "tuscany", "ss_network_alpha": "4"}))
+    return path
+
+
+def test_words_for_people(adapter: Path) -> None:
+    code, out, err = inspect(adapter)
+    assert (code, err) == (0, "")
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines() if line.split(maxsplit=1)[1:])
+    assert rows["Kind"] == "a LoRA for SD 1.5"
+    assert (rows["Rank"], rows["Alpha"], rows["Algorithm"]) == ("8", "4", "LoRA")
+    assert "Trained words tuscany" in out
+    assert "Runs here     yes (sd1)" in out
+
+
+def test_json_alone(adapter: Path) -> None:
+    code, out, _ = inspect(adapter, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["kind"], found["base_model"], found["family"]) == ("lora", "SD 1.5", "sd1")
+    assert found["adapter"]["rank"] == 8
+
+
+def test_a_zipped_folder(tmp_path: Path) -> None:
+    path = tmp_path / "starter.zip"
+    write_zip(WEIGHTS, path)
+    code, out, _ = inspect(path)
+    assert code == 0
+    assert "a checkpoint (Starter 1)" in out
+
+
+def test_unknown_and_refused_have_their_own_codes(tmp_path: Path) -> None:
+    strange, pickle = tmp_path / "strange.safetensors", tmp_path / "model.ckpt"
+    strange.write_bytes(whole({"w": [2]}))
+    pickle.write_bytes(b"\x80\x02" + bytes(600))
+    assert inspect(strange)[0] == 1
+    code, out, err = inspect(pickle)
+    assert (code, out) == (2, "")
+    assert "never opened" in err
+    code, out, err = inspect(pickle, "--json")
+    assert (code, err) == (2, "")
+    assert json.loads(out)["refusal"]["code"] == "pickle"
+    assert inspect(tmp_path / "nothing")[0] == 2
