@@ -141,7 +141,7 @@ def _disturb(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def train_classifier(
-    vae: AutoencoderKL, drawn: Pixels, scenes: list[Scene], path: Path, steps: int = 900
+    vae: AutoencoderKL, drawn: Pixels, scenes: list[Scene], path: Path, steps: int = 1500
 ) -> SceneClassifier:
     """Trains the judge and writes its fp16 weights (0.8 MB)."""
     torch.manual_seed(7)
