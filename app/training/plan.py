@@ -263,11 +263,12 @@ def _history(db: Session, family: str) -> list[dict[str, Any]]:
 
 
 def _memory(db: Session, planned: Planned) -> int | None:
-    peaks = [h["peak_memory_bytes"] for h in _history(db, planned.spec.name) if h.get("peak_memory_bytes")]
+    history = _history(db, planned.spec.name)
+    peaks: list[int] = [h["peak_memory_bytes"] for h in history if h.get("peak_memory_bytes")]
     if peaks:
         return max(peaks)
-    measured: int | None = _measured(db, planned, "train_memory_bytes")
-    return measured or planned.spec.train_memory_bytes
+    measured: int | None = _measured(db, planned, "train_memory_bytes") or planned.spec.train_memory_bytes
+    return measured
 
 
 def _disk(planned: Planned) -> int:

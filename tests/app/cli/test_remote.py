@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from fastapi import FastAPI
 from PIL import Image
 from sqlalchemy.orm import Session
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from app.accounts import tokens
 from app.accounts.models import User
@@ -143,7 +142,7 @@ def test_download_checks_the_hash(db: Session, run: Run, owner: User, tmp_path: 
 def test_nobody_there_is_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOTTEGA_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("BOTTEGA_TOKEN", "bottega_x")
-    monkeypatch.setattr(cli_client.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     said = CliRunner().invoke(app, ["jobs"])
     assert said.exit_code == 4
     assert "cannot be reached" in said.stderr
