@@ -150,8 +150,16 @@ function sizes() {
   form.querySelector("[data-custom-size]").hidden = !custom;
 }
 
+// What the closed "Advanced" holds. Also at the start: a browser brings values back by itself.
+function sumUp() {
+  const { sampler, steps, cfg_scale: cfg, seed } = form.elements;
+  form.querySelector("[data-advanced-words]").textContent =
+    `${sampler.value}, ${steps.value} steps, CFG ${cfg.value}, seed ${seed.value || "random"}`;
+}
+
 if (form) {
   sizes();
+  sumUp();
   keepPrompt();
   sendWell();
   // On a phone focus would open the keyboard over the pictures.
@@ -163,9 +171,7 @@ if (form) {
     if (strength) {
       for (const other of strength.querySelectorAll("input")) if (other !== target) other.value = target.value;
     }
-    const words = form.querySelector("[data-advanced-words]");
-    const { sampler, steps, cfg_scale: cfg, seed } = form.elements;
-    words.textContent = `${sampler.value}, ${steps.value} steps, CFG ${cfg.value}, seed ${seed.value || "random"}`;
+    sumUp();
   });
   form.addEventListener("keydown", (event) => {
     const direction = { ArrowUp: 1, ArrowDown: -1 }[event.key];

@@ -104,6 +104,12 @@ def _wait_ready(process: "subprocess.Popen[str]") -> tuple[str, str]:
 
 
 def _drain(process: "subprocess.Popen[str]") -> None:
-    """Keep reading, so that a full pipe never stops the supervisor."""
-    assert process.stdout is not None
-    threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True).start()
+    """Keep reading, so that a full pipe never stops the supervisor; close it at its end."""
+
+    def read() -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for _ in lines:
+                pass
+
+    threading.Thread(target=read, daemon=True).start()
