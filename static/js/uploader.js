@@ -324,11 +324,14 @@ export function uploader(root, store, sessionBytes) {
     button.disabled = false;
   }
 
+  // What was chosen before this script came is taken as well: a slow connection must not swallow a choice.
   for (const field of [input, folder]) {
-    field.addEventListener("change", () => {
+    const take = () => {
       add([...field.files]);
       field.value = "";
-    });
+    };
+    field.addEventListener("change", take);
+    take();
   }
   if ("webkitdirectory" in folder) {
     folder.hidden = false;

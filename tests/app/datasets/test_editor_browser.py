@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from app.accounts import sessions
 from app.accounts.models import User
@@ -70,13 +70,18 @@ def problems() -> list[str]:
     return []
 
 
-def opened(context: BrowserContext, site: Site, problems: list[str]) -> Page:
+def opened(
+    context: BrowserContext, site: Site, problems: list[str], *, slow: list[Route] | None = None
+) -> Page:
+    """The data set's page. `slow`: the editor's script is held back there, and the page given before it."""
     context.add_cookies([{"name": site.cookie[0], "value": site.cookie[1], "url": site.address}])
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
-    page.goto(f"{site.address}/datasets/{site.dataset}")
+    if slow is not None:
+        page.route("**/dataset-editor-*.js", lambda route: slow.append(route))
+    page.goto(f"{site.address}/datasets/{site.dataset}", wait_until="load" if slow is None else "commit")
     return page
 
 
@@ -139,6 +144,22 @@ def test_upload_and_label_with_the_keyboard(
 
     change_all_and_take_back(page, site)
     assert [p for p in problems if "Failed to load" not in p] == []
+    page.context.close()
+
+
+def test_pictures_chosen_before_the_script_came_are_taken(
+    browser: Browser, site: Site, problems: list[str], tmp_path: Path
+) -> None:
+    expect.set_options(timeout=PATIENCE)
+    (tmp_path / "a.png").write_bytes(png(1, (200, 160)))
+    held: list[Route] = []
+    page = opened(browser.new_context(), site, problems, slow=held)
+    page.set_input_files("[data-files]", str(tmp_path / "a.png"))
+    page.wait_for_function("document.querySelector('[data-files]').files.length === 1")
+    for route in held:
+        route.continue_()
+    expect(page.locator("[data-item]")).to_have_count(1)
+    assert problems == []
     page.context.close()
 
 
