@@ -55,7 +55,7 @@ class ModelsCache:
         """Every file that the job names, by sha256. A `Diffusers` base is a folder, all else are files."""
         base = job.base.file
         found = {base.sha256: self.folder(base) if job.base.format == "Diffusers" else self.file(base)}
-        others = [lora.file for lora in job.loras] if isinstance(job, GenerateJob) else _train_files(job)
+        others = _generate_files(job) if isinstance(job, GenerateJob) else _train_files(job)
         if job.base.vae:
             others.append(job.base.vae)
         for ref in others:
@@ -178,6 +178,15 @@ def _told(error: OSError) -> Exception:
 
 def _train_files(job: TrainJob) -> list[BlobRef]:
     return [item.file for item in job.items] + ([job.continue_from] if job.continue_from else [])
+
+
+def _generate_files(job: GenerateJob) -> list[BlobRef]:
+    """LoRAs, those of single cells of a grid included, embeddings, and the picture to start from."""
+    of_cells = [lora for cell in (job.grid.cells if job.grid else ()) for lora in cell.loras or ()]
+    found = [ref.file for ref in (*job.loras, *of_cells, *job.embeddings)]
+    if job.start:
+        found += [job.start.file, *([job.start.mask] if job.start.mask else [])]
+    return found
 
 
 def _link(source: Path, target: Path) -> bool:

@@ -92,6 +92,14 @@ class Picture(Frozen):
     infotext: str
 
 
+class Preview(Frozen):
+    """How picture `index` looks so far: a small JPEG that the next one replaces. Lost without harm."""
+
+    kind: Literal["preview"] = "preview"
+    index: int
+    path: str
+
+
 class Finished(Frozen):
     """The job's own last word. `recommended_epoch` is None where nothing was measured."""
 
@@ -108,9 +116,9 @@ class Finished(Frozen):
 
 
 Event = Annotated[
-    Progress | Metric | LogLine | Sample | Checkpoint | ResumePoint | Picture | Finished,
+    Progress | Metric | LogLine | Sample | Checkpoint | ResumePoint | Picture | Preview | Finished,
     Field(discriminator="kind"),
 ]
-EVENT: TypeAdapter[Progress | Metric | LogLine | Sample | Checkpoint | ResumePoint | Picture | Finished] = (
-    TypeAdapter(Event)
-)
+EVENT: TypeAdapter[
+    Progress | Metric | LogLine | Sample | Checkpoint | ResumePoint | Picture | Preview | Finished
+] = TypeAdapter(Event)

@@ -11,7 +11,8 @@ from pydantic import Field, TypeAdapter
 from app.contract.family import Frozen
 
 QUEUES = ("train", "generate", "files")
-SAMPLERS = ("Euler a", "DPM++ 2M Karras", "DDIM", "UniPC")
+UPSCALERS = ("Latent", "Latent (nearest)", "Lanczos", "Nearest")
+"""For `Hires`: in the latents, or of the pixels and encoded again."""
 OPTIMIZERS = ("adamw", "prodigy", "adafactor")
 LR_SCHEDULERS = ("constant", "cosine", "cosine_with_restarts", "linear")
 TRAINING_TYPES = ("style", "character", "concept")
@@ -51,10 +52,23 @@ class LoraRef(Frozen):
     title: str = ""
     """Its model page's name, for people."""
     strength: float
+    text_encoder_strength: float | None = None
+    """Of its text encoder part; None = as `strength`."""
     base_model: str
     model_version_id: int | None = None
     autov3: str = ""
     """First 12 hex of the tensor hash, for `Lora hashes` in the infotext."""
+
+
+class EmbeddingRef(Frozen):
+    """A textual inversion. Its `name` in a prompt or negative prompt stands for its vectors."""
+
+    file: BlobRef
+    name: str
+    title: str = ""
+    base_model: str
+    model_version_id: int | None = None
+    autov3: str = ""
 
 
 class TrainItem(Frozen):
@@ -134,22 +148,82 @@ class TrainJob(Frozen):
     threads: int = 2
 
 
+class StartPicture(Frozen):
+    """Start from a picture instead of noise (img2img), or draw only a part of it anew (inpaint).
+
+    `file` is a normalised PNG or JPEG of any size; it is scaled and cut to the job's. `mask` is a
+    PNG whose bright parts are drawn anew; `mask_blur` softens its edge by so many pixels.
+    """
+
+    file: BlobRef
+    denoise: float = 0.75
+    """0 = the picture itself, 1 = nothing of it."""
+    mask: BlobRef | None = None
+    mask_blur: int = 4
+
+
+class Hires(Frozen):
+    """Draw small first, then scale by `scale` and refine: large pictures without repeated subjects.
+
+    `upscaler` is one of UPSCALERS; `steps` None takes the job's.
+    """
+
+    scale: float = 1.5
+    upscaler: str = "Latent"
+    denoise: float = 0.55
+    steps: int | None = None
+
+
+class Cell(Frozen):
+    """One picture of a grid: its place, and what differs there from the job (None = nothing)."""
+
+    x: int
+    y: int
+    seed: int | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    sampler: str | None = None
+    schedule: str | None = None
+    steps: int | None = None
+    cfg_scale: float | None = None
+    loras: tuple[LoraRef, ...] | None = None
+
+
+class Grid(Frozen):
+    """An X/Y grid: picture n of the job is `cells[n]`. Axis names and labels are words for people."""
+
+    x_axis: str
+    x_labels: tuple[str, ...]
+    y_axis: str = ""
+    y_labels: tuple[str, ...] = ("",)
+    cells: tuple[Cell, ...]
+
+
 class GenerateJob(Frozen):
-    """Draw `len(seeds)` pictures; picture i uses `seeds[i]`, whatever the batch size."""
+    """Draw `len(seeds)` pictures; picture i uses `seeds[i]`, whatever the batch size.
+
+    With `grid`, picture i is its cell i.
+    """
 
     kind: Literal["generate"] = "generate"
     version: Literal[1] = 1
     base: CheckpointRef
     loras: tuple[LoraRef, ...] = ()
+    embeddings: tuple[EmbeddingRef, ...] = ()
     prompt: str
     negative_prompt: str = ""
     sampler: str
+    """A name of `app.contract.samplers`, joined or not."""
+    schedule: str = "Automatic"
     steps: int
     cfg_scale: float
     width: int
     height: int
     seeds: tuple[int, ...]
     clip_skip: int = 1
+    start: StartPicture | None = None
+    hires: Hires | None = None
+    grid: Grid | None = None
     threads: int = 2
 
 

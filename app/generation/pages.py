@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from app.accounts.deps import CurrentUser
-from app.contract.jobs import SAMPLERS
+from app.contract.samplers import SAMPLERS
 from app.core.errors import FieldError, Invalid
 from app.gallery.picker import list_choices
 from app.generation import prefill, service

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.contract.events import Finished, Picture
 from app.contract.family import FamilySpec
-from app.contract.jobs import SAMPLERS, BlobRef, CheckpointRef, GenerateJob, LoraRef
+from app.contract.jobs import BlobRef, CheckpointRef, GenerateJob, LoraRef
+from app.contract.samplers import SAMPLERS, split_sampler
 from app.core.blobs import Blob
 from app.core.errors import FieldError, Invalid
 from app.gallery.refs import checkpoint_ref, lora_ref
@@ -70,7 +71,7 @@ def _check(body: GenerationIn, spec: FamilySpec) -> None:
     """What pydantic cannot know: the limits of this family."""
     limits = spec.generation
     wrong = []
-    if body.sampler is not None and body.sampler not in SAMPLERS:
+    if body.sampler is not None and split_sampler(body.sampler)[0] not in SAMPLERS:
         wrong.append(FieldError("#/sampler", f"choose one of {', '.join(SAMPLERS)}", "enum"))
     if body.steps is not None and body.steps > limits.max_steps:
         wrong.append(FieldError("#/steps", f"give at most {limits.max_steps}", "out-of-range"))

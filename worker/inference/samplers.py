@@ -17,7 +17,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from app.contract.jobs import SAMPLERS
+from app.contract.samplers import SAMPLERS
 from worker.inference.errors import SettingsError
 
 TRAINED_WITH = (

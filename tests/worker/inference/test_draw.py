@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from app.contract.jobs import SAMPLERS
+from app.contract.samplers import SAMPLERS
 from tests.worker.inference.small import FACTOR, SIZE, embeddings_of
 from worker.inference.draw import Request, decode, draw
 from worker.inference.errors import NotFiniteError, SettingsError

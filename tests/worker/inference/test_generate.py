@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from app.contract.events import EVENT, Command, Event, Finished, LogLine, Picture, Progress
-from app.contract.jobs import SAMPLERS, GenerateJob
+from app.contract.jobs import GenerateJob
+from app.contract.samplers import SAMPLERS
 from tests.worker.inference.small import SIZE, job, kohya_lora, lora_ref, save_lora, small_pipeline
 from worker.inference.draw import Request, draw
 from worker.inference.generate import run_generate

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 
-from app.contract.jobs import SAMPLERS
+from app.contract.samplers import SAMPLERS
 from worker.inference.errors import SettingsError
 from worker.inference.samplers import TABLE, create_scheduler
 

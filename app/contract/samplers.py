@@ -1,0 +1,86 @@
+"""The samplers of the generator by the names that people know, free of torch: forms, REST and worker read it.
+
+Sampler and schedule (how the noise levels are spaced) are two fields, as A1111 has them since 1.9.
+The old joined names ("DPM++ 2M Karras") are still what Civitai writes, so they are taken everywhere.
+"""
+
+from app.contract.family import Frozen
+
+AUTOMATIC = "Automatic"
+NORMAL = "Normal"
+"""The model's own noise levels."""
+SCHEDULES = (AUTOMATIC, "Karras", "Exponential", "SGM Uniform", "Simple", "Beta", NORMAL)
+SUFFIXES = ("Karras", "Exponential", "Beta")
+"""Schedules that joined names end with."""
+
+
+class SamplerSpec(Frozen):
+    """One sampler. `automatic` is the schedule that `Automatic` means for it."""
+
+    name: str
+    automatic: str = NORMAL
+    schedules: tuple[str, ...] = SCHEDULES
+    usual: bool = False
+    """Shown first; the others stand under "More"."""
+    twice: bool = False
+    """Asks the model twice a step, the last one apart."""
+    help: str = ""
+
+
+PLAIN = (AUTOMATIC, NORMAL, "SGM Uniform", "Simple")
+"""Of samplers that know no other noise levels than the model's own."""
+
+_TABLE = (
+    SamplerSpec(
+        name="Euler a", schedules=PLAIN, usual=True, help="Fast, a little different every step count."
+    ),
+    SamplerSpec(name="Euler", usual=True),
+    SamplerSpec(name="DPM++ 2M", automatic="Karras", usual=True, help="The usual choice."),
+    SamplerSpec(name="DPM++ 2M SDE", automatic="Exponential", usual=True),
+    SamplerSpec(name="DPM++ SDE", automatic="Karras", usual=True, twice=True),
+    SamplerSpec(name="Heun", twice=True, usual=True),
+    SamplerSpec(name="UniPC", usual=True),
+    SamplerSpec(name="DDIM", schedules=PLAIN, usual=True),
+    SamplerSpec(
+        name="LCM", schedules=PLAIN, usual=True, help="For LCM models and LoRAs: CFG 1-2, 4-8 steps."
+    ),
+    SamplerSpec(name="LMS"),
+    SamplerSpec(name="DPM2", automatic="Karras", twice=True),
+    SamplerSpec(name="DPM2 a", automatic="Karras", twice=True),
+    SamplerSpec(name="DPM++ 2S a", automatic="Karras", help="The nearest method that there is here."),
+    SamplerSpec(name="DPM++ 2M SDE Heun", automatic="Exponential"),
+    SamplerSpec(name="DPM++ 3M SDE", automatic="Exponential"),
+    SamplerSpec(name="DEIS"),
+    SamplerSpec(name="PLMS", schedules=PLAIN),
+    SamplerSpec(name="TCD", schedules=PLAIN, help="For TCD models and LoRAs."),
+)
+SAMPLERS = {sampler.name: sampler for sampler in _TABLE}
+
+
+def split_sampler(name: str, schedule: str = AUTOMATIC) -> tuple[str, str]:
+    """A plain or joined name → (sampler, schedule); a schedule that is said wins over a joined one.
+
+    Nothing is checked: unknown names come back as they are.
+    """
+    for suffix in SUFFIXES:
+        if name not in SAMPLERS and name.endswith(f" {suffix}"):
+            return name.removesuffix(f" {suffix}"), suffix if schedule == AUTOMATIC else schedule
+    return name, schedule
+
+
+def resolve_schedule(name: str, schedule: str) -> str:
+    """What a schedule means for this sampler: never `Automatic`. Errors: KeyError for an unknown sampler."""
+    return SAMPLERS[name].automatic if schedule == AUTOMATIC else schedule
+
+
+def joined_name(name: str, schedule: str) -> str:
+    """As Civitai and old A1111 write it: "DPM++ 2M" and "Karras" → "DPM++ 2M Karras"."""
+    resolved = resolve_schedule(name, schedule) if name in SAMPLERS else schedule
+    return f"{name} {resolved}" if resolved in SUFFIXES else name
+
+
+def model_calls(name: str, steps: int) -> int:
+    """How often the model is asked for one picture of so many steps."""
+    if name == "PLMS":
+        return steps + 1
+    return 2 * steps - 1 if SAMPLERS[name].twice else steps
