@@ -183,7 +183,7 @@ def _train_files(job: TrainJob) -> list[BlobRef]:
 def _generate_files(job: GenerateJob) -> list[BlobRef]:
     """LoRAs, those of single cells of a grid included, embeddings, and the picture to start from."""
     of_cells = [lora for cell in (job.grid.cells if job.grid else ()) for lora in cell.loras or ()]
-    found = [ref.file for ref in (*job.loras, *of_cells, *job.embeddings)]
+    found = [lora.file for lora in (*job.loras, *of_cells)] + [each.file for each in job.embeddings]
     if job.start:
         found += [job.start.file, *([job.start.mask] if job.start.mask else [])]
     return found

@@ -31,9 +31,7 @@ PLAIN = (AUTOMATIC, NORMAL, "SGM Uniform", "Simple")
 """Of samplers that know no other noise levels than the model's own."""
 
 _TABLE = (
-    SamplerSpec(
-        name="Euler a", schedules=PLAIN, usual=True, help="Fast, a little different every step count."
-    ),
+    SamplerSpec(name="Euler a", schedules=PLAIN, usual=True, help="Fast; more steps change the picture."),
     SamplerSpec(name="Euler", usual=True),
     SamplerSpec(name="DPM++ 2M", automatic="Karras", usual=True, help="The usual choice."),
     SamplerSpec(name="DPM++ 2M SDE", automatic="Exponential", usual=True),
@@ -41,9 +39,7 @@ _TABLE = (
     SamplerSpec(name="Heun", twice=True, usual=True),
     SamplerSpec(name="UniPC", usual=True),
     SamplerSpec(name="DDIM", schedules=PLAIN, usual=True),
-    SamplerSpec(
-        name="LCM", schedules=PLAIN, usual=True, help="For LCM models and LoRAs: CFG 1-2, 4-8 steps."
-    ),
+    SamplerSpec(name="LCM", schedules=PLAIN, usual=True, help="For LCM LoRAs: CFG 1-2, 4-8 steps."),
     SamplerSpec(name="LMS"),
     SamplerSpec(name="DPM2", automatic="Karras", twice=True),
     SamplerSpec(name="DPM2 a", automatic="Karras", twice=True),
