@@ -4,6 +4,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import worker  # noqa: F401  first: it keeps transformers quiet, here and in the processes that a benchmark starts
+
 NOT_BENCHES = {"report", "__init__", "__main__"}
 
 

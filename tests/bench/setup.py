@@ -110,5 +110,7 @@ def main(arguments: list[str]) -> None:
 def time_tests(clone: Path, env: dict[str, str]) -> str:
     begun = time.monotonic()
     done = subprocess.run(["./dev", "test"], cwd=clone, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stdout[-20_000:], done.stderr[-5_000:], sep="\n")
     last = done.stdout.strip().split("\n")[-1].strip("= ")
     return f"{time.monotonic() - begun:.0f} s ({last})"
