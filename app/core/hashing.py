@@ -8,7 +8,9 @@ its bytes in little-endian order.
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from blake3 import blake3
 
@@ -32,20 +34,40 @@ class FileHasher:
         self._tensors = hashlib.sha256()
 
     def update(self, chunk: bytes) -> None:
-        self._sha256.update(chunk)
-        self._blake3.update(chunk)
-        self._crc32 = zlib.crc32(chunk, self._crc32)
+        for step in self._steps(chunk):
+            step()
+
+    def _steps(self, chunk: bytes) -> list[Callable[[], object]]:
+        """What is to be done with the next bytes of the file; independent of each other."""
+        steps: list[Callable[[], object]] = [
+            partial(self._sha256.update, chunk),
+            partial(self._check, chunk),
+        ]
         self._v1.update(self._part(chunk, _V1_START, _V1_END))
         if len(self._start) < 9:
             self._read_start(chunk)
         elif self._tensors_at is not None:
-            self._tensors.update(self._part(chunk, self._tensors_at, None))
+            steps.append(partial(self._tensors.update, self._part(chunk, self._tensors_at, None)))
         self.size += len(chunk)
+        return steps
+
+    def _check(self, chunk: bytes) -> None:
+        self._blake3.update(chunk)
+        self._crc32 = zlib.crc32(chunk, self._crc32)
+
+    def passing(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The same chunks; while one is with the caller, all its hashes are computed beside each other."""
+        with ThreadPoolExecutor(3, thread_name_prefix="hash") as pool:
+            for chunk in chunks:
+                steps = [pool.submit(step) for step in self._steps(chunk)]
+                yield chunk
+                for step in steps:
+                    step.result()
 
     def _part(self, chunk: bytes, start: int, end: int | None) -> bytes:
         """The bytes of `chunk` that lie in [start, end) of the file."""
-        stop = None if end is None else max(0, end - self.size)
-        return chunk[max(0, start - self.size) : stop]
+        begin, stop = max(0, start - self.size), None if end is None else max(0, end - self.size)
+        return chunk if begin == 0 and stop is None else chunk[begin:stop]
 
     def _read_start(self, chunk: bytes) -> None:
         """A safetensors file begins with the header's length (8 bytes, little-endian) and `{`."""

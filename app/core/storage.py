@@ -5,9 +5,12 @@ Finished bytes lie under `blobs/<sha256>` and never change; a running job writes
 carry neither our file names nor our headers.
 """
 
+import errno
+import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +33,8 @@ class Storage(Protocol):
     """The verbs that the product needs. Keys are slash paths; a missing key is FileNotFoundError."""
 
     def put(self, key: str, data: bytes | Path | Iterator[bytes]) -> None: ...
+    def scratch(self, key: str) -> AbstractContextManager[Path]: ...
+    def take(self, key: str, path: Path) -> None: ...
     def get(self, key: str) -> bytes: ...
     def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]: ...
     def fetch(self, key: str, target: Path) -> None: ...
@@ -63,11 +68,46 @@ class ObjectStorage:
                 writer.write(chunk)
             writer.close()
 
+    @contextmanager
+    def scratch(self, key: str) -> Iterator[Path]:
+        """A path to write what will become `key`: beside it where the store is a folder. Gone at the end."""
+        beside = self.local_path(f"{key}.{secrets.token_hex(4)}.part")
+        if beside is None:
+            with tempfile.TemporaryDirectory(prefix="bottega-") as folder:
+                yield Path(folder) / "scratch"
+            return
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield beside
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def take(self, key: str, path: Path) -> None:
+        """Keep a file that its writer no longer needs, by renaming it where that is possible.
+
+        Errors: DiskFull.
+        """
+        target = self.local_path(key)
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.replace(target)
+                return
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+        self.put(key, path)
+        path.unlink()
+
     def get(self, key: str) -> bytes:
         return bytes(obstore.get(self._store, key).bytes())
 
     def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield bytes [start, end) in chunks of about 1 MiB."""
+        path = self.local_path(key)
+        if path is not None:
+            yield from _read(path, start, end)
+            return
         stop = self.size(key) if end is None else end
         if stop is None:
             raise FileNotFoundError(key)
@@ -118,6 +158,13 @@ class ObjectStorage:
     def free_bytes(self) -> int | None:
         """Free disk space; None where the store has no such figure."""
         return None if self._root is None else shutil.disk_usage(self._root).free
+
+
+def _read(path: Path, start: int, end: int | None) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while chunk := file.read(CHUNK if end is None else max(0, min(CHUNK, end - file.tell()))):
+            yield chunk
 
 
 @contextmanager

@@ -31,12 +31,19 @@ SWEEP_SECONDS = 600.0
 
 Chore = Callable[[Session], object]
 _chores: list[Chore] = []
+_sweeps: list[Chore] = []
 
 
 def every_tick(chore: Chore) -> None:
     """Have `chore(db)` called by each tick, in a transaction of its own."""
     if chore not in _chores:
         _chores.append(chore)
+
+
+def every_sweep(chore: Chore) -> None:
+    """Have `chore(db)` called when storage is searched, every SWEEP_SECONDS."""
+    if chore not in _sweeps:
+        _sweeps.append(chore)
 
 
 def reap(db: Session) -> int:
@@ -156,3 +163,5 @@ class Reaper(threading.Thread):
         with unit_of_work() as db:
             sweep_dead_files(db, get_storage())
             free_unnamed(db)
+        for chore in _sweeps:
+            _run_chore(chore)

@@ -1,6 +1,5 @@
 """REST: upload sessions for large files."""
 
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from app.jobs.schemas import JobOut
 from app.jobs.views import job_out
 from app.uploads import service
 from app.uploads.models import Upload
-from app.uploads.schemas import UploadIn, UploadOut
+from app.uploads.schemas import UploadIn, UploadList, UploadOut
 from app.web.deps import Db, Store
 from app.web.streaming import pause, read_body
 
@@ -24,12 +23,12 @@ BYTES = {"type": "string", "format": "binary"}
 router = APIRouter(prefix="/api/v1/uploads", tags=["uploads"])
 
 
-def upload_out(db: Db, upload: Upload) -> UploadOut:
+def upload_out(upload: Upload, missing: list[int]) -> UploadOut:
     return UploadOut(
         id=upload.id, name=upload.name, size=upload.size, part_size=upload.part_size,
-        parts=service.part_count(upload), missing=service.missing_parts(db, upload), state=upload.state,
+        parts=service.part_count(upload), missing=missing, state=upload.state,
         sha256=upload.blob_sha256, hashes=_public(upload.hashes), job=upload.job_id,
-        expires_at=upload.expires_at,
+        created_at=upload.created_at, expires_at=upload.expires_at,
     )  # fmt: skip
 
 
@@ -49,16 +48,23 @@ def create_upload(
 
     def make() -> idempotency.Answer:
         upload = service.create_upload(db, store, user, name=body.name, size=body.size, sha256=body.sha256)
-        shown = upload_out(db, upload).model_dump(mode="json")
+        shown = upload_out(upload, service.missing_parts(db, upload)).model_dump(mode="json")
         return idempotency.Answer(201, shown, f"/api/v1/uploads/{upload.id}")
 
     return idempotency.answer(db, user, "uploads", idempotency_key, body.model_dump(mode="json"), make)
 
 
+@router.get("")
+def list_uploads(db: Db, user: CurrentUser) -> UploadList:
+    """One's own sessions that are not used up, newest first: what a program looks for to go on."""
+    return UploadList(items=[upload_out(*row) for row in service.list_uploads(db, user)])
+
+
 @router.get("/{id}")
 def get_upload(id: str, db: Db, user: CurrentUser) -> UploadOut:
     """What is missing; after a lost connection go on from here."""
-    return upload_out(db, service.get_upload(db, user, id))
+    upload = service.get_upload(db, user, id)
+    return upload_out(upload, service.missing_parts(db, upload))
 
 
 @router.put(
@@ -71,8 +77,7 @@ async def put_part(
     """One part's raw bytes, with or without `Content-Digest: sha-256=:…:`; may be sent again."""
     size = await run_in_threadpool(_part_bytes, db, user, id, number)
     await pause(db)
-    with tempfile.TemporaryDirectory(prefix="bottega-part-") as folder:
-        path = Path(folder) / "part"
+    with store.scratch(service.part_key(id, number)) as path:
         await read_body(
             request, path, size, f"Part {number} must have {size} bytes, and more came. Send it again."
         )

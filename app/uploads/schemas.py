@@ -28,4 +28,9 @@ class UploadOut(BaseModel):
     sha256: str | None
     hashes: dict[str, Any] | None
     job: str | None
+    created_at: datetime
     expires_at: datetime
+
+
+class UploadList(BaseModel):
+    items: list[UploadOut]

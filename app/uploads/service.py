@@ -4,7 +4,8 @@ Parts lie in storage under `uploads/<id>/<n>`, so any web process may take the n
 streams them once, through all hashes, into one object that becomes a blob.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from math import ceil
 from pathlib import Path
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.accounts.quotas import check_quota
 from app.contract.jobs import FilesJob
-from app.contract.states import JobState
+from app.contract.states import TERMINAL, JobState
 from app.core.blobs import adopt_object, blob_key, check_space, put_blob, release_blobs
 from app.core.db import after_commit, unit_of_work, utcnow
 from app.core.errors import Conflict, FieldError, Invalid, NotFound, Unauthorized
@@ -25,13 +26,16 @@ from app.core.hashing import FileHasher
 from app.core.ids import new_id
 from app.core.storage import Storage, get_storage
 from app.jobs.models import Job
-from app.jobs.reaper import every_tick
+from app.jobs.reaper import every_sweep, every_tick
 from app.jobs.service import change_state, enqueue
 from app.recognition.foreign import PICKLE
-from app.uploads.identify import identify, is_pickle_name
+from app.uploads.identify import identify, is_pickle_name, refuse_start
 from app.uploads.models import Upload, UploadPart
 
 PART_SIZE = 16 << 20
+LARGE_PART_SIZE = 64 << 20
+USUAL_PARTS = 100
+"""Larger files have larger parts, up to LARGE_PART_SIZE: so many requests are enough."""
 MAX_PARTS = 10_000
 MAX_SIZE = 1 << 43
 MAX_PART_SIZE = ceil(MAX_SIZE / MAX_PARTS)
@@ -80,12 +84,18 @@ def create_upload(
     check_space(storage, 2 * size)
     upload = Upload(
         id=new_id("up"), user_id=user.id, name=name, size=size,
-        part_size=max(PART_SIZE, ceil(size / MAX_PARTS)),
+        part_size=part_size_for(size),
         declared_sha256=sha256.lower() if sha256 else None, state="open", expires_at=utcnow() + LIFETIME,
     )  # fmt: skip
     db.add(upload)
     db.flush()
     return upload
+
+
+def part_size_for(size: int) -> int:
+    """Bytes of a part of a file of `size` bytes."""
+    usual = min(LARGE_PART_SIZE, ceil(size / USUAL_PARTS))
+    return max(PART_SIZE, usual, ceil(size / MAX_PARTS))
 
 
 def _is_sha256(text: str) -> bool:
@@ -113,10 +123,32 @@ def part_bytes(upload: Upload, number: int) -> int:
 
 
 def missing_parts(db: Session, upload: Upload) -> list[int]:
-    if upload.state != "open":
-        return []
-    have = set(db.scalars(select(UploadPart.number).where(UploadPart.upload_id == upload.id)))
-    return [number for number in range(1, part_count(upload) + 1) if number not in have]
+    return _missing(upload, _have(db, [upload])[upload.id])
+
+
+def _missing(upload: Upload, have: set[int]) -> list[int]:
+    numbers = range(1, part_count(upload) + 1) if upload.state == "open" else ()
+    return [number for number in numbers if number not in have]
+
+
+def _have(db: Session, uploads: Sequence[Upload]) -> dict[str, set[int]]:
+    """Numbers of the parts that have come, by upload."""
+    ids = [upload.id for upload in uploads]
+    rows = db.execute(select(UploadPart.upload_id, UploadPart.number).where(UploadPart.upload_id.in_(ids)))
+    found: dict[str, set[int]] = defaultdict(set)
+    for upload_id, number in rows:
+        found[upload_id].add(number)
+    return found
+
+
+def list_uploads(
+    db: Session, user: User, *, endings: tuple[str, ...] = (""), limit: int = 100
+) -> list[tuple[Upload, list[int]]]:
+    """One's own sessions whose names end so, newest first, each with the numbers of its missing parts."""
+    query = select(Upload).where(Upload.user_id == user.id).order_by(Upload.id.desc()).limit(limit)
+    uploads = [upload for upload in db.scalars(query) if upload.name.lower().endswith(endings)]
+    have = _have(db, uploads)
+    return [(upload, _missing(upload, have[upload.id])) for upload in uploads]
 
 
 def part_key(upload_id: str, number: int) -> str:
@@ -124,7 +156,10 @@ def part_key(upload_id: str, number: int) -> str:
 
 
 def put_part(db: Session, storage: Storage, user: User, upload_id: str, number: int, *, path: Path) -> None:
-    """Keep one part; sent again it replaces the first. Errors: NotFound, Conflict, Invalid for its length."""
+    """Keep one part, taking the file at `path` away; sent again it replaces the first.
+
+    Errors: NotFound, Conflict, DiskFull; Invalid for its length, and for a first part of what is no model.
+    """
     upload = get_upload(db, user, upload_id, lock="share")
     if upload.state != "open":
         raise Conflict(
@@ -134,8 +169,10 @@ def put_part(db: Session, storage: Storage, user: User, upload_id: str, number: 
     if size != expected:
         words = f"Part {number} must have {expected} bytes, and {size} came. Send it again."
         raise Invalid(words, [FieldError("#/body", words)], code="part-size")
+    if number == 1:
+        refuse_start(upload.name, path, upload.size)
     check_space(storage, size)
-    storage.put(part_key(upload_id, number), path)
+    storage.take(part_key(upload_id, number), path)
     row = insert(UploadPart).values(upload_id=upload_id, number=number, size=size)
     db.execute(row.on_conflict_do_update(index_elements=["upload_id", "number"], set_={"size": size}))
 
@@ -146,9 +183,10 @@ def complete_upload(db: Session, storage: Storage, user: User, upload_id: str) -
     Errors: Conflict that names the missing parts; Invalid when the announced SHA256 is another.
     """
     upload = get_upload(db, user, upload_id, lock="update")
-    if upload.job_id is not None and (job := db.get(Job, upload.job_id)) and upload.state != "failed":
+    job = db.get(Job, upload.job_id) if upload.job_id else None
+    if upload.state in ("completing", "complete") and job is not None and not _has_ended_badly(job):
         return job
-    if upload.state != "open":
+    if upload.state not in ("open", "completing"):
         raise Conflict("This upload has failed. Start a new one.", code="upload-failed")
     if missing := missing_parts(db, upload):
         words = f"{len(missing)} of {part_count(upload)} parts are missing. Send them, then complete again."
@@ -169,6 +207,11 @@ def complete_upload(db: Session, storage: Storage, user: User, upload_id: str) -
     return job
 
 
+def _has_ended_badly(job: Job) -> bool:
+    """Cancelled, or its workers were lost too often: the parts are still there to be checked again."""
+    return JobState(job.status) in TERMINAL and job.status != JobState.SUCCEEDED.value
+
+
 def finalize_upload(db: Session, storage: Storage, upload_id: str | None) -> dict[str, Any]:
     """The worker's side of complete_upload; answers its output. Safe to run again after a crash.
 
@@ -176,7 +219,7 @@ def finalize_upload(db: Session, storage: Storage, upload_id: str | None) -> dic
     """
     upload = db.get(Upload, upload_id) if upload_id else None
     if upload is None:
-        raise NotFound("This upload was aborted meanwhile.")
+        raise _aborted()
     if upload.state == "complete":
         return _output(storage, upload)
     try:
@@ -185,16 +228,25 @@ def finalize_upload(db: Session, storage: Storage, upload_id: str | None) -> dic
         with unit_of_work() as own:  # the caller's transaction is about to be rolled back
             if failed := own.get(Upload, upload_id):
                 failed.state = "failed"
-                _drop_objects(own, storage, failed)
+                _drop_objects(own, storage, failed.id)
         raise
+
+
+def _aborted() -> NotFound:
+    return NotFound("This upload was aborted meanwhile.")
 
 
 def _finalize(db: Session, storage: Storage, upload: Upload) -> dict[str, Any]:
     hasher = FileHasher()
     whole = f"uploads/{upload.id}/whole"
-    storage.put(whole, _hashed(storage, upload, hasher))
+    storage.put(whole, hasher.passing(_parts(storage, upload)))
     hashes = hasher.hashes()
     sha256 = hashes["SHA256"].lower()
+    # Whoever aborts from now on waits; one who did so while the parts were read has left a whole behind.
+    lock = select(Upload.id).where(Upload.id == upload.id).with_for_update()
+    if db.scalar(lock) is None:
+        _delete_objects(storage, upload.id)
+        raise _aborted()
     if hasher.size != upload.size or (upload.declared_sha256 or sha256) != sha256:
         words = "What arrived is not the file that was announced: its SHA256 differs. Upload it again."
         raise Invalid(words, code="digest-mismatch")
@@ -202,15 +254,13 @@ def _finalize(db: Session, storage: Storage, upload: Upload) -> dict[str, Any]:
     upload.blob_sha256, upload.hashes, upload.state = sha256, dict(hashes), "complete"
     db.execute(delete(UploadPart).where(UploadPart.upload_id == upload.id))
     db.flush()
-    _drop_objects(db, storage, upload)
+    _drop_objects(db, storage, upload.id)
     return _output(storage, upload)
 
 
-def _hashed(storage: Storage, upload: Upload, hasher: FileHasher) -> Iterator[bytes]:
+def _parts(storage: Storage, upload: Upload) -> Iterator[bytes]:
     for number in range(1, part_count(upload) + 1):
-        for chunk in storage.stream(part_key(upload.id, number)):
-            hasher.update(chunk)
-            yield chunk
+        yield from storage.stream(part_key(upload.id, number))
 
 
 def _output(storage: Storage, upload: Upload) -> dict[str, Any]:
@@ -219,9 +269,12 @@ def _output(storage: Storage, upload: Upload) -> dict[str, Any]:
     return {"upload": upload.id, **facts, **told}
 
 
-def _drop_objects(db: Session, storage: Storage, upload: Upload) -> None:
-    prefix = f"uploads/{upload.id}"
-    after_commit(db, lambda: storage.delete([key for key, _ in storage.list(prefix)]))
+def _drop_objects(db: Session, storage: Storage, upload_id: str) -> None:
+    after_commit(db, lambda: _delete_objects(storage, upload_id))
+
+
+def _delete_objects(storage: Storage, upload_id: str) -> None:
+    storage.delete([key for key, _ in storage.list(f"uploads/{upload_id}")])
 
 
 def create_complete(db: Session, storage: Storage, user: User, *, name: str, path: Path) -> Upload:
@@ -253,7 +306,7 @@ def delete_upload(db: Session, storage: Storage, user: User, upload_id: str) -> 
 def _remove(db: Session, storage: Storage, upload: Upload) -> None:
     db.delete(upload)
     release_blobs(db, [upload.blob_sha256], storage)
-    _drop_objects(db, storage, upload)
+    _drop_objects(db, storage, upload.id)
 
 
 def expire_uploads(db: Session, storage: Storage, *, limit: int = 50) -> int:
@@ -266,8 +319,25 @@ def expire_uploads(db: Session, storage: Storage, *, limit: int = 50) -> int:
     return len(rows)
 
 
+def sweep_uploads(db: Session, storage: Storage) -> int:
+    """Remove what a killed worker left of sessions that are no more; gives how many files.
+
+    A session's row is committed before anything of it is stored, so what has no row has no future.
+    """
+    keys = [(key, key.split("/")[1]) for key, _ in storage.list("uploads")]
+    live = set(db.scalars(select(Upload.id).where(Upload.id.in_({upload_id for _, upload_id in keys}))))
+    dead = [key for key, upload_id in keys if upload_id not in live]
+    storage.delete(dead)
+    return len(dead)
+
+
 def _expire(db: Session) -> int:
     return expire_uploads(db, get_storage())
 
 
+def _sweep(db: Session) -> int:
+    return sweep_uploads(db, get_storage())
+
+
 every_tick(_expire)
+every_sweep(_sweep)

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from app.core.hashing import hash_stream
+from app.core.hashing import FileHasher, hash_stream
 
 
 def _safetensors(tensors: bytes) -> bytes:
@@ -43,6 +43,14 @@ def test_safetensors_in_chunks_of_any_size(size: int) -> None:
         assert found["AutoV1"] == hashlib.sha256(data[0x100000:0x110000]).hexdigest()[:8].upper()
     else:
         assert "AutoV1" not in found
+
+
+@pytest.mark.parametrize("size", [5, 4096, 1 << 20])
+def test_hashes_beside_each_other_are_the_same(size: int) -> None:
+    data = _safetensors(random.Random(2).randbytes(6000 if size < 4096 else 0x200000))
+    hasher = FileHasher()
+    assert b"".join(hasher.passing(data[i : i + size] for i in range(0, len(data), size))) == data
+    assert hasher.hashes() == hash_stream([data])
 
 
 def test_cut_off_header_has_no_tensor_hash() -> None:

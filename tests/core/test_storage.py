@@ -47,6 +47,30 @@ def test_what_is_put_is_got(store: ObjectStorage, tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "copy.bin").read_bytes() == source.read_bytes()
 
 
+def test_a_written_file_is_taken(store: ObjectStorage) -> None:
+    with store.scratch("uploads/a/1") as path:
+        path.write_bytes(b"one")
+        store.take("uploads/a/1", path)
+        assert not path.exists()
+    with store.scratch("uploads/a/1") as path:
+        path.write_bytes(b"half")
+    assert not path.exists()
+    assert [(key, store.get(key)) for key, _ in store.list("uploads")] == [("uploads/a/1", b"one")]
+
+
+def test_a_file_of_another_disk_is_taken(
+    tmp_path: Path, store: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another_disk(self: Path, target: Path) -> Path:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    source = tmp_path / "source"
+    source.write_bytes(b"one")
+    monkeypatch.setattr(Path, "replace", another_disk)
+    store.take("a/one", source)
+    assert (store.get("a/one"), source.exists()) == (b"one", False)
+
+
 def test_a_missing_key(store: ObjectStorage) -> None:
     assert store.size("nothing") is None
     with pytest.raises(FileNotFoundError):

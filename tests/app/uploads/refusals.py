@@ -26,6 +26,7 @@ def a_whole_one(world: World) -> dict[str, Any]:
 OWN = {"anonymous": 401, "other": 404}
 ROWS = [
     row("POST", API, anonymous=401, other=201, owner=201, json={"name": "a.zip", "size": 4}),
+    row("GET", API, anonymous=401, other=200, owner=200),
     row("GET", API + "/{id}", **OWN, owner=200, make=an_upload),
     row("PUT", API + "/{id}/parts/{number}", **OWN, owner=204, make=an_upload, content=b"1234"),
     row("POST", API + "/{id}/complete", **OWN, owner=202, make=a_whole_one),

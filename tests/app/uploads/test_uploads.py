@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from obstore.store import MemoryStore
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
@@ -321,8 +321,80 @@ def test_a_complete_upload_says_what_it_is(api: TestClient) -> None:
     job = api.post(f"{URL}/{send(api, content())}/complete").json()
     assert (job["status"], job["output"]["recognised"]) == ("succeeded", None)
     assert "refusal" not in job["output"]
-    job = api.post(f"{URL}/{send(api, b'<html>' + content(), 'ink.safetensors')}/complete").json()
-    assert job["output"]["refusal"]["code"] == "web-page"
+    job = api.post(f"{URL}/{send(api, bytes(1) + content(), 'ink.safetensors')}/complete").json()
+    assert job["output"]["refusal"]["code"] == "not-a-model"
+
+
+@pytest.mark.parametrize(("start", "code"), [(b"<!DOCTYPE html>", "web-page"), (b"\x80\x02}q", "pickle")])
+def test_the_first_part_shows_what_is_no_model(api: TestClient, start: bytes, code: str) -> None:
+    data = start + content()
+    upload = begin(api, data, "model.safetensors")
+    assert put(api, upload, 2, data).status_code == 204
+    answer = put(api, upload, 1, data)
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert api.get(f"{URL}/{upload['id']}").json()["missing"] == [1, 3]
+    assert put(api, begin(api, data, "page.zip"), 1, data).status_code == 204
+
+
+def test_ones_own_sessions_are_listed(api: TestClient, script: Script, db: Session) -> None:
+    data = content()
+    first, second = begin(api, data), begin(api, data, "model.safetensors")
+    put(api, second, 2, data)
+    items = api.get(URL).json()["items"]
+    assert [(item["id"], item["missing"]) for item in items] == [
+        (second["id"], [1, 3]),
+        (first["id"], [1, 2, 3]),
+    ]
+    assert script(make_user(db)).get(URL).json() == {"items": []}
+
+
+@pytest.mark.parametrize(
+    ("size", "part"), [(1, 16 << 20), (1600 << 20, 16 << 20), (3200 << 20, 32 << 20), (1 << 40, 110 << 20)]
+)
+def test_large_files_have_larger_parts(monkeypatch: pytest.MonkeyPatch, size: int, part: int) -> None:
+    monkeypatch.setattr(service, "PART_SIZE", 16 << 20)
+    assert part * 0.95 < service.part_size_for(size) <= part
+    assert -(-size // service.part_size_for(size)) <= service.MAX_PARTS
+
+
+def test_aborted_while_a_worker_checks_it(
+    api: TestClient, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "AT_ONCE_BYTES", 1000)
+    upload = send(api, content())
+    api.post(f"{URL}/{upload}/complete")
+    storage = get_storage()
+
+    class Slow(ObjectStorage):
+        def put(self, key: str, data: Any) -> None:
+            super().put(key, data)
+            db.execute(delete(Upload).where(Upload.id == upload))
+
+    slow = Slow(storage._store, storage._root)
+    with pytest.raises(NotFound, match="aborted"):
+        service.finalize_upload(db, slow, upload)
+    assert list(storage.list("")) == []
+
+
+def test_what_a_killed_worker_left_is_swept(api: TestClient, db: Session) -> None:
+    data = content()
+    upload = begin(api, data)
+    put(api, upload, 1, data)
+    get_storage().put("uploads/up_gone/whole", b"x")
+    assert service.sweep_uploads(db, get_storage()) == 1
+    assert [key for key, _ in get_storage().list("uploads")] == [service.part_key(upload["id"], 1)]
+
+
+def test_a_check_that_was_cancelled_is_asked_for_again(
+    api: TestClient, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "AT_ONCE_BYTES", 1000)
+    upload = send(api, content())
+    first = api.post(f"{URL}/{upload}/complete").json()
+    assert api.post(f"{URL}/{upload}/complete").json()["id"] == first["id"]
+    assert api.post(f"/api/v1/jobs/{first['id']}/cancel").json()["status"] == "canceled"
+    second = api.post(f"{URL}/{upload}/complete").json()
+    assert (second["id"] != first["id"], second["status"]) == (True, "queued")
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "Model.PT", "pytorch_model.bin"])
