@@ -5,10 +5,10 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.accounts.deps import CurrentUser
+from app.accounts.deps import CurrentUser, OptionalUser
 from app.contract.states import TERMINAL, JobState
 from app.core.errors import NotFound
-from app.jobs import events, service, views, workers
+from app.jobs import events, queries, service, views, workers
 from app.jobs.models import Job
 from app.web.deps import Db
 from app.web.templating import redirect, render
@@ -103,6 +103,13 @@ def _address(here: dict[str, str], **change: str) -> str:
     """The same list with one filter changed; what is "all" is left out."""
     wanted = {key: value for key, value in (here | change).items() if value != "all"}
     return f"/jobs?{urlencode(wanted)}" if wanted else "/jobs"
+
+
+@router.get("/jobs/badge")
+def badge(request: Request, db: Db, viewer: OptionalUser) -> Response:
+    """The figure beside "Jobs" in the header; nothing when nothing runs, and for who was logged out."""
+    mine, everybody = queries.count_busy(db, viewer) if viewer else (0, 0)
+    return render(request, "jobs/_badge.html", mine=mine, everybody=everybody)
 
 
 @router.get("/jobs/{job_id}")

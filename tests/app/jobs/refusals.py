@@ -53,6 +53,7 @@ ROWS = [
     row("GET", f"{API}/{{job_id}}/webhooks", anonymous=401, other=404, owner=200, make=_queued),
     row("GET", "/api/v1/webhooks/secret", anonymous=401, other=200, owner=200),
     row("GET", "/jobs", anonymous=303, other=200, owner=200),
+    row("GET", "/jobs/badge", anonymous=200, other=200, owner=200),
     row("GET", "/jobs/{job_id}", anonymous=303, other=404, owner=200, make=_done),
     row("POST", "/jobs/{job_id}/{action}", anonymous=401, other=404, owner=303, make=_cancel),
 ]

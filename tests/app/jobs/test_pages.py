@@ -1,5 +1,6 @@
 """The page "My jobs" and the page of one job."""
 
+from fastapi.testclient import TestClient
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
@@ -84,3 +85,17 @@ def test_the_buttons(db: Session, browser: Browser) -> None:
     job_id = job.id
     assert client.post(f"/jobs/{job_id}/delete").status_code == 303
     assert service.find_job(db, job_id) is None
+
+
+def test_the_badge_counts_what_runs_or_waits(db: Session, client: TestClient, browser: Browser) -> None:
+    user = make_user(db)
+    mine = browser(user)
+    assert "badge" not in mine.get("/jobs/badge").text
+    make_job(db, user)
+    make_job(db, user, type="generation", queue="generate", status="running")
+    make_job(db, user, status="paused")
+    make_job(db, user, status="succeeded")
+    make_job(db, user, type="files", queue="files")
+    make_job(db, make_user(db))
+    assert "2 running or waiting, 3 in all" in mine.get("/jobs/badge").text
+    assert "badge" not in client.get("/jobs/badge").text
