@@ -1,12 +1,25 @@
 """What the wizard and the generator offer to choose from: versions that a person may use here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from sqlalchemy import or_, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
+from app.gallery.matching import Fit, Nature, fit, fit_vae, nature_named, nature_of, runs_here, why_not
 from app.gallery.models import Model, ModelVersion, VersionPicture
+
+Query = TypeVar("Query", bound="Select[*tuple[Any, ...]]")
+LORA_TYPES = ("LORA", "LoCon", "DoRA")
+KINDS: dict[str, tuple[str, ...]] = {
+    "Checkpoint": ("Checkpoint",),
+    "LORA": LORA_TYPES,
+    "VAE": ("VAE",),
+    "TextualInversion": ("TextualInversion",),
+}
+"""What can be chosen, and which types of pages hold it."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +33,34 @@ class Choice:
     type: str
     base_model: str
     family: str | None
+    """None also where the family is not installed."""
     trained_words: list[str]
     strength: float
     licence: str
     mine: bool
     cover: int | None
+    nature: Nature
+    obstacle: str = ""
+    """Why a checkpoint cannot be used here, as what follows its name; empty where it can."""
+    file: str = ""
+    """Name of its file without the ending: what prompts call it."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A card and whether it can be used with the chosen base."""
+
+    choice: Choice
+    fit: Fit
+
+
+def usable_by(query: Query, viewer: User, types: Sequence[str]) -> Query:
+    """Of a query over ModelVersion and Model: those of these types that the viewer may use."""
+    return (
+        query.where(Model.type.in_(types), Model.taken_down_at.is_(None))
+        .where(or_(Model.visibility == "public", Model.user_id == viewer.id))
+        .where(or_(ModelVersion.status == "Published", Model.user_id == viewer.id))
+    )
 
 
 def list_choices(
@@ -36,13 +72,9 @@ def list_choices(
     limit: int = 60,
     version_ids: list[int] | None = None,
 ) -> list[Choice]:
-    """Versions of type `kind` (`Checkpoint` or `LORA`) that the viewer may use, newest first."""
+    """Versions of a kind (a key of KINDS) that the viewer may use, newest first."""
     rows = (
-        select(ModelVersion)
-        .join(Model)
-        .where(Model.type == kind, Model.taken_down_at.is_(None))
-        .where(or_(Model.visibility == "public", Model.user_id == viewer.id))
-        .where(or_(ModelVersion.status == "Published", Model.user_id == viewer.id))
+        usable_by(select(ModelVersion).join(Model), viewer, KINDS[kind])
         .order_by(Model.built_in.desc(), ModelVersion.id.desc())
         .limit(limit)
     )
@@ -73,10 +105,52 @@ def _choice(version: ModelVersion, viewer: User, cover: int | None) -> Choice:
         version_name=version.name,
         type=model.type,
         base_model=version.base_model,
-        family=version.family,
+        family=version.family if runs_here(version) else None,
         trained_words=version.trained_words,
         strength=version.strength,
         licence=model.licence,
         mine=model.user_id == viewer.id,
         cover=cover,
+        nature=nature_of(version),
+        obstacle=why_not(version) if model.type == "Checkpoint" else "",
+        file=next((f.name.rsplit(".", 1)[0] for f in version.files if f.is_primary), ""),
     )
+
+
+def list_fitting(
+    db: Session, viewer: User, kind: str, *, base: int | None = None, base_model: str = "", query: str = ""
+) -> list[Fitting]:
+    """Cards of a kind, those that can be used first.
+
+    A checkpoint is held against this installation; all else against the checkpoint `base` (a version's
+    id), or against the name of a base model where no id is known.
+    """
+    choices = list_choices(db, viewer, kind, query=query)
+    if kind == "Checkpoint":
+        found = [Fitting(c, Fit(c.family is not None, _sentence(c.obstacle))) for c in choices]
+    else:
+        nature = nature_of_choice(db, viewer, base) or nature_named("this model", base_model)
+        judge = fit_vae if kind == "VAE" else fit
+        found = [Fitting(c, judge(nature, c.nature)) for c in choices]
+    return sorted(found, key=lambda each: not each.fit.usable)
+
+
+def _sentence(obstacle: str) -> str:
+    """`is made for …` → `It is made for …`; a name in brackets goes."""
+    return f"It {obstacle.partition(') ')[2] or obstacle}." if obstacle else ""
+
+
+def nature_of_choice(db: Session, viewer: User, version_id: int | None) -> Nature | None:
+    """Of a checkpoint that the viewer may use; None for all else."""
+    if version_id is None:
+        return None
+    found = list_choices(db, viewer, "Checkpoint", version_ids=[version_id])
+    return found[0].nature if found else None
+
+
+def find_base_for(db: Session, viewer: User, lora: Choice) -> Choice | None:
+    """A checkpoint to use a LoRA with: one of its very name before a relative."""
+    able = [
+        c for c in list_choices(db, viewer, "Checkpoint") if c.family and fit(c.nature, lora.nature).usable
+    ]
+    return next((c for c in able if c.base_model == lora.base_model), able[0] if able else None)

@@ -1,14 +1,34 @@
 """What a job says of a stored model: references that a worker can load without asking the database."""
 
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
-from app.contract.jobs import BlobRef, CheckpointRef, LoraRef
+from app.contract.jobs import BlobRef, CheckpointRef, EmbeddingRef, LoraRef
 from app.core.errors import FieldError, Invalid, NotFound
-from app.gallery.models import ModelFile, ModelVersion
+from app.gallery.matching import (
+    MISMATCH,
+    Nature,
+    fit,
+    fit_vae,
+    nature_named,
+    nature_of,
+    nature_of_ref,
+    primary_of,
+    recognised,
+    runs_here,
+    why_not,
+)
+from app.gallery.models import Model, ModelFile, ModelVersion
 from app.gallery.permissions import can_view_version
+from app.gallery.picker import LORA_TYPES as LORA_TYPES
+from app.gallery.picker import usable_by
 
-LORA_TYPES = ("LORA", "LoCon", "DoRA")
+_NAME = re.compile(r"[\w.+-]{1,120}")
 
 
 def get_version(db: Session, viewer: User | None, version_id: int, *, key: str | None = None) -> ModelVersion:
@@ -21,30 +41,66 @@ def get_version(db: Session, viewer: User | None, version_id: int, *, key: str |
 
 def primary_file(version: ModelVersion) -> ModelFile | None:
     """The file that a plain download gives."""
-    return next((f for f in version.files if f.is_primary), version.files[0] if version.files else None)
+    return primary_of(version.files)
 
 
-def _missing(words: str, code: str) -> Invalid:
-    return Invalid(words, [FieldError("#/model_version_id", words, code)], code=code)
+def _wrong(words: str, code: str, pointer: str = "#/model_version_id") -> Invalid:
+    return Invalid(words, [FieldError(pointer, words, code)], code=code)
 
 
-def checkpoint_ref(db: Session, viewer: User | None, version_id: int) -> CheckpointRef:
-    """What a worker needs to load a base. Errors: Invalid base-model-missing, base-model-unsupported."""
+def checkpoint_ref(
+    db: Session, viewer: User | None, version_id: int, *, vae_version_id: int | None = None
+) -> CheckpointRef:
+    """What a worker needs to load a base, with a VAE instead of its own if one is named.
+
+    Errors: Invalid base-model-missing, base-model-unsupported, vae-missing, and those of `vae_ref`.
+    """
     version = db.get(ModelVersion, version_id)
     file = primary_file(version) if version and can_view_version(version, viewer) else None
     if version is None or file is None or version.model.type != "Checkpoint":
-        raise _missing("There is no such base model here. Choose another one.", "base-model-missing")
-    if version.family is None:
-        words = f"{version.model.name} ({version.base_model}) cannot run on this server yet. Choose another."
-        raise _missing(words, "base-model-unsupported")
-    return CheckpointRef(
-        file=BlobRef(sha256=file.blob_sha256, size=file.size, name=file.name),
+        words = "There is no such base model here. Choose another one."
+        raise _wrong(words, "base-model-missing")
+    if not runs_here(version):
+        words = f"{version.model.name} {why_not(version)}. Choose another base model."
+        raise _wrong(words, "base-model-unsupported")
+    seen = recognised(version)
+    if vae_version_id is None and seen is not None and not seen.has_vae:
+        words = f"{version.model.name} holds no VAE, so it cannot make pictures alone. Choose one for it."
+        raise _wrong(words, "vae-missing", "#/vae_version_id")
+    ref = CheckpointRef(
+        file=_blob_ref(file),
         format=file.format,
-        family=version.family,
+        family=version.family or "",
         name=version.model.name,
         base_model=version.base_model,
         model_version_id=version.id,
     )
+    if vae_version_id is None:
+        return ref
+    return ref.model_copy(update={"vae": vae_ref(db, viewer, ref, vae_version_id)})
+
+
+def _blob_ref(file: ModelFile) -> BlobRef:
+    return BlobRef(sha256=file.blob_sha256, size=file.size, name=file.name)
+
+
+def vae_ref(
+    db: Session, viewer: User | None, base: CheckpointRef, version_id: int, pointer: str = "#/vae_version_id"
+) -> BlobRef:
+    """The file of a VAE that can stand in for that of `base`.
+
+    A page of the type VAE, or any whose file was recognised as one. Errors: NotFound, Invalid not-a-vae,
+    vae-base-mismatch, vae-base-unknown.
+    """
+    version = get_version(db, viewer, version_id)
+    file, seen = primary_file(version), recognised(version)
+    kind = seen.kind if seen and seen.kind != "unknown" else ("vae" if version.model.type == "VAE" else "")
+    if file is None or file.format != "SafeTensor" or kind != "vae":
+        raise _wrong(f"{version.model.name} is not a VAE.", "not-a-vae", pointer)
+    found = fit_vae(_nature_of_base(db, base), nature_of(version))
+    if not found.usable:
+        raise _wrong(found.words, found.code, pointer)
+    return _blob_ref(file)
 
 
 def lora_ref(db: Session, viewer: User | None, version_id: int, strength: float | None = None) -> LoraRef:
@@ -52,23 +108,118 @@ def lora_ref(db: Session, viewer: User | None, version_id: int, strength: float 
     version = get_version(db, viewer, version_id)
     file = primary_file(version)
     if file is None or version.model.type not in LORA_TYPES:
-        raise _missing(f"{version.model.name} is not a LoRA.", "not-a-lora")
-    autov3 = next((h.value for h in file.hashes if h.kind == "AutoV3"), "")
+        raise _wrong(f"{version.model.name} is not a LoRA.", "not-a-lora")
     return LoraRef(
-        file=BlobRef(sha256=file.blob_sha256, size=file.size, name=file.name),
+        file=_blob_ref(file),
         name=file.name.removesuffix(".safetensors"),
         title=version.model.name,
         strength=version.strength if strength is None else strength,
         base_model=version.base_model,
         model_version_id=version.id,
-        autov3=autov3.lower(),
+        autov3=_autov3(file),
     )
 
 
-def check_match(base: CheckpointRef, lora: LoraRef) -> None:
-    """A LoRA only works on the base model it was made for. Errors: Invalid `lora-base-mismatch`."""
-    if lora.base_model != base.base_model:
-        words = f"{lora.name} was made for {lora.base_model}; it does not work with {base.base_model}."
-        raise Invalid(
-            words, [FieldError("#/resources", words, "lora-base-mismatch")], code="lora-base-mismatch"
-        )
+def _autov3(file: ModelFile) -> str:
+    return next((h.value for h in file.hashes if h.kind == "AutoV3"), "").lower()
+
+
+def embedding_ref(
+    db: Session, viewer: User | None, base: CheckpointRef, version_id: int, pointer: str = "#/embeddings"
+) -> EmbeddingRef:
+    """A textual inversion for this base; its name in prompts is that of its file, without the ending.
+
+    Errors: NotFound, Invalid not-an-embedding, lora-base-mismatch, lora-base-unknown.
+    """
+    version = get_version(db, viewer, version_id)
+    file = primary_file(version)
+    if file is None or file.format != "SafeTensor" or version.model.type != "TextualInversion":
+        raise _wrong(f"{version.model.name} is not an embedding.", "not-an-embedding", pointer)
+    found = fit(_nature_of_base(db, base), nature_of(version))
+    if not found.usable:
+        raise _wrong(found.words, found.code, pointer)
+    return _embedding(version, file)
+
+
+def _embedding(version: ModelVersion, file: ModelFile) -> EmbeddingRef:
+    return EmbeddingRef(
+        file=_blob_ref(file),
+        name=PurePosixPath(file.name).stem,
+        title=version.model.name,
+        base_model=version.base_model,
+        model_version_id=version.id,
+        autov3=_autov3(file),
+    )
+
+
+def embeddings_in(db: Session, viewer: User, base: CheckpointRef, *texts: str) -> tuple[EmbeddingRef, ...]:
+    """The embeddings that these prompts name and that fit `base`; of two of a name one's own."""
+    nature = _nature_of_base(db, base)
+    found: dict[str, EmbeddingRef] = {}
+    for version, file in _named(db, viewer, ("TextualInversion",), _names_in(texts)):
+        if file.format == "SafeTensor" and fit(nature, nature_of(version)).usable:
+            found.setdefault(PurePosixPath(file.name).stem.lower(), _embedding(version, file))
+    return tuple(found.values())
+
+
+def find_lora(db: Session, viewer: User, base: CheckpointRef, name: str) -> ModelVersion | None:
+    """The LoRA that `<lora:name:…>` means: by its file's name, one that fits `base` before others."""
+    named = [version for version, _ in _named(db, viewer, LORA_TYPES, {name.strip().lower()})]
+    nature = _nature_of_base(db, base)
+    return next((v for v in named if fit(nature, nature_of(v)).usable), named[0] if named else None)
+
+
+def _names_in(texts: Sequence[str]) -> set[str]:
+    """Words that could be names, lower case, with and without punctuation at their ends."""
+    words = {word.lower() for text in texts for word in _NAME.findall(text)}
+    return words | {word.strip(".+-") for word in words} - {""}
+
+
+def _named(
+    db: Session, viewer: User, types: Sequence[str], names: set[str]
+) -> list[tuple[ModelVersion, ModelFile]]:
+    stem = func.lower(func.regexp_replace(ModelFile.name, r"\.[^.]*$", ""))
+    query = (
+        usable_by(select(ModelVersion, ModelFile).join(ModelVersion.files).join(Model), viewer, types)
+        .where(ModelFile.is_primary, stem.in_(sorted(names)))
+        .order_by((Model.user_id == viewer.id).desc(), ModelVersion.id.desc())
+        .limit(100)
+    )
+    return [(row[0], row[1]) for row in db.execute(query).unique()]
+
+
+def _nature_of_base(db: Session, base: CheckpointRef) -> Nature:
+    version = db.get(ModelVersion, base.model_version_id) if base.model_version_id else None
+    return nature_of_ref(base, version)
+
+
+def check_loras(
+    db: Session, base: CheckpointRef, loras: Sequence[LoraRef], pointers: Sequence[str] = ()
+) -> list[str]:
+    """Can these LoRAs be used on `base`, together? Gives words on what to expect of relatives.
+
+    `pointers` name the field of each for errors. The same LoRA twice is one of the same bytes or the same
+    tensors, whether it comes from a page, from another version or as an epoch.
+    Errors: Invalid lora-base-mismatch, lora-base-unknown, duplicate-lora.
+    """
+    nature = _nature_of_base(db, base)
+    notes: list[str] = []
+    seen: set[str] = set()
+    for n, lora in enumerate(loras):
+        where = pointers[n] if n < len(pointers) else f"#/resources/{n}"
+        found = fit(nature, _nature_of_lora(db, lora))
+        if not found.usable:
+            raise _wrong(found.words, found.code or MISMATCH, where)
+        marks = {lora.file.sha256, lora.autov3} - {""}
+        if marks & seen:
+            words = f"{lora.name} is in the list twice. Remove one and set its strength instead."
+            raise _wrong(words, "duplicate-lora", where)
+        seen |= marks
+        if found.words:
+            notes.append(f"{lora.title or lora.name}: {found.words}")
+    return notes
+
+
+def _nature_of_lora(db: Session, lora: LoraRef) -> Nature:
+    version = db.get(ModelVersion, lora.model_version_id) if lora.model_version_id else None
+    return nature_of(version) if version else nature_named(lora.title or lora.name, lora.base_model)

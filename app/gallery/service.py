@@ -23,7 +23,7 @@ from app.gallery.headers import check_base, choose_base, recognise_upload, recog
 from app.gallery.models import Model, ModelFile, ModelTag, ModelVersion, VersionPicture
 from app.gallery.permissions import can_edit_model, can_view_model
 from app.gallery.queries import get_version_by_hash
-from app.gallery.refs import LORA_TYPES, check_match, checkpoint_ref, get_version, lora_ref, primary_file
+from app.gallery.refs import LORA_TYPES, checkpoint_ref, get_version, lora_ref, primary_file
 from app.gallery.schemas import ModelIn, ModelPatch, PublishIn, VersionIn, VersionPatch
 from app.images.models import Image
 from app.images.service import clean_tags, remove_images
@@ -33,7 +33,7 @@ from app.uploads.models import Upload
 from app.uploads.service import delete_upload, get_complete
 
 __all__ = [
-    "check_match", "checkpoint_ref", "get_version", "get_version_by_hash", "lora_ref", "primary_file",
+    "checkpoint_ref", "get_version", "get_version_by_hash", "lora_ref", "primary_file",
 ]  # fmt: skip
 _FIELDS = (
     "name", "category", "description", "rating", "licence", "poi", "allow_no_credit", "allow_commercial_use",

@@ -1,6 +1,6 @@
 """The generator: one form, the queue and the history beside it."""
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from app.accounts.deps import CurrentUser
 from app.contract.samplers import SAMPLERS
 from app.core.errors import FieldError, Invalid
-from app.gallery.picker import list_choices
+from app.gallery.picker import list_fitting
 from app.generation import prefill, service
 from app.generation.schemas import GenerationIn
 from app.images import queries as image_queries
@@ -19,6 +19,7 @@ from app.web.templating import is_htmx, redirect, render
 from worker.families import catalog
 
 router = APIRouter(include_in_schema=False)
+PickerKind = Literal["Checkpoint", "LORA", "VAE", "TextualInversion"]
 
 
 @router.get("/generate")
@@ -74,13 +75,17 @@ def cancel(request: Request, db: Db, user: CurrentUser, job_id: str) -> Response
 
 @router.get("/generate/picker")
 def picker(
-    request: Request, db: Db, user: CurrentUser, kind: str = "LORA", base: str = "", query: str = ""
+    request: Request,
+    db: Db,
+    user: CurrentUser,
+    kind: PickerKind = "LORA",
+    base: str = "",
+    version: int | None = None,
+    query: str = "",
 ) -> Response:
-    """Cards to choose a checkpoint or a LoRA from; those for another base are shown greyed."""
-    choices = list_choices(db, user, "Checkpoint" if kind == "Checkpoint" else "LORA", query=query)
-    usable = [c for c in choices if (c.family is not None if kind == "Checkpoint" else c.base_model == base)]
-    other = [c for c in choices if c not in usable]
-    return render(request, "generation/_picker.html", usable=usable, other=other, kind=kind, base=base)
+    """Cards to choose from; what does not fit the checkpoint `version` is greyed, with the reason."""
+    found = list_fitting(db, user, kind, base=version, base_model=base, query=query)
+    return render(request, "generation/_picker.html", found=found, kind=kind, base=base)
 
 
 def _body(form: dict[str, str]) -> GenerationIn:

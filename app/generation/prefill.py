@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.contract.family import FamilySpec
-from app.gallery.picker import Choice, list_choices
+from app.gallery.picker import Choice, find_base_for, list_choices
 from app.gallery.refs import get_version
 from app.generation import service
 from app.images import service as images
@@ -69,12 +69,7 @@ def _from_version(db: Session, user: User, version_id: int, filled: Filled) -> N
     if lora is not None:
         filled.loras.append((lora, lora.strength))
         filled.fields["prompt"] = ", ".join(lora.trained_words)
-        filled.base = _base_for(db, user, lora.base_model)
-
-
-def _base_for(db: Session, user: User, base_model: str) -> Choice | None:
-    bases = list_choices(db, user, "Checkpoint")
-    return next((b for b in bases if b.base_model == base_model and b.family), None)
+        filled.base = find_base_for(db, user, lora)
 
 
 def _from_epoch(db: Session, user: User, training_id: str, epoch: int, filled: Filled) -> None:
@@ -114,7 +109,7 @@ def _from_image(db: Session, user: User, image_id: int, key: str | None, filled:
 
 def _last_base(db: Session, user: User, filled: Filled) -> Choice | None:
     if filled.loras:
-        return _base_for(db, user, filled.loras[0][0].base_model)
+        return find_base_for(db, user, filled.loras[0][0])
     last = db.scalar(
         select(Job.input["model_version_id"].as_integer())
         .where(Job.user_id == user.id, Job.type == "generation")

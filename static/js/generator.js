@@ -23,7 +23,8 @@ let asked = 0;
 async function search() {
   const mine = ++asked;
   const base = form.querySelector("[data-model]").dataset.base;
-  const params = new URLSearchParams({ kind, base, query: query.value });
+  const version = form.elements.model_version_id.value;
+  const params = new URLSearchParams({ kind, base, version, query: query.value });
   try {
     const answer = await fetch(`/generate/picker?${params}`, { headers: { "HX-Request": "true" } });
     const login = answer.headers.get("HX-Redirect");

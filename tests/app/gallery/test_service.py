@@ -11,6 +11,7 @@ from app.core.storage import get_storage
 from app.gallery import queries, reports, service
 from app.gallery.files import add_file
 from app.gallery.models import Model, ModelVersion
+from app.gallery.refs import check_loras
 from app.gallery.schemas import ModelIn, ModelPatch, PublishIn, ReportIn, VersionIn
 from app.images.models import Image
 from app.images.service import create_sample
@@ -183,14 +184,14 @@ def test_references_for_jobs(db: Session) -> None:
     assert ref.autov3 == ref.autov3.lower()
     assert ref.model_version_id == version.id
     assert service.lora_ref(db, user, version.id, -0.5).strength == -0.5
-    service.check_match(BASE, ref)
+    assert check_loras(db, BASE, [ref]) == []
     with pytest.raises(NotFound):
         service.lora_ref(db, other, version.id)
     with pytest.raises(Invalid) as refused:
         service.checkpoint_ref(db, user, version.id)
     assert refused.value.code == "base-model-missing"
     with pytest.raises(Invalid) as mismatch:
-        service.check_match(BASE.model_copy(update={"base_model": "SD 1.5"}), ref)
+        check_loras(db, BASE.model_copy(update={"base_model": "SD 1.5", "family": "sd1"}), [ref])
     assert mismatch.value.code == "lora-base-mismatch"
 
 

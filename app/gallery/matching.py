@@ -1,0 +1,153 @@
+"""What fits what: a LoRA, an embedding or a VAE on a checkpoint.
+
+Architectures decide, not names: a LoRA for Pony works on SDXL 1.0, because both are SDXL. What a file was
+recognised as counts before what its page says, and what nobody knows is said to be unknown.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.contract.jobs import CheckpointRef
+from app.gallery.headers import recognised_from
+from app.gallery.models import ModelFile, ModelVersion
+from app.recognition.bases import BASES, architectures_of
+from app.recognition.result import WORDS, Recognised
+from worker.families.catalog import specs
+
+MISMATCH = "lora-base-mismatch"
+UNKNOWN = "lora-base-unknown"
+_ALIKE = {"sd2": "sd1"}
+"""Architectures that share a VAE: SD 2.x reads and writes the latents of SD 1.x."""
+_VARIANTS = {
+    "inpaint": "is made for inpainting, which cannot be trained or drawn with here yet",
+    "refiner": "is a refiner: it only finishes pictures of SDXL and cannot be trained or used alone",
+    "pix2pix": "changes pictures by instructions, which is not possible here yet",
+    "depth": "needs a depth picture, which is not possible here yet",
+}
+
+
+@dataclass(frozen=True)
+class Nature:
+    """What decides whether two things fit. No `architectures` = nobody knows."""
+
+    name: str
+    base_model: str
+    architectures: frozenset[str]
+    variant: str = "base"
+    prediction: str | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`words`: why it cannot be used, or what to expect of it; `code` says the first for programs."""
+
+    usable: bool
+    words: str = ""
+    code: str = ""
+
+
+def primary_of(files: Iterable[ModelFile]) -> ModelFile | None:
+    """The file that a plain download gives."""
+    listed = list(files)
+    return next((f for f in listed if f.is_primary), listed[0] if listed else None)
+
+
+def recognised(version: ModelVersion) -> Recognised | None:
+    """What its primary file was recognised as; None for what came before there was recognition."""
+    file = primary_of(version.files)
+    return recognised_from(file.facts) if file else None
+
+
+def nature_of(version: ModelVersion) -> Nature:
+    seen = recognised(version)
+    told = {seen.architecture} if seen and seen.architecture else architectures_of(version.base_model)
+    return Nature(
+        version.model.name, version.base_model, frozenset(told),
+        variant=seen.variant if seen else "base",
+        # What an adapter says is its metadata's word; for a checkpoint it is the architecture's, at least.
+        prediction=seen.prediction if seen else None,
+    )  # fmt: skip
+
+
+def nature_named(name: str, base_model: str) -> Nature:
+    """Of something without a page: the name of its base model is all that there is."""
+    return Nature(name, base_model, frozenset(architectures_of(base_model)))
+
+
+def nature_of_ref(base: CheckpointRef, version: ModelVersion | None = None) -> Nature:
+    """Of a checkpoint in a job; its family says what it is, whatever its page calls it."""
+    told = frozenset(key for key, known in BASES.items() if known.family == base.family)
+    seen = recognised(version) if version else None
+    return Nature(
+        base.name, base.base_model, told or frozenset(architectures_of(base.base_model)),
+        variant=seen.variant if seen else "base", prediction=seen.prediction if seen else None,
+    )  # fmt: skip
+
+
+def fit(base: Nature, other: Nature) -> Fit:
+    """Can `other`, a LoRA or an embedding, be used with the checkpoint `base`?"""
+    named_alike = other.base_model == base.base_model
+    if other.architectures & base.architectures:
+        return Fit(True, _expect(base, other))
+    if other.architectures and base.architectures:
+        words = f"{other.name} was made for {other.base_model}, not for {base.name} ({base.base_model})."
+        return Fit(False, words, MISMATCH)
+    if named_alike and other.base_model not in ("", "Other"):
+        return Fit(True)
+    unknown = base if other.architectures else other
+    words = (
+        f"Nobody knows which kind of model {base.name} is, so nothing can be said to fit it."
+        if unknown is base
+        else f"It is not known for which base model {other.name} was made. Its owner can say so on its page."
+    )
+    return Fit(False, words, UNKNOWN)
+
+
+def _expect(base: Nature, other: Nature) -> str:
+    """What to expect of a relative; empty where there is nothing to say."""
+    if other.prediction and base.prediction and other.prediction != base.prediction:
+        return "Made for a model that predicts in another way: it may look wrong."
+    if other.base_model != base.base_model and other.base_model not in ("", "Other"):
+        return f"Made for {other.base_model}, a relative of {base.base_model}: it may look different."
+    if other.variant != base.variant:
+        return f"{base.name} is no plain model of its kind ({base.variant}): it may look different."
+    return ""
+
+
+def fit_vae(base: Nature, vae: Nature) -> Fit:
+    """Can this VAE stand in for the checkpoint's own? Its tensors tell too little: its page's word counts."""
+    wanted = {_ALIKE.get(key, key) for key in base.architectures}
+    given = {_ALIKE.get(key, key) for key in vae.architectures}
+    if wanted & given:
+        return Fit(True)
+    if given:
+        words = f"{vae.name} is a VAE for {vae.base_model}, not for {base.name} ({base.base_model})."
+        return Fit(False, words, "vae-base-mismatch")
+    words = f"It is not known for which base model the VAE {vae.name} is. Its owner can say so on its page."
+    return Fit(False, words, "vae-base-unknown")
+
+
+def runs_here(version: ModelVersion) -> bool:
+    """Whether a family that is installed trains and draws with it."""
+    return version.family is not None and version.family in specs()
+
+
+def why_not(version: ModelVersion) -> str:
+    """Why a checkpoint cannot be trained or drawn with here, after its name; empty where it can."""
+    if runs_here(version):
+        return ""
+    seen = recognised(version)
+    if seen is None or seen.kind == "unknown":
+        return f"({version.base_model}) was not recognised as a checkpoint that can be used here"
+    if seen.kind != "checkpoint":
+        return f"is {WORDS[seen.kind]}, not a checkpoint"
+    if seen.variant in _VARIANTS:
+        return _VARIANTS[seen.variant]
+    known = BASES.get(seen.architecture or "")
+    if known is None or known.family not in specs():
+        return f"({version.base_model}) cannot train or draw here yet"
+    if seen.quantised:
+        return f"has compressed weights ({seen.quantised}), which cannot be loaded here"
+    if not seen.text_encoders:
+        return "holds only the denoiser, without a text encoder"
+    return "is not laid out as a whole checkpoint and cannot be loaded here"
