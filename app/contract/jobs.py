@@ -72,12 +72,17 @@ class EmbeddingRef(Frozen):
 
 
 class TrainItem(Frozen):
-    """One picture of the snapshot: normalised PNG or JPEG in storage and its label as typed."""
+    """One picture of the snapshot: normalised PNG or JPEG in storage and its label as typed.
+
+    A clip is an H.264 MP4 of `frames` frames at the constant rate `fps`; a picture has one and no rate.
+    """
 
     file: BlobRef
     width: int
     height: int
     label: str
+    frames: int = 1
+    fps: float | None = None
 
 
 class TrainParams(Frozen):
@@ -146,6 +151,8 @@ class TrainJob(Frozen):
     sample_prompts: tuple[SamplePrompt, ...] = ()
     continue_from: BlobRef | None = None
     threads: int = 2
+    sparing: bool = False
+    """Draw samples with little memory: in tiles, text encoder outside the card. Changes nothing else."""
 
 
 class StartPicture(Frozen):

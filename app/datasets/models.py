@@ -1,8 +1,13 @@
-"""Tables of data sets. A picture is stored normalised (upright, no metadata, at most 2048 px a side)."""
+"""Tables of data sets. A picture is stored normalised (upright, no metadata, at most 2048 px a side).
+
+In a set of clips an item is a normalised MP4 (upright, no sound, one rate), or a picture: one frame.
+"""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.db import Base, Created
@@ -38,6 +43,10 @@ class DatasetItem(Base, Created):
     """sha256 of the file as it came: the same file twice is a duplicate."""
     blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
     thumb_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    strip_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    """Frames of a clip side by side in one picture; null for pictures."""
+    clip: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """`{fps, frames, duration}` of the stored clip; null in sets of pictures."""
     width: Mapped[int]
     height: Mapped[int]
     dhash: Mapped[int] = mapped_column(BigInteger)
