@@ -18,8 +18,9 @@ from app.contract.states import LEASED, JobState
 from app.core.blobs import Blob, release_blobs
 from app.core.config import get_settings
 from app.core.db import utcnow
-from app.jobs import service
+from app.jobs import service, turns
 from app.jobs.models import Job, JobMetric
+from app.jobs.turns import Warm
 
 
 class LeaseLost(Exception):
@@ -41,12 +42,16 @@ def _lease_end() -> Any:
     return func.clock_timestamp() + timedelta(seconds=get_settings().queue.lease_seconds)
 
 
-def claim(db: Session, worker_id: str, queues: Sequence[str]) -> Job | None:
-    """Take the first waiting job of `queues`, or None. Takes a new fence and a lease."""
+def claim(db: Session, worker_id: str, queues: Sequence[str], *, warm: Warm | None = None) -> Job | None:
+    """Take the waiting job of `queues` whose turn it is, or None. Takes a new fence and a lease.
+
+    Of jobs of the same round, those that need what the worker has `warm` come first.
+    """
+    priority, turn, seq = turns.ORDER
     query = (
         select(Job)
         .where(Job.status == JobState.QUEUED.value, Job.queue.in_(list(queues)))
-        .order_by(Job.priority.desc(), Job.seq)
+        .order_by(priority, turn, *([warm.nearness().desc()] if warm else []), seq)
         .limit(1)
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)

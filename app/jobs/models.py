@@ -31,9 +31,11 @@ class Job(Base, Created):
             "ix_job_claim",
             "queue",
             text("priority DESC"),
+            "turn",
             "seq",
             postgresql_where=text("status = 'queued'"),
         ),
+        Index("ix_job_turn", "queue", "turn", postgresql_where=text("fence > 0 AND status <> 'queued'")),
         Index("ix_job_leased", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
         Index("ix_job_user_seq", "user_id", text("seq DESC")),
     )
@@ -46,6 +48,8 @@ class Job(Base, Created):
     queue: Mapped[str] = mapped_column(String(20))
     title: Mapped[str] = mapped_column(String(200), default="")
     priority: Mapped[int] = mapped_column(Integer, default=0)
+    turn: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """The round in which it is served; written by `turns.py` alone."""
 
     status: Mapped[str] = mapped_column(String(20), default="queued")
     status_reason: Mapped[str | None] = mapped_column(String(40))

@@ -21,7 +21,11 @@ from app.core.db import Base, after_commit
 from app.core.errors import Conflict, FieldError, Invalid, NotFound, RateLimited, Unauthorized
 from app.core.ids import new_id
 from app.core.paging import Page, keyset_page
+from app.jobs import turns
 from app.jobs.models import Job, JobEvent, WebhookDelivery
+from app.jobs.turns import count_ahead as count_ahead
+from app.jobs.turns import estimate_wait as estimate_wait
+from app.jobs.turns import queue_positions as queue_positions
 from app.jobs.wakeups import wake
 
 TYPES = ("training", "generation", "files")
@@ -100,6 +104,10 @@ def change_state(
     was = JobState(job.status)
     if to not in ALLOWED[was]:
         raise Conflict(f"This job is {was} and cannot become {to}.", code="job-state", job_id=job.id)
+    if was is JobState.QUEUED and to is not JobState.STARTING:
+        turns.leave(db, job)
+    elif was is JobState.PAUSED and to is JobState.QUEUED:
+        turns.join(db, job)
     job.status = to.value
     job.status_reason = reason
     job.error = problem(*error, job.id) if error else None
@@ -152,6 +160,7 @@ def enqueue(
         id=new_id("job"), user_id=user.id, type=type, queue=queue, title=title[:200], input=input,
         payload=payload, priority=priority, webhook=check_webhook(webhook), labels=labels or {},
         retry_of=retry_of, max_attempts=get_settings().queue.max_attempts, status=JobState.QUEUED.value,
+        turn=turns.next_turn(db, user.id, queue),
     )  # fmt: skip
     db.add(job)
     db.flush()
@@ -348,32 +357,6 @@ def _cascades_from_job(table: Table) -> Any:
         if fk.column.table.name == Job.__tablename__ and (fk.ondelete or "").upper() == "CASCADE":
             return fk.parent
     return None
-
-
-def queue_positions(db: Session, jobs: Iterable[Job]) -> dict[str, int]:
-    """Place in its queue, from 1, of each of `jobs` that waits. One query."""
-    waiting = [job.id for job in jobs if job.status == JobState.QUEUED]
-    if not waiting:
-        return {}
-    order = func.row_number().over(partition_by=Job.queue, order_by=(Job.priority.desc(), Job.seq))
-    ranked = select(Job.id, order.label("place")).where(Job.status == JobState.QUEUED.value).subquery()
-    rows = db.execute(select(ranked.c.id, ranked.c.place).where(ranked.c.id.in_(waiting)))
-    return {row.id: row.place for row in rows}
-
-
-def estimate_wait(db: Session, job: Job, ahead: int) -> float | None:
-    """Seconds until a waiting job may start, from the last ten jobs of its queue; None without any."""
-    recent = (
-        select(Job.metrics["run_seconds"].as_float().label("took"))
-        .where(
-            Job.queue == job.queue, Job.status == JobState.SUCCEEDED.value, Job.metrics.has_key("run_seconds")
-        )
-        .order_by(Job.seq.desc())
-        .limit(10)
-        .subquery()
-    )
-    mean = db.scalar(select(func.avg(recent.c.took)))
-    return None if mean is None else float(mean) * ahead
 
 
 def count_unfinished(db: Session, viewer: User | None) -> int:
