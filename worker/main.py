@@ -34,6 +34,7 @@ from worker.facts import Facts
 from worker.files_job import run_files_job
 from worker.models_cache import ModelsCache
 from worker.supervise import Shop, Supervisor
+from worker.warmth import Warmth
 
 log = logging.getLogger("bottega.worker")
 
@@ -46,6 +47,7 @@ class QueueRunner(threading.Thread):
         self.queue, self.worker = queue, worker
         self.current: str | None = None
         self._warm: Child | None = None
+        self._warmth = Warmth()
 
     def run(self) -> None:
         bell = tasks.bells[self.queue]
@@ -66,7 +68,7 @@ class QueueRunner(threading.Thread):
     def _take_one(self) -> bool:
         claimed_at = time.monotonic()
         with unit_of_work() as db:
-            job = leases.claim(db, self.worker.id, [self.queue])
+            job = leases.claim(db, self.worker.id, [self.queue], warm=self._warmth.wish())
         if job is None:
             return False
         self.current = job.id
@@ -89,6 +91,7 @@ class QueueRunner(threading.Thread):
             self._cool()
         elif self._warm:
             self._warm.idle_since = time.monotonic()
+            self._warmth.drew(job)
 
     def _child(self) -> Child:
         """A warm child for the next drawing; a training always finds none."""
@@ -98,6 +101,7 @@ class QueueRunner(threading.Thread):
         return self._warm
 
     def _cool(self) -> None:
+        self._warmth.cool()
         if self._warm is not None:
             self._warm.close()
             self._warm = None

@@ -13,7 +13,6 @@ from sqlalchemy import ColumnElement, and_, case, cast, func, literal, or_, sele
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlalchemy.orm import Session, load_only
 
-from app.accounts.models import User
 from app.contract.states import LEASED, JobState
 from app.jobs.models import Job
 
@@ -97,9 +96,9 @@ def queue_positions(db: Session, jobs: Iterable[Job]) -> dict[str, int]:
     return {row.id: row.place for row in rows}
 
 
-def count_ahead(db: Session, user: User, queue: str) -> int:
+def count_ahead(db: Session, user_id: int, queue: str) -> int:
     """How many jobs, running ones among them, come before one that this person would put in now."""
-    turn = next_turn(db, user.id, queue)
+    turn = next_turn(db, user_id, queue)
     earlier = and_(_WAITS, or_(Job.priority > 0, and_(Job.priority == 0, Job.turn <= turn)))
     held = Job.status.in_([state.value for state in LEASED])
     return db.scalar(select(func.count()).where(Job.queue == queue, or_(earlier, held))) or 0

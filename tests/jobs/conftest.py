@@ -39,9 +39,17 @@ class Yard:
             self.owner = User(username="owner", password_hash="")
             db.add(self.owner)
 
-    def put(self, type: str, queue: str, payload: dict[str, Any]) -> str:
+    def member(self, name: str) -> int:
+        """Another user."""
         with unit_of_work() as db:
-            owner = db.get_one(User, self.owner.id)
+            user = User(username=name, password_hash="")
+            db.add(user)
+            db.flush()
+            return user.id
+
+    def put(self, type: str, queue: str, payload: dict[str, Any], user: int | None = None) -> str:
+        with unit_of_work() as db:
+            owner = db.get_one(User, user or self.owner.id)
             return service.enqueue(db, owner, type=type, queue=queue, title="", input={}, payload=payload).id
 
     def generate(self, words: str = "", pictures: int = 1) -> str:

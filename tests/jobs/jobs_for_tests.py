@@ -9,19 +9,19 @@ from app.core.storage import get_storage
 BASE = b"a base checkpoint"
 
 
-def base_ref() -> CheckpointRef:
+def base_ref(content: bytes = BASE) -> CheckpointRef:
     """A checkpoint whose file lies in the storage of the current settings."""
-    sha256 = hashlib.sha256(BASE).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()
     if get_storage().size(f"blobs/{sha256}") is None:
-        get_storage().put(f"blobs/{sha256}", BASE)
-    file = BlobRef(sha256=sha256, size=len(BASE), name="base.safetensors")
+        get_storage().put(f"blobs/{sha256}", content)
+    file = BlobRef(sha256=sha256, size=len(content), name="base.safetensors")
     return CheckpointRef(file=file, format="SafeTensor", family="starter", name="Base", base_model="Starter")
 
 
-def generate_payload(words: str, pictures: int = 1) -> dict[str, Any]:
+def generate_payload(words: str, pictures: int = 1, base: bytes = BASE) -> dict[str, Any]:
     """`words` tell the light child what to do."""
     job = GenerateJob(
-        base=base_ref(), prompt=words, sampler="Euler a", steps=1, cfg_scale=1, width=64, height=64,
+        base=base_ref(base), prompt=words, sampler="Euler a", steps=1, cfg_scale=1, width=64, height=64,
         seeds=tuple(range(pictures)),
     )  # fmt: skip
     return job.model_dump(mode="json")

@@ -159,8 +159,8 @@ def test_how_many_come_before_a_new_one(db: Session) -> None:
     for _ in range(5):
         put(db, greedy)
     assert claim(db)
-    assert [turns.count_ahead(db, user, "generate") for user in (modest, greedy)] == [1, 5]
-    assert turns.count_ahead(db, modest, "train") == 0
+    assert [turns.count_ahead(db, user.id, "generate") for user in (modest, greedy)] == [1, 5]
+    assert turns.count_ahead(db, modest.id, "train") == 0
 
 
 # What a worker has warm
