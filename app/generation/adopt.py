@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image as Pillow
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
@@ -17,10 +16,7 @@ from app.datasets.decode import Decoded, Undecodable, get_decoder
 from app.gallery.queries import link_resource
 from app.images.models import Image
 from app.images.service import create_uploaded
-from worker.inference import infotext
-
-READABLE = ("PNG", "JPEG", "WEBP")
-"""Formats whose header may hold generation data."""
+from worker.inference.metadata.reading import read_file
 
 
 def adopt_picture(
@@ -29,24 +25,27 @@ def adopt_picture(
     """A private picture of `user`. Errors: Invalid (no picture), TooLarge, QuotaExceeded, DiskFull."""
     with tempfile.TemporaryDirectory(prefix="bottega-picture-") as folder:
         source = Path(folder) / "source"
-        _save(file, source)
-        decoded = _decode(source, Path(folder), name or "The picture")
+        save_bounded(file, source)
+        decoded = decode_apart(source, Path(folder), name or "The picture")
         check_quota(db, user, decoded.picture.stat().st_size)
         blob = put_blob(db, storage, decoded.picture, decoded.media_type)
-        text = find_text(source)
+        found = read_file(source)
     return create_uploaded(
         db,
         user,
         blob,
         width=decoded.width,
         height=decoded.height,
-        infotext=text,
+        infotext=found.text if found else "",
+        program=found.tool if found else "",
+        notes=found.notes if found else (),
         title=title,
         link=lambda digits, shown: link_resource(db, user, digits, shown),
     )
 
 
-def _save(file: BinaryIO, target: Path) -> None:
+def save_bounded(file: BinaryIO, target: Path) -> None:
+    """Copy what was sent to a file. Errors: TooLarge."""
     limit = get_settings().limits.upload_bytes
     left = limit
     with target.open("wb") as out:
@@ -57,7 +56,8 @@ def _save(file: BinaryIO, target: Path) -> None:
             out.write(chunk)
 
 
-def _decode(source: Path, folder: Path, name: str) -> Decoded:
+def decode_apart(source: Path, folder: Path, name: str) -> Decoded:
+    """The picture in its normal form, made in the decoder's process. Errors: Invalid in words."""
     try:
         return get_decoder().decode(source, folder)
     except Undecodable as error:
@@ -66,9 +66,6 @@ def _decode(source: Path, folder: Path, name: str) -> Decoded:
 
 
 def find_text(source: Path) -> str:
-    """Generation data in the header of a file that was decoded safely before; empty where there is none."""
-    try:
-        with Pillow.open(source, formats=READABLE) as picture:
-            return (infotext.find_text(picture) or "").replace("\0", "")  # Postgres stores no zero byte
-    except (OSError, SyntaxError, ValueError):
-        return ""
+    """Generation data of a file that was decoded safely before, as an infotext; empty where there is none."""
+    found = read_file(source)
+    return found.text if found else ""

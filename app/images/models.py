@@ -57,7 +57,7 @@ class ImageResource(Base):
     image_id: Mapped[int] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(20))
-    """`checkpoint` or `lora`."""
+    """`checkpoint`, `lora`, `embedding` or `vae`."""
     name: Mapped[str] = mapped_column(String(200))
     model_version_id: Mapped[int | None] = mapped_column(index=True)
     weight: Mapped[float | None] = mapped_column(Float)

@@ -71,7 +71,8 @@ def shown_settings(image: Image) -> list[tuple[str, Any]]:
     """Label and value of the settings that a person reads, in order."""
     labels = {
         "Model": "Model", "sampler": "Sampler", "steps": "Steps", "cfgScale": "CFG", "seed": "Seed",
-        "clipSkip": "Clip skip",
+        "clipSkip": "Clip skip", "Schedule type": "Schedule", "Denoising strength": "Denoise",
+        "program": "Made in",
     }  # fmt: skip
     shown = [
         (label, _figure(image.meta[name]))

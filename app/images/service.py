@@ -22,6 +22,7 @@ from app.images.schemas import ImagePatch
 from app.images.thumbs import thumbnail
 from app.jobs.models import Job
 from worker.inference import infotext as texts
+from worker.inference.metadata.reading import Resource, resources_of
 
 LinkResource = Callable[[str, str], tuple[int | None, str]]
 """(hash, name) → (model version id or None, name to show)."""
@@ -105,15 +106,20 @@ def create_uploaded(
     infotext: str,
     link: LinkResource,
     title: str = "",
+    program: str = "",
+    notes: Sequence[str] = (),
 ) -> Image:
     """A picture from elsewhere, already decoded safely: upright, without metadata.
 
-    Its generation data is a claim, not a proof; `link` finds resources by hash.
+    Its generation data is a claim, not a proof; `link` finds resources by hash. `program` wrote the
+    data, `notes` tell what could not be brought over.
     """
     image = _add(
         db, user, blob, origin="uploaded", title=title, width=width, height=height, infotext=infotext
     )
     read_generation_data(image, link)
+    said = {"program": program, "notes": list(notes)}
+    image.meta |= {name: value for name, value in said.items() if value}
     db.flush()
     return image
 
@@ -123,12 +129,11 @@ def read_generation_data(image: Image, link: LinkResource) -> None:
     info = texts.read(image.infotext)
     image.prompt, image.negative_prompt = info.prompt, info.negative_prompt
     image.meta = _told(info)
-    claims: list[tuple[str, str, str, float | None]] = [
-        ("lora", lora.name, lora.hash or "", lora.strength) for lora in info.loras[:20]
-    ]
-    if info.model or info.model_hash:
-        claims.insert(0, ("checkpoint", info.model or info.model_hash or "", info.model_hash or "", None))
-    image.resources = [_claimed(n, claim, link) for n, claim in enumerate(claims)]
+    image.resources = [_claimed(n, claim, link) for n, claim in enumerate(resources_of(info))]
+
+
+KEPT = ("Schedule type", "Denoising strength", "Hires upscale", "Hires resize", "Hires upscaler", "VAE")
+"""Settings that stand under the same name in Civitai's generation data."""
 
 
 def _told(info: texts.Infotext) -> dict[str, Any]:
@@ -145,20 +150,20 @@ def _told(info: texts.Infotext) -> dict[str, Any]:
         "Model": info.model,
         "Model hash": info.model_hash,
         "hashes": info.hashes or None,
+        **{name: info.settings.get(name) for name in KEPT},
     }
     return {name: value for name, value in known.items() if value not in (None, "")}
 
 
-def _claimed(position: int, claim: tuple[str, str, str, float | None], link: LinkResource) -> ImageResource:
-    kind, name, digits, weight = claim
-    version_id, shown = link(digits, name) if digits else (None, name)
+def _claimed(position: int, claim: Resource, link: LinkResource) -> ImageResource:
+    version_id, shown = link(claim.hash, claim.name) if claim.hash else (None, claim.name)
     return ImageResource(
         position=position,
-        kind=kind,
+        kind=claim.kind,
         name=shown[:200],
-        hash=digits[:64],
+        hash=claim.hash[:64],
         model_version_id=version_id,
-        weight=weight,
+        weight=claim.weight,
     )
 
 

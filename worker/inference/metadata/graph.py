@@ -10,7 +10,7 @@ from typing import Any
 
 MAX_NODES = 4000
 _CONTROL = ("fixed", "increment", "decrement", "randomize")
-"""What stands after a seed in the drawing: how it changes after each picture."""
+"""What stands after a seed in the drawing: how it changes after each picture; once it was yes or no."""
 _MUTED, _BYPASSED = 2, 4
 
 WIDGETS = {
@@ -137,7 +137,7 @@ def _values(node: Mapping[str, Any]) -> dict[str, Any]:
     rest = iter(names)
     previous = ""
     for number, value in enumerate(values):
-        if previous.endswith("seed") and value in _CONTROL:
+        if previous.endswith("seed") and (value in _CONTROL or isinstance(value, bool)):
             continue
         previous = next(rest, f"value_{number}")
         named[previous] = value

@@ -20,7 +20,7 @@ from worker.inference.metadata.facts import Facts, File, compose, naming_loras, 
 from worker.inference.metadata.graph import from_prompt, from_workflow
 from worker.inference.metadata.infotext import MAX_TEXT, Infotext, clean, plain, read, write
 from worker.inference.metadata.others import decode
-from worker.inference.metadata.samplers import name_sampler, sampler_notes
+from worker.inference.metadata.samplers import name_sampler
 from worker.inference.metadata.stealth import stealth_text
 from worker.inference.metadata.texts import (
     COMMENT,
@@ -37,6 +37,8 @@ from worker.inference.metadata.texts import (
 
 KINDS = ("checkpoint", "lora", "embedding", "vae")
 MAX_RESOURCES = 40
+PRIVATE = ("User",)
+"""Settings that tell who made the picture; some programs write them unasked."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def read_texts(texts: Texts) -> Found | None:
         if (made := reading(texts)) is not None:
             facts, notes = made
             info = compose(_with_size(facts, texts))
-            return Found(tool, info, (*notes, *sampler_notes(facts.sampler, facts.schedule)))
+            return Found(tool, info, tuple(notes))
     for text in _candidates(texts):
         if (found := _a1111(text)) is not None:
             return found
@@ -218,8 +220,8 @@ def _a1111(text: str) -> Found | None:
         info = _cpp(info)
     elif tool == "Fooocus":
         info = _fooocus_text(info)
-    name = info.settings.get("Sampler", "")
-    return Found(tool, info, tuple(sampler_notes(name, info.schedule)) if info.settings else ())
+    kept = {key: text for key, text in info.settings.items() if key not in PRIVATE}
+    return Found(tool, replace(info, settings=kept))
 
 
 def _tool(info: Infotext) -> str:

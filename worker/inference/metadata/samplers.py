@@ -1,10 +1,10 @@
 """What other programs call samplers and schedules, in the words of `app.contract.samplers`.
 
 k-diffusion's names are ComfyUI's, Fooocus' and SwarmUI's; InvokeAI, NovelAI and stable-diffusion.cpp
-have spellings of their own. What has no counterpart here keeps its name and gets a note.
+have spellings of their own. What has no counterpart here keeps its name.
 """
 
-from app.contract.samplers import AUTOMATIC, NORMAL, SAMPLERS, SCHEDULES, SUFFIXES, split_sampler
+from app.contract.samplers import AUTOMATIC, NORMAL, SAMPLERS, split_sampler
 
 _SAMPLERS = {
     "euler": "Euler",
@@ -47,7 +47,6 @@ _SCHEDULES = {
     "simple": "Simple",
     "beta": "Beta",
 }
-_UNSAID = ("undefined", "default", "none")
 _BY_WORDS = {name.lower(): name for name in SAMPLERS}
 
 
@@ -81,14 +80,3 @@ def _ending(key: str, said: str) -> tuple[str, str]:
         if key.endswith(f"_{word}"):
             return key.removesuffix(f"_{word}"), schedule if said == AUTOMATIC else said
     return key, said
-
-
-def sampler_notes(name: str, schedule: str) -> list[str]:
-    """What to tell a person whose picture needs a sampler or schedule that is not here."""
-    name, schedule = split_sampler(name, schedule)
-    notes = []
-    if name and name not in SAMPLERS and name.lower() not in _UNSAID:
-        notes.append(f"The sampler {name} is not here; DPM++ 2M Karras is nearest for most pictures.")
-    if schedule not in SCHEDULES and schedule not in SUFFIXES:
-        notes.append(f"The schedule {schedule} is not here; the sampler's usual one is taken.")
-    return notes
