@@ -357,13 +357,3 @@ def _cascades_from_job(table: Table) -> Any:
         if fk.column.table.name == Job.__tablename__ and (fk.ondelete or "").upper() == "CASCADE":
             return fk.parent
     return None
-
-
-def count_unfinished(db: Session, viewer: User | None) -> int:
-    """How many of one's trainings and generations have not ended, for the badge in the header."""
-    if viewer is None:
-        return 0
-    query = select(func.count()).where(
-        Job.user_id == viewer.id, Job.type != "files", Job.status.not_in([s.value for s in TERMINAL])
-    )
-    return db.scalar(query) or 0

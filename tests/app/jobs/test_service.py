@@ -237,4 +237,3 @@ def test_the_start_is_guessed_from_this_servers_history(db: Session) -> None:
     last = put(db, owner)
     assert service.estimate_wait(db, last, 1) == 20
     assert views.job_out(db, last)["queue"]["estimated_start_at"] is not None
-    assert service.count_unfinished(db, owner) == 2
