@@ -100,6 +100,15 @@ class Preview(Frozen):
     path: str
 
 
+class Unplaced(Frozen):
+    """What of a LoRA has no place in the checkpoint and does nothing: layers, or tensors nobody knows."""
+
+    lora: str
+    count: int
+    names: tuple[str, ...]
+    """The first 50 of them, as they stand in the file."""
+
+
 class Finished(Frozen):
     """The job's own last word. `recommended_epoch` is None where nothing was measured."""
 
@@ -112,7 +121,10 @@ class Finished(Frozen):
     recommended_reason: Literal["validation", "last"] | None = None
     steps: int | None = None
     peak_memory_bytes: int | None = None
+    memory_retries: int = 0
+    """How often the job began again with less memory after it had run out."""
     run_seconds: float | None = None
+    unplaced: tuple[Unplaced, ...] = ()
 
 
 Event = Annotated[

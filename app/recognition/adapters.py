@@ -5,54 +5,17 @@ the metadata knows, it is believed; where both are silent, the base stays unknow
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from app.recognition.bases import MODELSPEC, SS_VERSIONS
 from app.recognition.header import Header
+from app.recognition.lora_keys import NUMBERED, locate, split_key
 from app.recognition.result import AdapterFacts, Algorithm, Naming
 
-_KOHYA = {"lora_down.weight": "down", "lora_up.weight": "up", "lora_mid.weight": "mid", "alpha": "alpha"}
-_ENDINGS: dict[str, tuple[str, str]] = {
-    **{f".{ending}": ("lora", part) for ending, part in _KOHYA.items()},
-    ".lora_linear_layer.down.weight": ("lora", "down"), ".lora_linear_layer.up.weight": ("lora", "up"),
-    ".lora.down.weight": ("lora", "down"), ".lora.up.weight": ("lora", "up"),
-    "_lora.down.weight": ("lora", "down"), "_lora.up.weight": ("lora", "up"),
-    "_lora_down.weight": ("lora", "down"), "_lora_up.weight": ("lora", "up"),
-    ".lora_A.weight": ("lora", "down"), ".lora_B.weight": ("lora", "up"),
-    ".dora_scale": ("dora", "scale"), ".lora_magnitude_vector": ("dora", "scale"),
-    ".lora_magnitude_vector.weight": ("dora", "scale"),
-    **{f".hada_{name}": ("loha", name) for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
-    **{
-        f".lokr_{name}": ("lokr", name)
-        for name in ("w1", "w2", "w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")
-    },
-    **{f".{name}.weight": ("glora", name) for name in ("a1", "a2", "b1", "b2")},
-    ".oft_blocks": ("oft", "blocks"), ".oft_diag": ("oft", "blocks"), ".on_input": ("ia3", "input"),
-    ".diff": ("full", "diff"), ".diff_b": ("full", "bias"), ".w_norm": ("full", "norm"),
-    ".b_norm": ("full", "norm"),
-}  # fmt: skip
-"""Ending of a tensor's name → (kind, part)."""
-_BY_LENGTH = tuple(sorted(_ENDINGS, key=len, reverse=True))
 _ALGORITHMS: tuple[tuple[str, Algorithm], ...] = (
     ("dora", "DoRA"), ("lokr", "LoKr"), ("loha", "LoHa"), ("glora", "GLoRA"), ("oft", "OFT"), ("ia3", "IA3"),
-)  # fmt: skip
-_CLONEOFSIMO = re.compile(r"(unet|text_encoder):\d{1,6}:(down|up|alpha)")
-_PARTS: tuple[tuple[str, str], ...] = (
-    ("lora_te1_", "text-encoder"), ("lora_te2_", "text-encoder-2"), ("lora_te3_", "text-encoder-3"),
-    ("lora_te_", "text-encoder"), ("lora_unet_unet_", "unet"), ("lora_unet_", "unet"),
-    ("lora_transformer_", "transformer"), ("lycoris_text_encoder_2_", "text-encoder-2"),
-    ("lycoris_text_encoder_", "text-encoder"), ("lycoris_unet_", "unet"),
-    ("lycoris_transformer_", "transformer"), ("lycoris_", "unet"), ("text_encoder_2.", "text-encoder-2"),
-    ("text_encoder_3.", "text-encoder-3"), ("text_encoder.", "text-encoder"), ("te1.", "text-encoder"),
-    ("te2.", "text-encoder-2"), ("unet.", "unet"), ("transformer.", "transformer"),
-    ("diffusion_model.", "transformer"), ("model.diffusion_model.", "transformer"),
-)  # fmt: skip
-"""How a module's name begins → what it belongs to."""
-_UNET_BLOCKS = (
-    "down_blocks_", "up_blocks_", "mid_block_", "input_blocks_", "output_blocks_", "middle_block_",
 )  # fmt: skip
 
 
@@ -90,7 +53,7 @@ class Module:
         names = set(self.shapes)
         if self.kinds <= {"lora", "glora", "dora"}:
             return wanted <= names
-        return bool(names & {"w1", "w1_a", "w1_b", "diff", "blocks", "input", "norm"})
+        return bool(names & {"w1", "w1_a", "w1_b", "diff", "blocks", "input", "norm", "bias"})
 
     @property
     def is_convolution(self) -> bool:
@@ -103,10 +66,10 @@ def read_modules(header: Header) -> list[Module]:
     """The adapted layers in the order of the file; empty for what is no adapter."""
     modules: dict[str, Module] = {}
     for key, info in header.tensors.items():
-        stem, kind, part = _split(key)
+        stem, kind, part = split_key(key)
         if kind:
             if stem not in modules:
-                modules[stem] = Module(*_place(stem), stem)
+                modules[stem] = Module(*locate(stem), stem)
             modules[stem].shapes[part] = info.shape
             modules[stem].kinds.add(kind)
     found = [module for module in modules.values() if module.is_whole]
@@ -116,37 +79,10 @@ def read_modules(header: Header) -> list[Module]:
     return found
 
 
-def _split(key: str) -> tuple[str, str, str]:
-    """(module, kind, part); the kind is empty for what is no adapter's tensor."""
-    if match := _CLONEOFSIMO.fullmatch(key):
-        return key.rsplit(":", 1)[0], "lora", match[2]
-    if key.endswith(_BY_LENGTH):
-        ending = next(e for e in _BY_LENGTH if key.endswith(e))
-        return key.removesuffix(ending), *_ENDINGS[ending]
-    # PEFT puts the adapter's name between: lora_A.default.weight
-    pieces = key.rsplit(".", 3)
-    if len(pieces) == 4 and pieces[1] in ("lora_A", "lora_B") and pieces[3] == "weight":
-        return pieces[0], "lora", "down" if pieces[1] == "lora_A" else "up"
-    return key, "", ""
-
-
-def _place(stem: str) -> tuple[str, str]:
-    """(what it belongs to, name with underscores)."""
-    if stem.startswith(("unet:", "text_encoder:")):
-        part = "unet" if stem.startswith("unet:") else "text-encoder"
-        return part, stem.partition(":")[2]
-    stem = stem.removeprefix("base_model.model.")
-    start, part = next(((s, p) for s, p in _PARTS if stem.startswith(s)), ("", "transformer"))
-    name = stem[len(start) :].replace(".", "_")
-    if part in ("unet", "transformer"):
-        part = "unet" if name.startswith(_UNET_BLOCKS) else "transformer"
-    return part, name.replace("_processor_to_", "_to_")
-
-
 def naming_of(header: Header) -> Naming:
     """Who writes such names."""
     keys = header.tensors
-    if any(_CLONEOFSIMO.fullmatch(key) for key in keys):
+    if any(NUMBERED.fullmatch(key) for key in keys):
         return "cloneofsimo"
     if any(key.startswith("base_model.model.") for key in keys):
         return "peft"

@@ -50,6 +50,16 @@ class Parts:
         if not keep_text_encoder:
             self.text_encoder = self.text_encoder_2 = None
 
+    def move_text(self, device: torch.device | str) -> None:
+        """Put the text encoders elsewhere, where there is room for them."""
+        for encoder in (self.text_encoder, self.text_encoder_2):
+            if encoder is not None:
+                encoder.to(device)
+
+    def bring_model(self) -> None:
+        """Put the network on the device. It waits outside while the encoders need the room there."""
+        self.model.to(self.device)
+
 
 class Latents(NamedTuple):
     """Mean and standard deviation of the VAE's posterior, scaled as the model wants them: [B, C, h, w]."""
@@ -95,7 +105,8 @@ class Family(Protocol):
     def spec(self) -> FamilySpec: ...
 
     def load(self, base: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
-        """All parts, frozen; the model in `dtype`, the encoders in fp32. Raises CheckpointRefused.
+        """All parts, frozen; the model in `dtype` and still on the CPU (`Parts.bring_model`), the encoders
+        in fp32. Raises CheckpointRefused.
 
         `base` is a diffusers folder or one .safetensors file, `vae` a file to take the autoencoder from.
         """
@@ -135,8 +146,10 @@ class Family(Protocol):
         """Adapter state (see `worker.training.lora`) under the names that other programs read."""
         ...
 
-    def import_keys(self, tensors: Mapping[str, Tensor], modules: Sequence[str]) -> dict[str, Tensor]:
-        """The way back, for `modules`. Raises ValueError for tensors that fit none of them."""
+    def import_keys(
+        self, tensors: Mapping[str, Tensor], modules: Sequence[str], metadata: Mapping[str, str]
+    ) -> dict[str, Tensor]:
+        """The way back, for `modules`, from any spelling. ValueError for tensors that fit none of them."""
         ...
 
     def assemble(self, parts: Parts) -> Any:

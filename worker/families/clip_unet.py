@@ -18,14 +18,16 @@ from app.contract.family import FamilySpec
 from worker.draws import Draws
 from worker.families.base import Batch, CheckpointRefused, Cond, Latents, LoraTargets, Parts
 from worker.families.checkpoints import Layout, open_checkpoint
-from worker.families.epsilon import denoising_loss
-from worker.families.kohya_keys import from_kohya, to_kohya
+from worker.families.kohya_keys import SD1_UNET, from_any, to_kohya
 from worker.families.latent_unet import (
+    count_tokens,
     encode_posterior,
     frozen,
     latent_factor,
+    predicts,
     text_targets,
     tokenize,
+    unet_loss,
     unet_targets,
 )
 from worker.families.ldm_keys import clip_place, unet_place, vae_place
@@ -73,7 +75,7 @@ class ClipUNet:
             base=base,
             vae_file=vae,
             device=device,
-            model=frozen(source.model("unet", dtype), device),
+            model=frozen(source.model("unet", dtype), torch.device("cpu")),
             tokenizer=source.tokenizer("tokenizer"),
             scheduler=source.noise_schedule(),
         )
@@ -107,7 +109,7 @@ class ClipUNet:
             return {"embeddings": embed(parts.text_encoder, tokens, clip_skip).float()}
 
     def count_tokens(self, parts: Parts, caption: str) -> int:
-        return len(parts.tokenizer(caption, add_special_tokens=False, verbose=False)["input_ids"])
+        return count_tokens(parts.tokenizer, caption)
 
     def lora_targets(self, parts: Parts) -> LoraTargets:
         model, convolutions = unet_targets(parts.model)
@@ -117,26 +119,18 @@ class ClipUNet:
         cond = batch.cond.get("embeddings")
         if cond is None:
             cond = embed(parts.text_encoder, batch.cond["tokens"], batch.clip_skip)
-
-        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            dtype = parts.model.dtype
-            output: Tensor = parts.model(
-                noisy.to(dtype), timesteps, encoder_hidden_states=cond.to(dtype), return_dict=False
-            )[0]
-            return output
-
-        return denoising_loss(
-            batch, rng, parts.scheduler.alphas_cumprod, self.prediction_type(parts), predict
-        )
+        return unet_loss(parts, batch, rng, cond)
 
     def prediction_type(self, parts: Parts) -> str:
-        return str(parts.scheduler.config.prediction_type)
+        return predicts(parts)
 
     def export_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return to_kohya(state)
 
-    def import_keys(self, tensors: Mapping[str, Tensor], modules: Sequence[str]) -> dict[str, Tensor]:
-        return from_kohya(tensors, modules)
+    def import_keys(
+        self, tensors: Mapping[str, Tensor], modules: Sequence[str], metadata: Mapping[str, str]
+    ) -> dict[str, Tensor]:
+        return from_any(tensors, modules, SD1_UNET, metadata)
 
     def assemble(self, parts: Parts) -> StableDiffusionPipeline:
         return StableDiffusionPipeline(

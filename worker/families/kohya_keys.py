@@ -1,19 +1,26 @@
-"""Adapter names as kohya's sd-scripts write them, which all common programs read.
+"""Adapter names as kohya's sd-scripts write them, which all common programs read, and the way back.
 
 Ours: `model.<module path>` or `text_encoder.<module path>` + `.lora_down.weight`, `.lora_up.weight`,
 `.alpha`. Kohya: prefix + path with underscores. transformers 5 dropped `text_model.` from
 CLIPTextModel's names, so it is put back where it is absent. SDXL has two text encoders, and its
-U-Net's layers are called as in the single file: sd-scripts finds no others.
+U-Net's layers are called as in the single file: sd-scripts finds no others. Back comes any spelling
+that `app.recognition.lora_keys` knows.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
-from worker.families.ldm_keys import UNetNames
+from app.recognition.lora_keys import locate, said_scale, split_key
+from app.recognition.unet_names import ARCHITECTURES, UNetNames, spellings
 
 PARTS = ("lora_down.weight", "lora_up.weight", "alpha")
-SDXL_UNET = UNetNames(layers=2, plain_ups=frozenset({2}))
+_OURS = {"down": PARTS[0], "up": PARTS[1], "alpha": PARTS[2]}
+_TOLD = {"model": "unet", "text_encoder": "text-encoder", "text_encoder_2": "text-encoder-2"}
+"""Our word for a part of the model → recognition's."""
+SD1_UNET = ARCHITECTURES["sd1"].unet.names
+SDXL_UNET = ARCHITECTURES["sdxl"].unet.names
 
 Name = Callable[[str], str]
 """Our name of a module → its name in the file."""
@@ -48,16 +55,54 @@ def to_kohya(state: Mapping[str, Tensor], name_of: Name = kohya_name) -> dict[st
     return renamed
 
 
-def from_kohya(
-    tensors: Mapping[str, Tensor], modules: Sequence[str], name_of: Name = kohya_name
+def from_any(
+    tensors: Mapping[str, Tensor], modules: Sequence[str], names: UNetNames, metadata: Mapping[str, str]
 ) -> dict[str, Tensor]:
-    """Tensors of a kohya file under our names. ValueError names what fits none of `modules`."""
-    ours = {f"{name_of(module)}.{part}": f"{module}.{part}" for module in modules for part in PARTS}
-    unknown = sorted(set(tensors) - set(ours))
-    missing = sorted(set(ours) - set(tensors))
+    """Tensors of a LoRA file in any spelling under our names, each module with its alpha.
+
+    `names` are the U-Net's in single files. ValueError names what fits none of `modules` or is missing.
+    """
+    table = _table(modules, names)
+    found: dict[str, Tensor] = {}
+    unknown = []
+    for key, tensor in tensors.items():
+        stem, kind, part = split_key(key)
+        module = table.get(_place(stem)) if kind == "lora" and part in _OURS else None
+        name = f"{module}.{_OURS[part]}" if module else ""
+        if not module or name in found:
+            unknown.append(key)
+        else:
+            found[name] = tensor
+    missing = [
+        f"{module}.{part}" for module in modules for part in PARTS[:2] if f"{module}.{part}" not in found
+    ]
     if unknown or missing:
-        raise ValueError(f"The LoRA has other layers than this training: {_few(unknown or missing)}.")
-    return {ours[name]: tensor for name, tensor in tensors.items()}
+        raise ValueError(f"The LoRA has other layers than this training: {_few(sorted(unknown) or missing)}.")
+    for module in modules:
+        found.setdefault(f"{module}.alpha", _alpha(module, found[f"{module}.{PARTS[0]}"], metadata))
+    return found
+
+
+def _table(modules: Sequence[str], names: UNetNames) -> dict[tuple[str, str], str]:
+    """(part, spelling) → our module."""
+    table: dict[tuple[str, str], str] = {}
+    for part, told in _TOLD.items():
+        paths = [module.removeprefix(f"{part}.") for module in modules if module.startswith(f"{part}.")]
+        table |= {(told, flat): f"{part}.{path}" for flat, path in spellings(told, paths, names).items()}
+    return table
+
+
+def _place(stem: str) -> tuple[str, str]:
+    part, name = locate(stem)
+    return ("unet" if part == "transformer" else part), name
+
+
+def _alpha(module: str, down: Tensor, metadata: Mapping[str, str]) -> Tensor:
+    """What stands for the alpha that PEFT's files keep elsewhere or have multiplied in."""
+    part, _, path = module.partition(".")
+    rank = down.shape[0]
+    name = path.removeprefix("text_model.").replace(".", "_")
+    return torch.tensor(rank * said_scale(metadata, _TOLD[part], name, rank))
 
 
 def split_name(name: str) -> tuple[str, str]:

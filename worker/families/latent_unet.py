@@ -10,7 +10,9 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
-from worker.families.base import Latents
+from worker.draws import Draws
+from worker.families.base import Batch, Latents, Parts
+from worker.families.epsilon import denoising_loss
 
 ADAPTED_TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
@@ -47,6 +49,35 @@ def tokenize(tokenizer: Any, text_encoder: Any, captions: Sequence[str]) -> Tens
         return_tensors="pt",
     ).input_ids
     return ids
+
+
+def count_tokens(tokenizer: Any, caption: str) -> int:
+    """Without start and end, before anything is cut off."""
+    return len(tokenizer(caption, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def predicts(parts: Parts) -> str:
+    """`epsilon` or `v_prediction`."""
+    return str(parts.scheduler.config.prediction_type)
+
+
+def unet_loss(
+    parts: Parts, batch: Batch, rng: Draws, embeddings: Tensor, told: dict[str, Tensor] | None = None
+) -> Tensor:
+    """Weighted loss of each sample [B]; `embeddings` [B, T, D]; `told` is what SDXL hears besides."""
+    dtype = parts.model.dtype
+
+    def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+        output: Tensor = parts.model(
+            noisy.to(dtype),
+            timesteps,
+            encoder_hidden_states=embeddings.to(dtype),
+            return_dict=False,
+            **({"added_cond_kwargs": told} if told else {}),
+        )[0]
+        return output
+
+    return denoising_loss(batch, rng, parts.scheduler.alphas_cumprod, predicts(parts), predict)
 
 
 def text_targets(text_encoder: Any) -> tuple[str, ...]:

@@ -57,6 +57,8 @@ class Adapter:
         mine = self.state()
         for name, tensor in mine.items():
             other = state.get(name)
+            if other is not None and _same_rows(other, tensor):
+                other = other.reshape(tensor.shape)  # a convolution of one pixel, written as a matrix
             if other is None or other.shape != tensor.shape:
                 detail = "The LoRA to go on from has another dim or other layers. Use its own settings."
                 raise TrainingError("lora-base-mismatch", detail)
@@ -89,6 +91,12 @@ class Adapter:
         finally:
             for layer in self.layers.values():
                 layer.enable_adapters(True)
+
+
+def _same_rows(other: Tensor, tensor: Tensor) -> bool:
+    """As many numbers in as many rows; a single number may have sides or none."""
+    rows = other.shape[:1] == tensor.shape[:1] or tensor.dim() == 0
+    return rows and other.numel() == tensor.numel()
 
 
 def inject(parts: Parts, targets: LoraTargets, params: TrainParams, rng: Draws) -> Adapter:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from worker.families.base import Parts
@@ -66,7 +67,9 @@ def go_on(run: Run, saved: Resume | None) -> None:
 
 def _load_earlier(run: Run, path: Path) -> None:
     try:
-        tensors = run.family.import_keys(load_file(path), list(run.adapter.layers))
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        tensors = run.family.import_keys(load_file(path), list(run.adapter.layers), metadata)
     except ValueError as error:
         raise TrainingError("lora-base-mismatch", str(error)) from error
     run.adapter.load(tensors)

@@ -12,7 +12,7 @@ from worker.draws import Draws
 from worker.families import catalog
 from worker.families.base import Batch, Parts
 from worker.families.epsilon import add_noise, denoising_loss, min_snr_weights, target
-from worker.families.kohya_keys import from_kohya, kohya_name, to_kohya
+from worker.families.kohya_keys import SD1_UNET, from_any, kohya_name, to_kohya
 from worker.training.lora import inject
 
 
@@ -36,9 +36,9 @@ def test_names_go_there_and_back() -> None:
     assert set(written) == {
         f"lora_unet_a_b.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha")
     }
-    assert from_kohya(written, ["model.a.b"]).keys() == state.keys()
+    assert from_any(written, ["model.a.b"], SD1_UNET, {}).keys() == state.keys()
     with pytest.raises(ValueError, match="other layers"):
-        from_kohya(written, ["model.a.c"])
+        from_any(written, ["model.a.c"], SD1_UNET, {})
     with pytest.raises(ValueError, match="Not a name"):
         to_kohya({"model.a.weight": torch.ones(1)})
 

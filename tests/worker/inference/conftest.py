@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.worker.inference.small import small_pipeline
+from tests.worker.inference.small import kohya_lora, save_lora, small_pipeline
+from worker.inference.lora_files import LoraSwitch
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +30,15 @@ def base_folder(pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints") / "base"
     pipe.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def switch(pipe: Any) -> Iterator[LoraSwitch]:
+    switch = LoraSwitch(pipe)
+    yield switch
+    switch.detach()
+
+
+@pytest.fixture
+def ink(pipe: Any, tmp_path: Path) -> Path:
+    return save_lora(tmp_path / "ink.safetensors", kohya_lora(pipe))

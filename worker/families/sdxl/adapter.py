@@ -20,14 +20,16 @@ from worker.draws import Draws
 from worker.families.base import Batch, CheckpointRefused, Cond, Family, Latents, LoraTargets, Parts
 from worker.families.checkpoints import Layout, Source, open_checkpoint
 from worker.families.clip_unet import CLIP_L, NO_TEXT, UNET, VAE
-from worker.families.epsilon import denoising_loss
-from worker.families.kohya_keys import from_kohya, sdxl_name, to_kohya
+from worker.families.kohya_keys import SDXL_UNET, from_any, sdxl_name, to_kohya
 from worker.families.latent_unet import (
+    count_tokens,
     encode_posterior,
     frozen,
     latent_factor,
+    predicts,
     text_targets,
     tokenize,
+    unet_loss,
     unet_targets,
 )
 from worker.families.ldm_keys import clip_place, open_clip_place
@@ -78,7 +80,7 @@ class SDXL:
         return Parts(
             base=base,
             device=device,
-            model=frozen(source.model("unet", dtype), device),
+            model=frozen(source.model("unet", dtype), torch.device("cpu")),
             tokenizer=source.tokenizer("tokenizer"),
             tokenizer_2=source.tokenizer("tokenizer_2"),
             scheduler=source.noise_schedule(),
@@ -120,7 +122,7 @@ class SDXL:
         return {"embeddings": embeddings * said[:, None, None], "pooled": pooled.float() * said[:, None]}
 
     def count_tokens(self, parts: Parts, caption: str) -> int:
-        return len(parts.tokenizer(caption, add_special_tokens=False, verbose=False)["input_ids"])
+        return count_tokens(parts.tokenizer, caption)
 
     def lora_targets(self, parts: Parts) -> LoraTargets:
         model, convolutions = unet_targets(parts.model)
@@ -133,31 +135,19 @@ class SDXL:
         if "embeddings" not in cond:
             cond = self._embed(parts, cond["tokens"], cond["said"], batch.clip_skip)
         frames = whole_pictures(batch.mean) if batch.frames is None else batch.frames
-        dtype = parts.model.dtype
-        told = {"text_embeds": cond["pooled"].to(dtype), "time_ids": frames}
-
-        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            output: Tensor = parts.model(
-                noisy.to(dtype),
-                timesteps,
-                encoder_hidden_states=cond["embeddings"].to(dtype),
-                added_cond_kwargs=told,
-                return_dict=False,
-            )[0]
-            return output
-
-        return denoising_loss(
-            batch, rng, parts.scheduler.alphas_cumprod, self.prediction_type(parts), predict
-        )
+        told = {"text_embeds": cond["pooled"].to(parts.model.dtype), "time_ids": frames}
+        return unet_loss(parts, batch, rng, cond["embeddings"], told)
 
     def prediction_type(self, parts: Parts) -> str:
-        return str(parts.scheduler.config.prediction_type)
+        return predicts(parts)
 
     def export_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return to_kohya(state, sdxl_name)
 
-    def import_keys(self, tensors: Mapping[str, Tensor], modules: Sequence[str]) -> dict[str, Tensor]:
-        return from_kohya(tensors, modules, sdxl_name)
+    def import_keys(
+        self, tensors: Mapping[str, Tensor], modules: Sequence[str], metadata: Mapping[str, str]
+    ) -> dict[str, Tensor]:
+        return from_any(tensors, modules, SDXL_UNET, metadata)
 
     def assemble(self, parts: Parts) -> StableDiffusionXLPipeline:
         return StableDiffusionXLPipeline(
