@@ -1,12 +1,16 @@
 """The device that this process computes on: which, how much memory, and what to say when it is full."""
 
+import contextlib
+import re
 import resource
 import sys
+from pathlib import Path
 
 import psutil
 import torch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+STATUS = Path("/proc/self/status")
 
 
 def choose_device() -> torch.device:
@@ -24,11 +28,24 @@ def prepare(device: torch.device, threads: int) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes that this process held so far: device memory on CUDA, resident memory on a CPU."""
+    """Most bytes that this process held since `reset_peak`: device memory on CUDA, else resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if STATUS.exists():  # getrusage would also tell what the process that started this one held
+        found = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin to look for the peak anew, where the system can do that."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif STATUS.exists():
+        with contextlib.suppress(OSError):
+            STATUS.with_name("clear_refs").write_text("5")
 
 
 def total_memory(device: torch.device) -> int:

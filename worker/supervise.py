@@ -261,8 +261,6 @@ class Supervisor:
             after_commit(db, lambda: self.shop.storage.delete([key]))
 
         self._write(write)
-        if isinstance(event, ResumePoint):
-            path.unlink(missing_ok=True)
 
     def _store(self, key: str, path: Path) -> None:
         for attempt in range(STORE_ATTEMPTS):

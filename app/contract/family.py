@@ -52,6 +52,41 @@ class GenerationDefaults(Frozen):
     """Of the weights, by kind of device (`cpu`, `cuda`): `fp32` where nothing is said, `bf16` or `fp16`."""
 
 
+class DeviceMemory(Frozen):
+    """What a training takes on one kind of device. Steps are told for each pixel of the pictures of a batch."""
+
+    measured_on: str = ""
+    """The machine; empty = computed from the shapes of the models, so only about right."""
+    overhead: int
+    """Bytes of libraries and of what allocators hold back, whatever is trained."""
+    step: dict[str, float]
+    """Bytes a pixel that wait for the backward pass, by precision."""
+    step_checkpointed: dict[str, float]
+    """The same with gradient checkpointing."""
+    encode: float
+    """Bytes a pixel of one picture that the VAE reads."""
+    draw: float
+    """Bytes a pixel of one sample picture that is drawn."""
+
+
+class TrainMemory(Frozen):
+    """Sizes of a family's models in numbers, and what computing with them takes, by kind of device.
+
+    Written by `./dev bench memory`, read from `memory.json` beside the spec.
+    """
+
+    model: int
+    text: int
+    """Of all text encoders."""
+    vae: int
+    rank: int
+    """Numbers that an adapter has for each step of `network_dim`; likewise of `conv_dim` and for text."""
+    rank_convolutions: int
+    rank_text: int
+    devices: dict[str, DeviceMemory]
+    """By `cpu` and `cuda`."""
+
+
 class FamilySpec(Frozen):
     """One model family as the web process and the forms know it."""
 
@@ -66,6 +101,8 @@ class FamilySpec(Frozen):
     modelspec_architecture: str
     modelspec_implementation: str
     licence: str
+    media: tuple[str, ...] = ("image",)
+    """What it trains on: `image`, `video` (then of pictures alone too, as clips of one frame)."""
     resolution: int
     bucket_multiple: int
     """Bucket sides are multiples of this many pixels."""
@@ -80,5 +117,5 @@ class FamilySpec(Frozen):
     generation: GenerationDefaults
     aspects: tuple[Aspect, ...]
     sample_negative_prompt: str = ""
-    train_memory_bytes: int | None = None
-    """Measured peak of a default run; None = never measured."""
+    memory: TrainMemory | None = None
+    """None = never measured nor computed: then nothing is said and nothing refused."""

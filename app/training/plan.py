@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
@@ -20,11 +20,13 @@ from app.core.errors import FieldError, Invalid
 from app.datasets import service as datasets
 from app.gallery.queries import get_version_by_hash
 from app.gallery.refs import checkpoint_ref, get_version
+from app.jobs import service as jobs
 from app.jobs import workers
 from app.jobs.models import Job
 from app.training.earlier import Earlier, find_earlier
+from app.training.memory import plan_memory
 from app.training.models import TrainingRun
-from app.training.schemas import BaseIn, SamplePromptIn, TrainingIn, TrainingPlan, Warned
+from app.training.schemas import BaseIn, MemoryPlan, SamplePromptIn, TrainingIn, TrainingPlan, Warned
 from worker.families import catalog
 from worker.families.resolve import ParamErrors, resolve_params, samples_seen, steps_for
 
@@ -45,6 +47,9 @@ class Planned:
     spec: FamilySpec
     steps: int
     warnings: list[Warned]
+    memory: MemoryPlan | None
+    owner: int
+    """Id of the user: how many jobs come before it depends on whose it is."""
 
 
 def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
@@ -72,7 +77,13 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
         continue_from=earlier.file if earlier else None,
         threads=threads(),
     )
-    return Planned(job, spec, steps_for(params, len(items)), _warnings(job))
+    job, memory = plan_memory(db, spec, job, fixed=chosen(body))
+    return Planned(job, spec, steps_for(job.params, len(items)), _warnings(job), memory, user.id)
+
+
+def chosen(body: TrainingIn) -> set[str]:
+    """Settings that somebody chose: they are never changed to make a training fit."""
+    return {name for name, value in body.params.items() if value is not None and value != ""}
 
 
 def threads() -> int:
@@ -81,19 +92,26 @@ def threads() -> int:
 
 
 def find_base(db: Session, user: User, base: BaseIn) -> CheckpointRef:
-    """The checkpoint that `base` names. Errors: NotFound or Invalid with the reason."""
+    """The checkpoint that `base` names, with its VAE. Errors: NotFound or Invalid with the reason."""
+    try:
+        return checkpoint_ref(db, user, _base_version(db, user, base), vae_version_id=base.vae_version_id)
+    except Invalid as error:
+        within = [FieldError(f"#/base{e.pointer[1:]}", e.detail, e.code) for e in error.errors]
+        raise Invalid(error.detail, within, code=error.code) from error
+
+
+def _base_version(db: Session, user: User, base: BaseIn) -> int:
     if base.model_version_id is not None:
-        return checkpoint_ref(db, user, base.model_version_id)
+        return base.model_version_id
     if base.air is not None:
         match = AIR.match(base.air)
         if match is None:
-            raise Invalid("That is not an AIR of this site.", [FieldError("#/base/air", "not an AIR", "air")])
+            raise Invalid("That is not an AIR of this site.", [FieldError("#/air", "not an AIR", "air")])
         if get_version(db, user, int(match[2])).model_id != int(match[1]):
             words = "The model and the version of this AIR do not belong together."
-            raise Invalid(words, [FieldError("#/base/air", words, "air")])
-        return checkpoint_ref(db, user, int(match[2]))
-    version = get_version_by_hash(db, user, base.file_sha256 or "")
-    return checkpoint_ref(db, user, version.id)
+            raise Invalid(words, [FieldError("#/air", words, "air")])
+        return int(match[2])
+    return get_version_by_hash(db, user, base.file_sha256 or "").id
 
 
 def family_spec(base: CheckpointRef) -> FamilySpec:
@@ -208,9 +226,10 @@ def describe_plan(db: Session, planned: Planned) -> TrainingPlan:
         samples_seen=samples_seen(planned.job.params, len(planned.job.items)),
         eta_seconds=eta,
         eta_basis=basis,
-        memory_bytes=_memory(db, planned),
+        memory_bytes=planned.memory.needed_bytes if planned.memory else None,
+        memory=planned.memory,
         disk_bytes=_disk(planned),
-        queue_position=_queue_position(db),
+        queue_position=jobs.count_ahead(db, planned.owner, "train"),
         params=planned.job.params.model_dump(),
         warnings=planned.warnings,
     )
@@ -262,25 +281,7 @@ def _history(db: Session, family: str) -> list[dict[str, Any]]:
     return list(db.scalars(query))
 
 
-def _memory(db: Session, planned: Planned) -> int | None:
-    history = _history(db, planned.spec.name)
-    peaks: list[int] = [h["peak_memory_bytes"] for h in history if h.get("peak_memory_bytes")]
-    if peaks:
-        return max(peaks)
-    measured: int | None = _measured(db, planned, "train_memory_bytes") or planned.spec.train_memory_bytes
-    return measured
-
-
 def _disk(planned: Planned) -> int:
     """Adapters and sample pictures, about: 16-bit weights times a size that the rank gives."""
     params = planned.job.params
     return params.epochs * (params.network_dim * 100_000 + 60_000 * len(planned.job.sample_prompts))
-
-
-def _queue_position(db: Session) -> int:
-    waiting = db.scalar(
-        select(func.count())
-        .select_from(Job)
-        .where(Job.queue == "train", Job.status.in_(("queued", "starting", "running", "pausing")))
-    )
-    return int(waiting or 0)

@@ -28,11 +28,12 @@ class Strict(BaseModel):
 
 
 class BaseIn(Strict):
-    """The base checkpoint, named in exactly one way."""
+    """The base checkpoint, named in exactly one way, and a VAE to use instead of its own."""
 
     model_version_id: int | None = None
     air: str | None = None
     file_sha256: str | None = None
+    vae_version_id: int | None = None
 
     @model_validator(mode="after")
     def exactly_one(self) -> "BaseIn":
@@ -83,6 +84,28 @@ class Warned(BaseModel):
     detail: str
 
 
+class MemoryChange(BaseModel):
+    """A default that was changed so that the training fits, and why."""
+
+    field: str
+    before: Any
+    after: Any
+    detail: str
+
+
+class MemoryPlan(BaseModel):
+    """What the training takes on the best machine that is online; null where none is.
+
+    `measured` is false where the need was only computed from the model's shapes.
+    """
+
+    needed_bytes: int
+    available_bytes: int | None
+    device: str | None
+    measured: bool
+    changes: list[MemoryChange]
+
+
 class TrainingPlan(BaseModel):
     """The dry run. A figure that was never measured on this installation is null."""
 
@@ -91,6 +114,7 @@ class TrainingPlan(BaseModel):
     eta_seconds: float | None
     eta_basis: Literal["history", "calibration"] | None
     memory_bytes: int | None
+    memory: MemoryPlan | None
     disk_bytes: int
     queue_position: int
     params: dict[str, Any]

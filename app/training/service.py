@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.contract.events import Checkpoint, Finished, Sample
-from app.contract.jobs import TrainJob
+from app.contract.jobs import CheckpointRef, TrainJob
 from app.contract.states import TERMINAL
 from app.core.blobs import Blob, release_blobs
 from app.core.config import get_settings
@@ -21,6 +21,7 @@ from app.core.db import utcnow
 from app.core.errors import Conflict, NotFound
 from app.jobs import service as jobs
 from app.jobs.models import Job
+from app.training.memory import device_kind
 from app.training.models import TrainingCheckpoint, TrainingItem, TrainingRun, TrainingSample
 from app.training.plan import Planned, plan_training, work_of
 from app.training.schemas import CheckpointOut, SampleOut, SampleRow, TrainingIn
@@ -72,12 +73,20 @@ def keep_until() -> datetime:
 def _echo(body: TrainingIn, planned: Planned) -> dict[str, Any]:
     """The request with every default filled in."""
     return body.model_dump(mode="json", exclude={"webhook"}) | {
-        "base": {"model_version_id": planned.job.base.model_version_id, "name": planned.job.base.name},
+        "base": _echo_base(body, planned.job.base),
         "params": planned.job.params.model_dump(),
         "sample_prompts": [p.model_dump() for p in planned.job.sample_prompts],
         "steps": planned.steps,
         "images": len(planned.job.items),
+        "memory": planned.memory.model_dump() if planned.memory else None,
     }
+
+
+def _echo_base(body: TrainingIn, base: CheckpointRef) -> dict[str, Any]:
+    named = {"model_version_id": base.model_version_id, "name": base.name}
+    if base.vae is None:
+        return named
+    return named | {"vae_version_id": body.base.vae_version_id, "vae": base.vae.name}
 
 
 def get_training(db: Session, viewer: User | None, training_id: str) -> tuple[Job, TrainingRun]:
@@ -166,6 +175,8 @@ def complete_training(db: Session, job: Job, finished: Finished) -> dict[str, An
         **(job.metrics or {}),
         "run_seconds": finished.run_seconds,
         "peak_memory_bytes": finished.peak_memory_bytes,
+        "device_kind": device_kind(db, job),
+        "memory_retries": finished.memory_retries,
         "steps": steps,
         "work": work_of(payload, steps),
     }

@@ -50,7 +50,7 @@ def time_steps(
     device = device or devices.choose_device()
     params = params or resolve_params(family.spec, "style", "normal", 4, {})
     with tempfile.TemporaryDirectory() as folder:
-        job, files = _noise_job(family, base, params, Path(folder))
+        job, files = noise_job(family, base, params, Path(folder))
         devices.prepare(device, threads)
         monitor = Monitor(NullReporter(), TIMED_STEPS, 1)
         run = prepare(Task(job, family, files, Path(folder) / "out", monitor, device, Draws(0)))
@@ -66,7 +66,7 @@ def time_steps(
     return Figures(seconds, devices.peak_memory(device))
 
 
-def _noise_job(
+def noise_job(
     family: Family, base: Path, params: TrainParams, folder: Path
 ) -> tuple[TrainJob, dict[str, Path]]:
     """One square picture of noise as a set, and where its files lie."""

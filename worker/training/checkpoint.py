@@ -51,6 +51,8 @@ class RunState:
     loss_count: int = 0
     """Of the epoch that is running."""
     history: list[EpochRecord] = field(default_factory=list)
+    lowered: dict[str, Any] = field(default_factory=dict)
+    """Settings that are not as the job asked, because memory had run out."""
 
 
 def ensure_space(folder: Path, needed: int) -> None:

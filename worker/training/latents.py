@@ -73,9 +73,12 @@ def build_cache(
 ) -> Cache:
     """Encode every picture and every text. `on_picture(done)` is called after each picture."""
     cache = Cache()
+    if job.sparing:
+        parts.move_text("cpu")
     for done, example in enumerate(examples, start=1):
         cache.latents[example.number] = encode_picture(family, parts, example, flip=job.params.flip)
         on_picture(done)
+    parts.move_text(parts.device)
     texts = ["", *dict.fromkeys(text for example in examples for text in example.captions if text)]
     cache.rows = {text: row for row, text in enumerate(texts)}
     live = job.params.text_encoder_lr > 0

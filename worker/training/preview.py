@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 
@@ -16,6 +17,7 @@ from app.contract.jobs import SamplePrompt
 from worker.inference.draw import Request, draw
 from worker.inference.errors import NotFiniteError
 from worker.inference.infotext import describe_sample, embed_png, write
+from worker.inference.sparing import sparing
 from worker.training.errors import diverged
 from worker.training.export import exported_tensors, tensor_hash
 from worker.training.run import Run
@@ -43,10 +45,14 @@ def draw_samples(run: Run, occasion: Occasion) -> Path | None:
         return None
     run.monitor.begin("sampling", total=len(prompts), unit="picture")
     run.family.load_encoders(run.parts)
+    if run.job.sparing and not run.live_text:
+        run.parts.move_text("cpu")
     first: Path | None = None
     try:
-        with run.adapter.switched_off() if occasion.baseline else nullcontext():
-            for sample in _pictures(run, occasion):
+        pipe = run.family.assemble(run.parts)
+        off = run.adapter.switched_off() if occasion.baseline else nullcontext()
+        with off, sparing(pipe, wanted=run.job.sparing):
+            for sample in _pictures(run, pipe, occasion):
                 first = first or run.out / sample.path
                 run.monitor.report(sample)
                 run.monitor.count(sample.prompt_index + 1, len(prompts), "picture")
@@ -57,8 +63,7 @@ def draw_samples(run: Run, occasion: Occasion) -> Path | None:
     return first
 
 
-def _pictures(run: Run, occasion: Occasion) -> Iterator[Sample]:
-    pipe = run.family.assemble(run.parts)
+def _pictures(run: Run, pipe: Any, occasion: Occasion) -> Iterator[Sample]:
     (run.out / FOLDER).mkdir(parents=True, exist_ok=True)
     named = {} if occasion.baseline else _adapter_names(run, occasion)
     for index, prompt in enumerate(run.job.sample_prompts):

@@ -23,6 +23,7 @@ from worker.families.base import CheckpointRefused, Family
 from worker.families.resolve import epoch_ends, samples_seen, saved_epochs, steps_for
 from worker.reporter import Reporter
 from worker.training import optim
+from worker.training.again import lower, with_less
 from worker.training.checkpoint import EpochRecord, RunState
 from worker.training.dataset import Stream, load_examples
 from worker.training.errors import Stopped, TrainingError
@@ -36,6 +37,7 @@ from worker.training.step import LossLog, train_step, validation_loss
 
 RESUME_SECONDS = 180.0
 """A resume point is also written when the last one is older than this."""
+OUT_OF_MEMORY = "out-of-memory"
 
 
 def train(
@@ -55,24 +57,32 @@ def train(
     a folder in diffusers layout or one file. All output lies under `out`. The run goes on from `resume`, else
     from the newest resume point in `out`. Only programming errors are raised.
     """
-    began = time.monotonic()
     device = device or devices.choose_device()
     devices.prepare(device, job.threads)
     out.mkdir(parents=True, exist_ok=True)
     monitor = Monitor(reporter, steps_for(job.params, len(job.items)), job.params.epochs)
     task = Task(job, family, files, out, monitor, device, Draws(job.params.seed))
-    since = began
+    finished = attempt(task, resume, resume_seconds)
+    retries = 0
+    if finished.code == OUT_OF_MEMORY and (smaller := with_less(task)):
+        finished, retries = attempt(smaller, resume, resume_seconds), 1
+    figures = {"peak_memory_bytes": devices.peak_memory(device), "memory_retries": retries}
+    finished = finished.model_copy(update=figures)
+    reporter.report(finished)
+    return finished
+
+
+def attempt(task: Task, resume: Path | None, resume_seconds: float) -> Finished:
+    """The run from its last resume point to its end, whatever that is. Nothing of it stays in memory."""
+    since = time.monotonic()
     try:
         run = prepare(task, resume)
         since -= run.state.run_seconds
         loop(run, resume_seconds, since)
         finished = conclude(run)
     except (Stopped, TrainingError, CheckpointRefused, RuntimeError, MemoryError) as error:
-        finished = ending(error, monitor, device)
-    figures = {"peak_memory_bytes": devices.peak_memory(device), "run_seconds": time.monotonic() - since}
-    finished = finished.model_copy(update=figures)
-    reporter.report(finished)
-    return finished
+        finished = ending(error, task.monitor, task.device)
+    return finished.model_copy(update={"run_seconds": time.monotonic() - since})
 
 
 def ending(error: Exception, monitor: Monitor, device: torch.device) -> Finished:
@@ -87,14 +97,16 @@ def ending(error: Exception, monitor: Monitor, device: torch.device) -> Finished
     if not devices.is_out_of_memory(error):
         raise error
     words = devices.out_of_memory_words(device, monitor.phase)
-    return Finished(outcome="failed", code="out-of-memory", detail=words)
+    return Finished(outcome="failed", code=OUT_OF_MEMORY, detail=words)
 
 
 def prepare(task: Task, resume: Path | None = None) -> Run:
     """Everything up to the first step: checkpoint, set, caches, adapter, and where the last run stopped."""
-    job, family, p = task.job, task.family, task.job.params
     task.monitor.begin("preparing")
     saved = furthest_resume(task, resume)
+    if saved and saved.state.lowered:
+        lower(task, saved.state.lowered)
+    job, family, p = task.job, task.family, task.job.params
     vae = task.files[job.base.vae.sha256] if job.base.vae else None
     parts = family.load(task.files[job.base.file.sha256], task.device, devices.DTYPES[p.precision], vae)
     multiple = math.lcm(family.spec.bucket_multiple, family.latent_factor(parts))
@@ -104,9 +116,11 @@ def prepare(task: Task, resume: Path | None = None) -> Run:
     task.monitor.begin("caching", total=len(examples), unit="picture")
     cache = obtain_cache(task, parts, examples, saved)
 
-    adapter = inject(parts, family.lora_targets(parts), p, task.rng)
-    optimizer = optim.create_optimizer(adapter, p)
+    targets = family.lora_targets(parts)
     parts.free_encoders(keep_text_encoder=p.text_encoder_lr > 0)
+    parts.bring_model()
+    adapter = inject(parts, targets, p, task.rng)
+    optimizer = optim.create_optimizer(adapter, p)
     if p.gradient_checkpointing:
         parts.model.enable_gradient_checkpointing()
         parts.model.train()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,6 +29,14 @@ class Task:
     monitor: Monitor
     device: torch.device
     rng: Draws
+    asked: TrainJob | None = field(default=None, kw_only=True)
+    """The job as it was asked for, where `job` does with less memory."""
+    lowered: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    """What `job` has otherwise than `asked`."""
+
+    @property
+    def original(self) -> TrainJob:
+        return self.asked or self.job
 
 
 @dataclass

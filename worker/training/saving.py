@@ -16,14 +16,14 @@ from worker.training.run import Run, Task
 
 
 def job_key(job: TrainJob) -> str:
-    """A resume point serves the very job that it was made by."""
-    return hashlib.sha256(job.model_dump_json().encode()).hexdigest()
+    """A resume point serves the very job that it was made by; how its samples are drawn decides nothing."""
+    return hashlib.sha256(job.model_dump_json(exclude={"sparing"}).encode()).hexdigest()
 
 
 def furthest_resume(task: Task, given: Path | None) -> Resume | None:
     """Of `given` and the points in the work folder, the furthest that can be read and fits the job."""
     paths = find_resume(task.out) + ([given] if given else [])
-    points = [point for path in paths if (point := read_resume(path, job_key(task.job)))]
+    points = [point for path in paths if (point := read_resume(path, job_key(task.original)))]
     return max(points, key=lambda point: point.state.step, default=None)
 
 
@@ -35,12 +35,13 @@ def save_point(run: Run, since: float) -> None:
     if not run.adapter.is_finite():
         raise diverged(run.state.step)
     run.state.run_seconds = time.monotonic() - since
+    run.state.lowered = run.lowered
     cache = None
     if run.cache.size <= TRAVELS_UP_TO:
         key = cache_key(run.job, run.examples)
         cache = (key, run.cache.tensors(), json.dumps(list(run.cache.rows)))
     adapter = run.adapter.state()
-    path = save_resume(run.out, run.state, adapter, run.optimizer, cache=cache, job_key=job_key(run.job))
+    path = save_resume(run.out, run.state, adapter, run.optimizer, cache=cache, job_key=job_key(run.original))
     run.monitor.report(
         ResumePoint(
             step=run.state.step,

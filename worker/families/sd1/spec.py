@@ -1,6 +1,7 @@
 """Facts about Stable Diffusion 1.x and its many descendants. Defaults follow Civitai's trainer."""
 
 from app.contract.family import Aspect, FamilySpec, GenerationDefaults
+from worker.families.memory import read_memory
 from worker.families.params import image_params
 
 SPEC = FamilySpec(
@@ -13,6 +14,7 @@ SPEC = FamilySpec(
     modelspec_implementation="diffusers",
     licence="CreativeML Open RAIL-M",
     resolution=512,
+    memory=read_memory(__file__),
     bucket_multiple=64,
     step_target=400,
     params=image_params(unet_lr=5e-4, precision="bf16"),

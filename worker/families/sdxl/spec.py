@@ -2,6 +2,7 @@
 trainer, but for memory: bf16, gradient checkpointing and small batches."""
 
 from app.contract.family import Aspect, FamilySpec, GenerationDefaults
+from worker.families.memory import read_memory
 from worker.families.params import image_params, limited
 
 SPEC = FamilySpec(
@@ -14,6 +15,7 @@ SPEC = FamilySpec(
     modelspec_implementation="https://github.com/Stability-AI/generative-models",
     licence="CreativeML Open RAIL++-M",
     resolution=1024,
+    memory=read_memory(__file__),
     bucket_multiple=64,
     step_target=200,
     params=image_params(

@@ -3,6 +3,7 @@ other tools must not take a LoRA for 128-pixel pictures for one of Stable Diffus
 """
 
 from app.contract.family import Aspect, FamilySpec, GenerationDefaults
+from worker.families.memory import read_memory
 from worker.families.params import image_params, limited
 
 SPEC = FamilySpec(
@@ -15,6 +16,7 @@ SPEC = FamilySpec(
     modelspec_implementation="diffusers",
     licence="CC0-1.0",
     resolution=128,
+    memory=read_memory(__file__),
     bucket_multiple=8,
     step_target=240,
     params=image_params(

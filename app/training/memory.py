@@ -1,0 +1,224 @@
+"""Whether a training fits the machines that are online, told before it waits in the queue.
+
+What a person set is never changed in silence: defaults that were left alone may be, and are shown; for the
+rest the request is refused with what would fit. Estimates are corrected by what runs took here.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from app.contract.family import FamilySpec
+from app.contract.jobs import SamplePrompt, TrainJob, TrainParams
+from app.core.errors import FieldError, Invalid
+from app.jobs import workers
+from app.jobs.models import Job, Worker
+from app.training.models import TrainingRun
+from app.training.schemas import MemoryChange, MemoryPlan
+from worker.families.memory import Figures, Fit, fit, needs
+from worker.families.resolve import resolve_params
+
+CARD_SHARE = 0.94
+"""What of a card can be had: the rest is lost between blocks of different sizes."""
+CONTEXT_BYTES = 512 << 20
+"""What the driver itself takes of a card for each process."""
+RAM_SHARE = 0.75
+"""Of a machine that did not say how much memory is free."""
+RUNS = 10
+CALIBRATED_WITH = 4
+"""Pictures that a worker's timed steps are planned for."""
+LEAST, MOST = 0.5, 3.0
+"""A correction beyond these is not believed."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a training could run on. `available` in bytes, None where nobody is online to ask."""
+
+    name: str
+    kind: str
+    available: int | None
+
+
+def best_device(db: Session) -> Device:
+    """The living training machine with most memory; without one, the last that was heard of."""
+    known = [w for w in workers.list_workers(db, alive=True) if "train" in w.queues and w.memory_bytes]
+    if known:
+        return max((_device(worker) for worker in known), key=lambda device: device.available or 0)
+    silent = [w for w in workers.list_workers(db) if "train" in w.queues and w.device]
+    return Device("", kind_of(silent[-1]) if silent else "cuda", None)
+
+
+def kind_of(worker: Worker) -> str:
+    """`cpu` or `cuda`."""
+    return "cpu" if worker.device in ("", "CPU") else "cuda"
+
+
+def device_kind(db: Session, job: Job) -> str | None:
+    """Of the worker that holds this job; None where it is gone."""
+    worker = db.get(Worker, job.worker_id) if job.worker_id else None
+    return kind_of(worker) if worker else None
+
+
+def _device(worker: Worker) -> Device:
+    total, kind = worker.memory_bytes or 0, kind_of(worker)
+    if kind == "cpu":
+        return Device("this machine", kind, worker.facts.get("memory_free_bytes") or round(RAM_SHARE * total))
+    return Device(worker.device, kind, round(CARD_SHARE * total) - CONTEXT_BYTES)
+
+
+def plan_memory(
+    db: Session, spec: FamilySpec, job: TrainJob, *, fixed: Collection[str]
+) -> tuple[TrainJob, MemoryPlan | None]:
+    """The job as it fits, and what to tell. `fixed`: settings that a person chose.
+
+    Errors: Invalid `out-of-memory-expected` where it cannot fit without changing those.
+    """
+    device = best_device(db)
+    measured = correction(db, spec, device.kind)
+    limit = device.available or 1 << 62
+    found = fit(spec, job, device.kind, limit, fixed=fixed, factor=measured or 1.0)
+    if found is None or spec.memory is None:
+        return job, None
+    if not found.fits:
+        raise _refusal(spec, job, device, found, measured or 1.0)
+    return found.job, MemoryPlan(
+        needed_bytes=found.needs.peak,
+        available_bytes=device.available,
+        device=device.name or None,
+        measured=measured is not None or bool(spec.memory.devices[device.kind].measured_on),
+        changes=[
+            MemoryChange(
+                field=change.field,
+                before=change.before,
+                after=change.after,
+                detail=_because(change.words, device),
+            )
+            for change in found.changes
+        ],
+    )
+
+
+def _because(words: str, device: Device) -> str:
+    return f"{words[0].upper()}{words[1:]}, because {device.name} has {gigabytes(device.available or 0)}."
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
+def correction(db: Session, spec: FamilySpec, kind: str) -> float | None:
+    """Largest measured share of truth and estimate on this installation and kind of device, or None.
+
+    Counted are the newest runs that came to their end, and those that ran out of memory: their peak is
+    what was there, so the next plan asks for more than that.
+    """
+    shares = []
+    for peak, params, prompts, sparing in _peaks(db, spec, kind):
+        if (found := _estimate(spec, kind, params, prompts, sparing=bool(sparing))) and peak:
+            shares.append(peak / found)
+    shares = shares or _timed_steps(db, spec, kind)
+    return min(MOST, max(LEAST, *shares)) if shares else None
+
+
+def _timed_steps(db: Session, spec: FamilySpec, kind: str) -> list[float]:
+    """What workers measured with their three timed steps at default settings."""
+    params = resolve_params(spec, "style", "normal", CALIBRATED_WITH, {})
+    estimate = _estimate(spec, kind, params.model_dump(), (), sparing=False)
+    told = (w.facts.get("train_memory_bytes") or {} for w in workers.list_workers(db) if kind_of(w) == kind)
+    return [peak / estimate for found in told if estimate and (peak := found.get(spec.name))]
+
+
+def _peaks(db: Session, spec: FamilySpec, kind: str) -> list[Any]:
+    """(peak in bytes, params, sample prompts, sparing) of runs on such devices, newest first."""
+    payload = Job.payload
+    query = (
+        select(
+            Job.metrics["peak_memory_bytes"],
+            payload["params"],
+            payload["sample_prompts"],
+            payload["sparing"],
+        )
+        .join(TrainingRun, TrainingRun.job_id == Job.id)
+        .where(
+            TrainingRun.family == spec.name,
+            Job.metrics["device_kind"].as_string() == kind,
+            or_(Job.status == "succeeded", Job.error["code"].as_string() == "out-of-memory"),
+        )
+        .order_by(Job.seq.desc())
+        .limit(RUNS)
+    )
+    return list(db.execute(query))
+
+
+def _estimate(spec: FamilySpec, kind: str, params: Any, prompts: Any, *, sparing: bool) -> int | None:
+    """The uncorrected estimate of a run as its payload tells it."""
+    asked = Figures(
+        TrainParams.model_validate(params),
+        tuple(SamplePrompt.model_validate(prompt) for prompt in prompts),
+        sparing,
+    )
+    found = needs(spec, asked, kind)
+    return found.peak if found else None
+
+
+def _refusal(spec: FamilySpec, job: TrainJob, device: Device, found: Fit, factor: float) -> Invalid:
+    available = device.available or 0
+    first = fit(spec, job, device.kind, 1 << 62, factor=factor)
+    needed = gigabytes((first or found).needs.peak)
+    cure = lower_settings(spec, job, device, factor)
+    fields = [
+        FieldError(f"#/params/{name}", f"{_said(value)} would fit.", "out-of-memory-expected")
+        for name, value in cure.items()
+        if name != "sample_size"
+    ]
+    return Invalid(
+        f"This training needs about {needed} of memory; {device.name} has {gigabytes(available)}. "
+        + _advice(cure, found),
+        fields,
+        code="out-of-memory-expected",
+        needed_bytes=(first or found).needs.peak,
+        available_bytes=available,
+        device=device.name,
+        would_fit=cure,
+    )
+
+
+def lower_settings(spec: FamilySpec, job: TrainJob, device: Device, factor: float) -> dict[str, Any]:
+    """Settings that would fit, by name: without losing quality where that is enough, else a resolution.
+
+    Empty where nothing fits.
+    """
+    available = device.available or 0
+    limits = spec.params["resolution"]
+    side = job.params.resolution
+    while side >= (limits.minimum or 1):
+        smaller = job.model_copy(update={"params": job.params.model_copy(update={"resolution": side})})
+        found = fit(spec, smaller, device.kind, available, factor=factor)
+        if found and found.fits:
+            own = {} if side == job.params.resolution else {"resolution": side}
+            return own | {c.field: c.after for c in found.changes if c.field != "sparing"}
+        side -= int(limits.step or 1)
+    return {}
+
+
+def _said(value: Any) -> str:
+    return {True: "On", False: "Off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def _advice(cure: dict[str, Any], found: Fit) -> str:
+    names = {
+        "gradient_checkpointing": "gradient checkpointing on",
+        "batch_size": "batch size {}",
+        "gradient_accumulation": "gradient accumulation {}",
+        "resolution": "resolution {}",
+    }
+    if cure:
+        words = [names[name].format(value) for name, value in cure.items()]
+        return f"It fits with {' and '.join(words[-2:]) if len(words) < 3 else ', '.join(words)}."
+    if found.needs.phase == "sampling":
+        return "Choose smaller sample pictures, or none."
+    return "Choose a smaller base model, or add a machine with more memory."

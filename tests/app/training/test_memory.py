@@ -1,0 +1,205 @@
+"""The estimate before the start: shown, lowered where nobody chose otherwise, refused in words, corrected."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.core.errors import Invalid
+from app.jobs.models import Job
+from app.jobs.workers import say_hello
+from app.training.memory import correction
+from app.training.plan import describe_plan, plan_training
+from app.training.schemas import MemoryPlan, TrainingIn
+from tests.app.conftest import Browser
+from tests.app.training.factories import make_base, make_training, training_body
+from tests.factories import make_user
+from worker.families import catalog
+
+SDXL = {"base_model": "SDXL 1.0", "family": "sdxl"}
+GB = 10**9
+
+
+def hello(
+    db: Session, gigabytes: float, *, device: str = "NVIDIA RTX", queue: str = "train", **facts: Any
+) -> None:
+    name = f"{device} {gigabytes}"
+    say_hello(
+        db,
+        {
+            "id": name,
+            "queues": [queue],
+            "device": device,
+            "memory_bytes": int(gigabytes * GB),
+            "facts": facts,
+        },
+    )
+
+
+def body_of(db: Session, user: User, base: dict[str, Any], **fields: Any) -> TrainingIn:
+    version = make_base(db, user, **base)
+    return training_body(db, user, base={"model_version_id": version.id}, sample_prompts=[], **fields)
+
+
+def planned(db: Session, user: User, body: TrainingIn) -> tuple[dict[str, Any], MemoryPlan]:
+    found = plan_training(db, user, body)
+    assert found.memory is not None
+    return found.job.params.model_dump(), found.memory
+
+
+def test_without_a_machine_online_the_need_is_told_and_nothing_refused(db: Session) -> None:
+    user = make_user(db)
+    _, memory = planned(db, user, body_of(db, user, SDXL, params={"batch_size": 16, "resolution": 1536}))
+    assert (memory.available_bytes, memory.device, memory.changes) == (None, None, [])
+    assert memory.needed_bytes > 10 * GB
+    assert not memory.measured
+
+
+def test_a_large_card_changes_nothing(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 80)
+    params, memory = planned(db, user, body_of(db, user, SDXL))
+    assert (params["batch_size"], params["gradient_accumulation"], memory.changes) == (4, 1, [])
+    assert memory.device == "NVIDIA RTX"
+    assert 8 * GB < memory.needed_bytes < memory.available_bytes == round(0.94 * 80 * GB) - (512 << 20)
+
+
+def test_on_a_small_card_the_batch_shrinks_and_is_made_up_for(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 10)
+    body = body_of(db, user, SDXL)
+    params, memory = planned(db, user, body)
+    assert params["batch_size"] * params["gradient_accumulation"] == 4
+    assert params["batch_size"] < 4
+    assert [change.field for change in memory.changes] == ["batch_size", "gradient_accumulation"]
+    assert memory.changes[0].detail == f"Batch size {params['batch_size']}, because NVIDIA RTX has 8.9 GB."
+    assert memory.needed_bytes <= memory.available_bytes
+    plan = describe_plan(db, plan_training(db, user, body))
+    assert plan.memory == memory
+    assert plan.memory_bytes == memory.needed_bytes
+
+
+def test_gradient_checkpointing_comes_first(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 6)
+    params, memory = planned(db, user, body_of(db, user, {"base_model": "SD 1.5", "family": "sd1"}))
+    assert (params["gradient_checkpointing"], params["batch_size"]) == (True, 4)
+    assert [(c.field, c.before, c.after) for c in memory.changes] == [("gradient_checkpointing", False, True)]
+
+
+def test_what_was_chosen_is_refused_with_what_would_fit(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 6)
+    chosen = {"gradient_checkpointing": False, "batch_size": 8}
+    body = body_of(db, user, {"base_model": "SD 1.5", "family": "sd1"}, params=chosen)
+    with pytest.raises(Invalid) as caught:
+        plan_training(db, user, body)
+    error = caught.value
+    assert error.code == "out-of-memory-expected"
+    assert "NVIDIA RTX has 5.1 GB. It fits with gradient checkpointing on" in error.detail
+    assert error.errors[0].pointer == "#/params/gradient_checkpointing"
+    fitting = body.model_copy(update={"params": chosen | error.extra["would_fit"]})
+    assert plan_training(db, user, fitting).memory is not None
+
+
+def test_a_resolution_is_only_suggested(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 8.5)
+    body = body_of(db, user, SDXL, params={"resolution": 1536, "network_dim": 16})
+    with pytest.raises(Invalid) as caught:
+        plan_training(db, user, body)
+    assert caught.value.extra["would_fit"]["resolution"] < 1536
+    smaller = body.model_copy(
+        update={"params": body.params | {"resolution": caught.value.extra["would_fit"]["resolution"]}}
+    )
+    assert plan_training(db, user, smaller).memory is not None
+
+
+def test_where_nothing_fits_it_says_what_else_to_do(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 4)
+    with pytest.raises(Invalid, match="smaller base model, or add a machine with more memory") as caught:
+        plan_training(db, user, body_of(db, user, SDXL))
+    assert caught.value.extra["would_fit"] == {}
+
+
+def test_the_machine_with_most_memory_counts_and_only_those_that_train(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 6)
+    hello(db, 24, device="NVIDIA 24")
+    hello(db, 80, device="NVIDIA 80", queue="generate")
+    _, memory = planned(db, user, body_of(db, user, SDXL))
+    assert memory.device == "NVIDIA 24"
+
+
+def test_on_a_processor_the_free_memory_counts(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 64, device="CPU", memory_free_bytes=5 * GB)
+    _, memory = planned(db, user, training_body(db, user))
+    assert (memory.device, memory.available_bytes, memory.measured) == ("this machine", 5 * GB, True)
+    with pytest.raises(Invalid, match=r"this machine has 5\.0 GB"):
+        plan_training(db, user, body_of(db, user, SDXL))
+
+
+def ran(db: Session, user: User, peak: float, *, status: str = "succeeded", kind: str = "cpu") -> Job:
+    """A run of the starter that took `peak` of its estimate."""
+    job = make_training(db, user)
+    estimate = job.input["memory"]["needed_bytes"] / (correction(db, catalog.specs()["starter"], "cpu") or 1)
+    job.status, job.error = status, {"code": "out-of-memory"} if status == "failed" else None
+    job.metrics = {"peak_memory_bytes": round(peak * estimate), "device_kind": kind}
+    db.flush()
+    return job
+
+
+def test_runs_correct_the_estimate_by_the_largest_share(db: Session) -> None:
+    user, spec = make_user(db), catalog.specs()["starter"]
+    hello(db, 64, device="CPU")
+    before = planned(db, user, training_body(db, user))[1]
+    assert correction(db, spec, "cpu") is None
+    ran(db, user, 0.8)
+    ran(db, user, 1.2)
+    assert correction(db, spec, "cpu") == pytest.approx(1.2, rel=0.01)
+    assert correction(db, spec, "cuda") is None
+    after = planned(db, user, training_body(db, user))[1]
+    assert after.needed_bytes == pytest.approx(1.2 * before.needed_bytes, rel=0.01)
+
+
+def test_a_run_that_found_memory_full_teaches_and_other_failures_do_not(db: Session) -> None:
+    user, spec = make_user(db), catalog.specs()["starter"]
+    hello(db, 64, device="CPU")
+    ran(db, user, 1.3, status="failed")
+    ran(db, user, 1.9, status="canceled")
+    assert correction(db, spec, "cpu") == pytest.approx(1.3, rel=0.01)
+
+
+def test_a_correction_beyond_belief_is_cut(db: Session) -> None:
+    user, spec = make_user(db), catalog.specs()["starter"]
+    hello(db, 64, device="CPU")
+    ran(db, user, 0.1)
+    assert correction(db, spec, "cpu") == 0.5
+    ran(db, user, 9.0)
+    assert correction(db, spec, "cpu") == 3.0
+
+
+def test_three_timed_steps_serve_until_something_ran(db: Session) -> None:
+    user, spec = make_user(db), catalog.specs()["starter"]
+    hello(db, 64, device="CPU", train_memory_bytes={"starter": 700_000_000})
+    assert 0.8 < (correction(db, spec, "cpu") or 0) < 1.4
+    ran(db, user, 0.7)
+    assert correction(db, spec, "cpu") == pytest.approx(0.7, rel=0.01)
+
+
+def test_the_dry_run_tells_it_over_rest(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    hello(db, 10)
+    body = body_of(db, user, SDXL).model_dump(mode="json")
+    answer = browser(user).post("/api/v1/trainings", params={"dry_run": "true"}, json=body)
+    assert answer.status_code == 200, answer.text
+    memory = answer.json()["memory"]
+    assert set(memory) == {"needed_bytes", "available_bytes", "device", "measured", "changes"}
+    body["params"] = {"batch_size": 16}
+    refused = browser(user).post("/api/v1/trainings", json=body)
+    assert refused.status_code == 422
+    assert refused.json()["code"] == "out-of-memory-expected"
+    assert refused.json()["would_fit"]["batch_size"] < 16

@@ -1,0 +1,211 @@
+"""How much memory a training takes, before it starts, and what to change where that is too much.
+
+Torch-free: the wizard and the dry run show it. Three phases have a peak of their own: encoding the set,
+the steps, and drawing samples. Weights, adapter and optimizer follow from counts; what computing takes
+was measured, or computed from the models' shapes (`TrainMemory`). All sizes are bytes.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from app.contract.family import DeviceMemory, FamilySpec, TrainMemory
+from app.contract.jobs import SamplePrompt, TrainJob, TrainParams
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+OPTIMIZER = {"adamw": 8, "prodigy": 16, "adafactor": 1}
+"""Bytes of state for each number of the adapter, which itself takes 4, and its gradient 4."""
+TILE = 512 * 512
+"""Pixels that are decoded at once where samples are drawn in tiles."""
+MAX_ACCUMULATION = 16
+
+
+def read_memory(spec_file: str) -> TrainMemory | None:
+    """What `./dev bench memory` wrote beside this spec."""
+    path = Path(spec_file).with_name("memory.json")
+    return TrainMemory.model_validate_json(path.read_text()) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Peaks of the three phases."""
+
+    caching: int
+    training: int
+    sampling: int
+
+    @property
+    def peak(self) -> int:
+        return max(self.caching, self.training, self.sampling)
+
+    @property
+    def phase(self) -> str:
+        """The phase that has the peak."""
+        return max(("training", "caching", "sampling"), key=lambda name: getattr(self, name))
+
+
+class Asked(Protocol):
+    """What of a job decides how much memory it takes."""
+
+    @property
+    def params(self) -> TrainParams: ...
+
+    @property
+    def sample_prompts(self) -> Sequence[SamplePrompt]: ...
+
+    @property
+    def sparing(self) -> bool: ...
+
+
+class Figures(NamedTuple):
+    """`Asked` without the rest of a job."""
+
+    params: TrainParams
+    sample_prompts: Sequence[SamplePrompt] = ()
+    sparing: bool = False
+
+
+def needs(spec: FamilySpec, job: Asked, device: str) -> Needs | None:
+    """Peaks of this job on a `cpu` or `cuda` device; None where the family's memory is not known."""
+    if spec.memory is None or device not in spec.memory.devices:
+        return None
+    facts, on, p = spec.memory, spec.memory.devices[device], job.params
+    model = facts.model * BYTES[p.precision]
+    live_text = 4 * facts.text if p.text_encoder_lr else 0
+    return Needs(
+        caching=round(on.overhead + _caching(facts, on, job, device)),
+        training=round(on.overhead + model + live_text + adapter_bytes(facts, p) + step_bytes(on, p)),
+        sampling=round(on.overhead + model + adapter_bytes(facts, p) + _sampling(facts, on, job, device)),
+    )
+
+
+def adapter_bytes(facts: TrainMemory, p: TrainParams) -> int:
+    """Adapter, gradients and the optimizer's state, and a copy in the precision of the model."""
+    count = facts.rank * p.network_dim if p.unet_lr else 0
+    count += facts.rank_convolutions * (p.conv_dim or 0) if p.unet_lr else 0
+    count += facts.rank_text * p.network_dim if p.text_encoder_lr else 0
+    return count * (8 + OPTIMIZER[p.optimizer] + (0 if p.precision == "fp32" else 2))
+
+
+def step_bytes(on: DeviceMemory, p: TrainParams) -> float:
+    """What the forward pass of one batch keeps."""
+    pixel = (on.step_checkpointed if p.gradient_checkpointing else on.step)[p.precision]
+    return pixel * p.batch_size * p.resolution**2
+
+
+def _caching(facts: TrainMemory, on: DeviceMemory, job: Asked, device: str) -> float:
+    """The encoders, at work one after the other; the model waits outside of a card."""
+    pictures = 4 * facts.vae + on.encode * job.params.resolution**2
+    if device == "cpu":
+        return facts.model * BYTES[job.params.precision] + 4 * facts.text + pictures
+    return max(4 * facts.text, pictures) if job.sparing else 4 * facts.text + pictures
+
+
+def _sampling(facts: TrainMemory, on: DeviceMemory, job: Asked, device: str) -> float:
+    """The encoders that come back, and the largest sample picture."""
+    if not job.sample_prompts:
+        return 0
+    pixels = max(prompt.width * prompt.height for prompt in job.sample_prompts)
+    if job.sparing:
+        pixels = min(pixels, TILE)
+    text = 0 if job.sparing and device != "cpu" else facts.text
+    return 4 * (text + facts.vae) + on.draw * pixels
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting that is not as it was, in words that go on from “…, because the card has 8 GB”."""
+
+    field: str
+    before: Any
+    after: Any
+    words: str
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A job as it fits, or the smallest form of it that keeps what must not be changed."""
+
+    job: TrainJob
+    needs: Needs
+    changes: tuple[Change, ...]
+    fits: bool
+
+
+def fit(
+    spec: FamilySpec, job: TrainJob, device: str, available: int, *,
+    fixed: Collection[str] = (), factor: float = 1.0,
+) -> Fit | None:  # fmt: skip
+    """Change as little as makes the job fit in `available` bytes, in the order of `remedies`.
+
+    Settings named in `fixed` stay. `factor` corrects the estimate by what was measured here. None where
+    nothing is known of the family's memory.
+    """
+    found = needs(spec, job, device)
+    if found is None:
+        return None
+    changes: list[Change] = []
+    while corrected(found, factor).peak > available:
+        cure = next(remedies(job, fixed, phase=_tight(corrected(found, factor), available)), None)
+        if cure is None:
+            break
+        job, made = cure
+        changes += made
+        found = needs(spec, job, device) or found
+    found = corrected(found, factor)
+    return Fit(job, found, _joined(changes), found.peak <= available)
+
+
+def _tight(found: Needs, available: int) -> str:
+    """The phase to help first: the steps, where these do not fit."""
+    return "training" if found.training > available else found.phase
+
+
+def corrected(found: Needs, factor: float) -> Needs:
+    return Needs(*(round(factor * peak) for peak in (found.caching, found.training, found.sampling)))
+
+
+def remedies(
+    job: TrainJob, fixed: Collection[str] = (), *, phase: str = "training"
+) -> Iterator[tuple[TrainJob, list[Change]]]:
+    """The job made smaller in one way each, what costs least first.
+
+    No remedy changes what a step learns from: a smaller batch is made up for by accumulation.
+    """
+    p = job.params
+    if phase in ("caching", "sampling") and not job.sparing:
+        words = "the text encoder waits outside, and samples are drawn in tiles"
+        yield job.model_copy(update={"sparing": True}), [Change("sparing", False, True, words)]
+    if phase != "training":
+        return
+    if not p.gradient_checkpointing and "gradient_checkpointing" not in fixed:
+        yield _changed(job, gradient_checkpointing=True)
+    if not {"batch_size", "gradient_accumulation"} & set(fixed):
+        smaller = next((n for n in range(p.batch_size - 1, 0, -1) if p.batch_size % n == 0), None)
+        if smaller and (more := p.gradient_accumulation * (p.batch_size // smaller)) <= MAX_ACCUMULATION:
+            yield _changed(job, batch_size=smaller, gradient_accumulation=more)
+
+
+def _changed(job: TrainJob, **values: Any) -> tuple[TrainJob, list[Change]]:
+    changes = [
+        Change(name, getattr(job.params, name), value, _words(name, value)) for name, value in values.items()
+    ]
+    return job.model_copy(update={"params": job.params.model_copy(update=values)}), changes
+
+
+def _words(name: str, value: Any) -> str:
+    return {
+        "gradient_checkpointing": "gradient checkpointing on",
+        "batch_size": f"batch size {value}",
+        "gradient_accumulation": f"gradient accumulation {value}, so that a step sees as many pictures",
+    }[name]
+
+
+def _joined(changes: list[Change]) -> tuple[Change, ...]:
+    """One change a setting, from its first value to its last."""
+    found: dict[str, Change] = {}
+    for change in changes:
+        before = found[change.field].before if change.field in found else change.before
+        found[change.field] = replace(change, before=before)
+    return tuple(found.values())
