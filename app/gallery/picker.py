@@ -45,6 +45,11 @@ class Choice:
     file: str = ""
     """Name of its file without the ending: what prompts call it."""
 
+    @property
+    def reason(self) -> str:
+        """The obstacle as a sentence."""
+        return f"It {self.obstacle.partition(') ')[2] or self.obstacle}." if self.obstacle else ""
+
 
 @dataclass(frozen=True)
 class Fitting:
@@ -127,17 +132,12 @@ def list_fitting(
     """
     choices = list_choices(db, viewer, kind, query=query)
     if kind == "Checkpoint":
-        found = [Fitting(c, Fit(c.family is not None, _sentence(c.obstacle))) for c in choices]
+        found = [Fitting(c, Fit(c.family is not None, c.reason)) for c in choices]
     else:
         nature = nature_of_choice(db, viewer, base) or nature_named("this model", base_model)
         judge = fit_vae if kind == "VAE" else fit
         found = [Fitting(c, judge(nature, c.nature)) for c in choices]
     return sorted(found, key=lambda each: not each.fit.usable)
-
-
-def _sentence(obstacle: str) -> str:
-    """`is made for …` → `It is made for …`; a name in brackets goes."""
-    return f"It {obstacle.partition(') ')[2] or obstacle}." if obstacle else ""
 
 
 def nature_of_choice(db: Session, viewer: User, version_id: int | None) -> Nature | None:

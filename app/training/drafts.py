@@ -1,6 +1,7 @@
 """The wizard's memory: a draft on the server, saved at every change, so that nothing typed is lost."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,11 +13,13 @@ from app.core.db import utcnow
 from app.core.errors import FieldError, Invalid, NotFound
 from app.core.ids import new_id
 from app.datasets import service as datasets
+from app.gallery.matching import fit_vae
 from app.gallery.picker import Choice, list_choices
 from app.jobs.models import Job
 from app.training import service
 from app.training.models import TrainingDraft
-from app.training.schemas import TrainingIn
+from app.training.plan import find_base
+from app.training.schemas import BaseIn, TrainingIn
 from app.web.forms import plain_words
 
 LEET = {"a": "4", "e": "3", "i": "1", "o": "0"}
@@ -67,25 +70,75 @@ def list_bases(db: Session, user: User) -> list[Choice]:
     return [choice for choice in list_choices(db, user, "Checkpoint") if choice.family is not None]
 
 
+@dataclass(frozen=True)
+class Vae:
+    """A VAE for the form, and the bases (ids of versions) that it fits."""
+
+    choice: Choice
+    fits: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What step 1 shows: checkpoints to train on, those that cannot be, and VAEs for the first."""
+
+    bases: list[Choice]
+    others: list[Choice]
+    vaes: list[Vae]
+
+
+def list_offer(db: Session, user: User) -> Offer:
+    found = list_choices(db, user, "Checkpoint")
+    bases = [choice for choice in found if choice.family is not None]
+    fits = [
+        Vae(vae, tuple(b.version_id for b in bases if fit_vae(b.nature, vae.nature).usable))
+        for vae in list_choices(db, user, "VAE")
+    ]
+    return Offer(bases, [c for c in found if c not in bases], [vae for vae in fits if vae.fits])
+
+
 def save_about(
-    db: Session, user: User, draft_id: str, *, type: str, name: str, base: int | None, trigger: str
+    db: Session,
+    user: User,
+    draft_id: str,
+    *,
+    type: str,
+    name: str,
+    base: int | None,
+    trigger: str,
+    vae: int | None = None,
 ) -> TrainingDraft:
     """Step 1. Errors: Invalid by field name, with the draft saved as far as it is right."""
     draft = get_draft(db, user, draft_id)
     words = trigger.strip() or (suggest_trigger(name, type) if "trigger_word" not in draft.fields else "")
-    draft.fields = {**draft.fields, "type": type, "name": name.strip(), "base": base, "trigger_word": words}
+    about = {"type": type, "name": name.strip(), "base": base, "vae": vae, "trigger_word": words}
+    draft.fields = {**draft.fields, **about}
     wrong = []
     if not 1 <= len(name.strip()) <= 60:
         wrong.append(FieldError("name", "Give the training a name of 1 to 60 letters."))
     if type not in {key for key, _, _ in TYPES}:
         wrong.append(FieldError("type", "Choose what it is."))
-    if base is None or base not in {choice.version_id for choice in list_bases(db, user)}:
+    if base is None:
         wrong.append(FieldError("base", "Choose a base model."))
+    else:
+        wrong += _wrong_base(db, user, base, vae)
     if re.search(r"[,()\[\]:<>|\\]", words):
         wrong.append(FieldError("trigger_word", "The trigger word cannot hold commas, colons or brackets."))
     if wrong:
         raise Invalid("Some fields are wrong.", wrong)
     return draft
+
+
+def _wrong_base(db: Session, user: User, base: int, vae: int | None) -> list[FieldError]:
+    """Why these two cannot be trained with, at the field that is to be changed; empty where they can."""
+    try:
+        find_base(db, user, BaseIn(model_version_id=base, vae_version_id=vae))
+    except Invalid as error:
+        at_vae = any(e.pointer.endswith("vae_version_id") for e in error.errors)
+        return [FieldError("vae" if at_vae else "base", error.detail, error.code)]
+    except NotFound:
+        return [FieldError("vae", "This VAE is no longer here. Choose another one.")]
+    return []
 
 
 def suggest_trigger(name: str, type: str) -> str:
@@ -128,8 +181,13 @@ def confirm_rights(db: Session, user: User, draft_id: str, *, rights: bool) -> N
 
 
 def save_review(db: Session, user: User, draft_id: str, changes: dict[str, Any]) -> TrainingDraft:
-    """Step 3: preset, params and sample prompts as typed."""
+    """Step 3: preset, params and sample prompts as typed.
+
+    No prompts mean that none are wanted, once some were proposed.
+    """
     draft = get_draft(db, user, draft_id)
+    if not changes.get("sample_prompts") and "sample_prompts" not in draft.fields:
+        changes = {key: value for key, value in changes.items() if key != "sample_prompts"}
     draft.fields = {**draft.fields, **changes}
     return draft
 
@@ -137,17 +195,17 @@ def save_review(db: Session, user: User, draft_id: str, changes: dict[str, Any])
 def draft_body(draft: TrainingDraft) -> TrainingIn:
     """The request that the draft stands for. Errors: Invalid by field name."""
     fields = draft.fields
-    prompts = [p for p in fields.get("sample_prompts", []) if p.get("prompt", "").strip()]
+    prompts = fields.get("sample_prompts")
     try:
         return TrainingIn(
             name=fields.get("name", ""),
             type=fields.get("type", ""),
             dataset=draft.dataset_id or "",
-            base={"model_version_id": fields.get("base")},
+            base={"model_version_id": fields.get("base"), "vae_version_id": fields.get("vae")},
             trigger_word=fields.get("trigger_word", ""),
             preset=fields.get("preset", "normal"),
             params={k: v for k, v in fields.get("params", {}).items() if v not in (None, "")},
-            sample_prompts=prompts or None,
+            sample_prompts=prompts,
             continue_from=fields.get("continue_from"),
         )
     except ValidationError as error:
@@ -179,6 +237,7 @@ def duplicate_settings(
         "type": run.type,
         "name": run.name,
         "base": run.base_version_id,
+        "vae": echoed.get("base", {}).get("vae_version_id"),
         "trigger_word": run.trigger_word,
         "preset": run.preset,
         "params": {} if epoch else {k: v for k, v in echoed.get("params", {}).items() if v is not None},

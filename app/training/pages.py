@@ -1,6 +1,7 @@
 """The wizard's three steps, the job page with its results, and the publish form."""
 
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Form, Request, Response
 
@@ -75,7 +76,7 @@ def _about(request: Request, db: Db, user: CurrentUser, draft_id: str, errors: d
         "training/about.html",
         status=422 if errors else 200,
         draft=draft,
-        bases=drafts.list_bases(db, user),
+        offer=drafts.list_offer(db, user),
         types=drafts.TYPES,
         errors=errors,
     )
@@ -90,11 +91,12 @@ def save_about(
     name: Annotated[str, Form()] = "",
     type: Annotated[str, Form()] = "",
     base: Annotated[int | None, Form()] = None,
+    vae: Annotated[int | None, Form()] = None,
     trigger_word: Annotated[str, Form()] = "",
     autosave: bool = False,
 ) -> Response:
     try:
-        drafts.save_about(db, user, draft_id, type=type, name=name, base=base, trigger=trigger_word)
+        drafts.save_about(db, user, draft_id, type=type, name=name, base=base, vae=vae, trigger=trigger_word)
     except Invalid as error:
         if autosave:
             return render(request, "training/_saved.html")
@@ -170,6 +172,7 @@ def _review(db: Db, user: CurrentUser, draft_id: str) -> dict[str, Any]:
         body = drafts.draft_body(draft)
         planned = plan_training(db, user, body)
         context |= {"planned": planned, "plan": describe_plan(db, planned)}
+        context["memory_words"] = words.memory_need(planned.memory)
         for preset in ("quick", "normal", "best"):
             other = plan_training(db, user, body.model_copy(update={"preset": preset}))
             context["presets"].append((preset, describe_plan(db, other)))
@@ -177,6 +180,7 @@ def _review(db: Db, user: CurrentUser, draft_id: str) -> dict[str, Any]:
     except Invalid as error:
         context["errors"] = _by_field(error)
         context["problem"] = error.detail
+        context["cure"] = error.extra.get("would_fit")
     except AppError as error:
         context["errors"] = {"base": error.detail}
         context["problem"] = error.detail
@@ -184,7 +188,7 @@ def _review(db: Db, user: CurrentUser, draft_id: str) -> dict[str, Any]:
 
 
 def _prefill_prompts(draft: Any, planned: Any) -> None:
-    if not draft.fields.get("sample_prompts"):
+    if "sample_prompts" not in draft.fields:
         prompts = default_prompts(planned.job.items, planned.job.trigger_word)
         draft.fields = {**draft.fields, "sample_prompts": [p.model_dump(exclude_none=True) for p in prompts]}
 
@@ -227,6 +231,8 @@ def _review_changes(form: dict[str, str]) -> dict[str, Any]:
         if key.startswith("p-") and value != "":
             name = key[2:]
             params[name] = value == "true" if name in switches else value
+    for name, value in parse_qsl(form.get("cure", "")):  # settings that fit the memory there is
+        params[name] = value == "True" if name in switches else value
     return {"preset": form.get("preset", "normal"), "sample_prompts": prompts, "params": params}
 
 
@@ -256,6 +262,7 @@ def _job_context(db: Db, user: CurrentUser, training_id: str) -> dict[str, Any]:
         "sentence": words.sentence(job, place - 1, served="train" in workers.served_queues(db)),
         "phases": words.phases(job),
         "figures": words.figures(job),
+        "memory": words.memory_taken(job),
         "silent": words.silent_since(job),
         "rows": sample_rows(samples, checkpoints),
         "prompts": job.payload["sample_prompts"],

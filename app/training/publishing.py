@@ -80,6 +80,7 @@ def _details(payload: TrainJob, run: TrainingRun, checkpoint: TrainingCheckpoint
         "loss": checkpoint.loss,
         "validationLoss": checkpoint.validation_loss,
         "baseModel": payload.base.name,
+        **({"vae": payload.base.vae.name} if payload.base.vae else {}),
         "params": payload.params.model_dump(),
     }
 

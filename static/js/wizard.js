@@ -38,6 +38,23 @@ if (form) {
     timer = setTimeout(save, 600);
   });
 
+  // Only those VAEs are offered that fit the chosen model.
+  const vae = form.querySelector("[data-vae]");
+  function offerVaes() {
+    const base = form.elements.base?.value ?? "";
+    const options = [...vae.querySelectorAll("option[data-fits]")];
+    for (const option of options) {
+      const fits = option.dataset.fits.split(" ").includes(base);
+      option.hidden = option.disabled = !fits;
+      if (!fits && option.selected) vae.querySelector("select").value = "";
+    }
+    vae.hidden = options.every((option) => option.disabled) && !vae.querySelector("[aria-invalid]");
+  }
+  if (vae) {
+    offerVaes();
+    form.addEventListener("change", offerVaes);
+  }
+
   function suggest() {
     const word = name.value.toLowerCase().replace(/[^a-z0-9]+/g, "").slice(0, 20);
     if (form.elements.type.value === "style") return word;
