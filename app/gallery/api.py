@@ -7,10 +7,11 @@ from fastapi.responses import JSONResponse
 
 from app.accounts.deps import AdminUser, CompatUser, OptionalUser, Scoped
 from app.accounts.models import User
-from app.gallery import files, reports, service
+from app.gallery import files, making, reports, service
 from app.gallery.schemas import (
     ModelIn,
     ModelPatch,
+    PicturesIn,
     PublishIn,
     ReportIn,
     ReportResolve,
@@ -85,6 +86,14 @@ def change_version_of(
 ) -> dict[str, Any]:
     service.version_of(db, user, model_id, version_id)
     return version_out(request, service.set_version(db, user, version_id, body), user)
+
+
+@router.post("/api/v1/model-versions/{version_id}/pictures", status_code=201)
+def add_pictures(
+    request: Request, db: Db, user: Publisher, version_id: int, body: PicturesIn
+) -> dict[str, Any]:
+    """Put one's own pictures on the page: send them to POST /api/v1/images first, then name their ids."""
+    return version_out(request, making.add_covers(db, user, version_id, body.images), user)
 
 
 @router.delete("/api/v1/model-versions/{version_id}", status_code=204)

@@ -8,22 +8,26 @@ from starlette.responses import RedirectResponse
 
 from app.accounts.deps import CurrentUser, OptionalUser
 from app.accounts.models import User
-from app.gallery import queries, reports, service, words
+from app.gallery import making_pages, queries, reports, service, words
+from app.gallery.matching import recognised
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model, can_view_version
 from app.gallery.refs import LORA_TYPES
 from app.gallery.schemas import COMMERCIAL_USE, REASONS, ModelPatch, ReportIn, VersionPatch
 from app.gallery.shapes import download_path, model_path, shown_hashes, version_pictures
+from app.gallery.standing import standing_of
 from app.images.pages import PERIODS, RATINGS
 from app.images.permissions import browsing_level
 from app.images.queries import ImageFilters, list_images
 from app.images.schemas import Visibility
+from app.recognition.telling import rows
 from app.web.deps import Db
 from app.web.forms import checked
 from app.web.links import origin, with_query
 from app.web.templating import is_htmx, redirect, render
 
 router = APIRouter(include_in_schema=False)
+router.include_router(making_pages.router)
 SORTS = (
     ("newest", "Newest"),
     ("downloads", "Most downloaded"),
@@ -111,8 +115,18 @@ def _page(
         made_with=list_images(db, viewer, made, limit=18).items if versions else [],
         share_url=origin(request) + model_path(model, with_key=True) if mine else "",
         words=words, path_of=model_path, download_of=lambda f: download_path(f, key), hashes_of=shown_hashes,
-        canonical=origin(request) + model_path(model), can_create=_can_create(chosen),
+        canonical=origin(request) + model_path(model), can_create=_can_create(chosen), **_told(chosen),
     )  # fmt: skip
+
+
+def _told(version: ModelVersion | None) -> dict[str, Any]:
+    """What the page says of the file: what it was recognised as, and what can be done with it here."""
+    seen = recognised(version) if version is not None else None
+    if version is None or seen is None:
+        return {"standing": None, "recognised": [], "file_words": ""}
+    return {
+        "standing": standing_of(version), "recognised": rows(seen), "file_words": words.file_words(seen),
+    }  # fmt: skip
 
 
 def _can_create(version: ModelVersion | None) -> bool:

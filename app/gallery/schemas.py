@@ -92,6 +92,33 @@ class VersionIn(VersionPatch):
     precision: Literal["full", "pruned"] | None = None
 
 
+class VersionPageIn(Body):
+    """The form of a version whose file was uploaded. `publish` is whom it is shown to at once."""
+
+    upload: str = Field(min_length=1, max_length=40)
+    version_name: str = Field(default="v1", min_length=1, max_length=100)
+    base_model: str | None = Field(default=None, min_length=1, max_length=60)
+    trained_words: list[str] = Field(default=[], max_length=50)
+    about: str = Field(default="", max_length=50_000)
+    strength: float | None = Field(default=None, ge=-1, le=2)
+    clip_skip: int | None = Field(default=None, ge=1, le=12)
+    images: list[int] = Field(default=[], max_length=20)
+    publish: Visibility = "private"
+
+
+class PageIn(VersionPageIn, ModelIn):
+    """The form of a new page with its first version."""
+
+    def model(self) -> ModelIn:
+        return ModelIn.model_validate(self.model_dump(include=set(ModelIn.model_fields)))
+
+
+class PicturesIn(Body):
+    """Ids of one's own pictures, in the order in which the page shows them."""
+
+    images: list[int] = Field(min_length=1, max_length=20)
+
+
 class PublishIn(Body):
     """`version` publishes that draft alone; otherwise all drafts that have a file."""
 

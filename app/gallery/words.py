@@ -3,10 +3,20 @@
 from typing import Any
 
 from app.gallery.models import Model, ModelVersion
+from app.recognition.result import WORDS, Recognised
 
 TYPES = {"LORA": "LoRA", "TextualInversion": "Embedding", "MotionModule": "Motion module"}
 CATEGORIES = {"style": "style", "character": "character", "concept": "object or concept"}
 LICENCES = {"CC0-1.0": "CC0 · public domain"}
+LICENCE_OF_BASE = {
+    "sd1": "CreativeML OpenRAIL-M", "sd2": "CreativeML OpenRAIL++-M", "sdxl": "CreativeML OpenRAIL++-M",
+    "flux1": "FLUX.1 [dev] Non-Commercial", "chroma": "Apache 2.0", "qwen": "Apache 2.0",
+    "zimage": "Apache 2.0", "starter": "CC0-1.0",
+}  # fmt: skip
+"""Licence of the base by its architecture: what a LoRA or a merge of it usually has to keep."""
+LICENCE_NAMES = list(
+    dict.fromkeys([*LICENCE_OF_BASE.values(), "CC BY 4.0", "CC BY-SA 4.0", "CC BY-NC 4.0", "MIT"])
+)
 PARAMS = {
     "resolution": "Resolution", "epochs": "Epochs", "repeats": "Repeats", "batch_size": "Batch",
     "unet_lr": "Learning rate", "text_encoder_lr": "Text encoder rate", "lr_scheduler": "Schedule",
@@ -19,6 +29,19 @@ def type_words(model: Model) -> str:
     """`LoRA · style`."""
     category = CATEGORIES.get(model.category, "")
     return " · ".join(part for part in (TYPES.get(model.type, model.type), category) if part)
+
+
+def file_words(seen: Recognised) -> str:
+    """`LoRA · rank 16, alpha 8 · fp16`; `Checkpoint · inpaint · fp16 · pruned`."""
+    adapter, embedding = seen.adapter, seen.embedding
+    kind = adapter.algorithm if adapter else seen.component or WORDS[seen.kind].split(" ", 1)[-1]
+    parts = [kind[:1].upper() + kind[1:], seen.variant if seen.variant != "base" else ""]
+    if adapter and adapter.rank:
+        parts.append(f"rank {adapter.rank}" + (f", alpha {adapter.alpha:g}" if adapter.alpha else ""))
+    if embedding:
+        parts.append(f"{embedding.vectors} vectors")
+    parts += [seen.precision or "", seen.quantised or "", seen.pruned or ""]
+    return " · ".join(part for part in parts if part)
 
 
 def licence_words(model: Model) -> list[str]:
@@ -54,6 +77,7 @@ def training_settings(version: ModelVersion) -> list[tuple[str, Any]]:
     """Settings of a training here, as label and value."""
     details = version.training_details or {}
     rows = [("Base", details["baseModel"])] if details.get("baseModel") else []
+    rows += [("VAE", details["vae"])] if details.get("vae") else []
     params = details.get("params") or {}
     rows += [(label, params[name]) for name, label in PARAMS.items() if params.get(name) is not None]
     if details.get("validationLoss") is not None:

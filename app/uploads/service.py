@@ -142,7 +142,7 @@ def _have(db: Session, uploads: Sequence[Upload]) -> dict[str, set[int]]:
 
 
 def list_uploads(
-    db: Session, user: User, *, endings: tuple[str, ...] = (""), limit: int = 100
+    db: Session, user: User, *, endings: tuple[str, ...] = ("",), limit: int = 100
 ) -> list[tuple[Upload, list[int]]]:
     """One's own sessions whose names end so, newest first, each with the numbers of its missing parts."""
     query = select(Upload).where(Upload.user_id == user.id).order_by(Upload.id.desc()).limit(limit)

@@ -57,6 +57,7 @@ CODES: dict[str, str] = {
     "idempotency-key-reused": (
         "This Idempotency-Key was used with another body. Use a new key for a new request."
     ),
+    "image-missing": "The picture to start from, or its mask, is not here any more. Choose it again.",
     "image-too-small": "The picture is smaller than the smallest side that can be used.",
     "image-unreadable": "The file is not a picture that can be read, or it is damaged.",
     "insufficient-scope": (
@@ -83,6 +84,9 @@ CODES: dict[str, str] = {
     ),
     "method-not-allowed": "This address exists and does not take that kind of request.",
     "name-taken": "Somebody has this name already. Choose another one.",
+    "no-generation-data": (
+        "The picture holds no generation data that is known here. Type the settings, or start from the picture."
+    ),
     "not-a-lora": "A trained LoRA can only become a version of a model page of the type LORA.",
     "not-a-model": "The file is no safetensors file and no zipped diffusers folder.",
     "not-finite": (
@@ -127,6 +131,8 @@ CODES: dict[str, str] = {
     ),
     "text": "The file is a text, not a model.",
     "too-large": "The file is larger than a form may be. Send it in parts with an upload.",
+    "too-many-cells": "The grid would have more pictures than one grid may have. Give fewer values.",
+    "too-many-pictures": "A version shows at most 20 pictures. Take some off the page first.",
     "training-diverged": (
         "The loss stopped being a number. Lower the learning rate; the last good checkpoint is kept."
     ),

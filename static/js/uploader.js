@@ -2,55 +2,18 @@
 // of a large set several small pictures share a request, so that the server's limit of writes is not met.
 // A label goes with the picture of its name; files over the form's limit go as an upload session in parts.
 
-import { read, Refusal } from "./datasets/api.js";
 import { count, h, say } from "./datasets/dom.js";
 import { filesOf } from "./datasets/drop.js";
+import { showFocus, takeDrops } from "./upload/drop.js";
+import { patiently, request } from "./upload/requests.js";
+import { Session } from "./upload/session.js";
 
 const PARALLEL = 4;
-const TRIES = 4;
 const MANY = 60;
 const TOGETHER = 8;
 const TOGETHER_BYTES = 8 << 20;
 const LABEL = /\.(txt|caption)$/i;
 const CHAFF = /(^|\/)(\.[^/]*|thumbs\.db|desktop\.ini)$|(^|\/)__MACOSX\//i;
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const online = () => navigator.onLine || new Promise((resolve) => addEventListener("online", resolve, { once: true }));
-
-// fetch() cannot tell how much of a body has gone out; XMLHttpRequest can.
-function request(method, url, body, { type, progress, signal } = {}) {
-  return new Promise((resolve, reject) => {
-    const xhr = new XMLHttpRequest();
-    xhr.open(method, url);
-    if (type) xhr.setRequestHeader("Content-Type", type);
-    xhr.upload.onprogress = (event) => event.lengthComputable && progress?.(event.loaded, event.total);
-    xhr.onerror = () => reject(new Refusal(0, { detail: "The connection broke." }));
-    xhr.onabort = () => reject(new DOMException("stopped", "AbortError"));
-    xhr.onload = () => {
-      try {
-        resolve({ status: xhr.status, body: read(xhr.status, xhr.responseText) });
-      } catch (error) {
-        reject(error);
-      }
-    };
-    signal?.addEventListener("abort", () => xhr.abort(), { once: true });
-    xhr.send(body);
-  });
-}
-
-async function patiently(work, onWait, signal) {
-  for (let tried = 1; ; tried++) {
-    try {
-      return await work();
-    } catch (error) {
-      const passing = error instanceof Refusal && (error.status === 0 || error.status === 429 || (error.status >= 502 && error.status !== 507));
-      if (!passing || tried >= TRIES || signal.aborted) throw error;
-      onWait(navigator.onLine ? "trying again" : "waiting for the connection");
-      await online();
-      await pause(Math.max(error.retryAfter * 1000 || 0, 1000 * 2 ** (tried - 1)));
-    }
-  }
-}
 
 const pathOf = (file) => file.path || file.webkitRelativePath || file.name;
 const stemOf = (path) => path.replace(/\.[^./]+$/, "").toLowerCase();
@@ -190,34 +153,25 @@ class Batch {
   }
 
   async bySession(work, file) {
-    const { signal } = this.stopper;
-    const ask = (method, url, body, options = {}) => patiently(() => request(method, url, body, { signal, ...options }), (words) => this.waits(work, words), signal);
-    const json = (method, url, body) => ask(method, url, body && JSON.stringify(body), { type: body && "application/json" });
-    const { body: upload } = await json("POST", "/api/v1/uploads", { name: file.name, size: file.size });
-    const url = `/api/v1/uploads/${upload.id}`;
-    for (const number of upload.missing) {
-      const start = (number - 1) * upload.part_size;
-      const part = file.slice(start, start + upload.part_size);
-      await ask("PUT", `${url}/parts/${number}`, part, { type: "application/octet-stream", progress: (sent) => this.progress(work, start + sent) });
-    }
+    const session = this.session(work, file);
+    const { id } = await session.open();
+    await session.send();
     this.waits(work, "checking");
-    const { body: job } = await json("POST", `${url}/complete`);
-    await this.follow(work, job);
-    const answer = await json("POST", `${this.store.url}/items`, { upload: upload.id });
-    return answer.status === 202 ? this.follow(work, answer.body) : answer.body;
+    await session.complete((job) => this.waits(work, job.status === "queued" ? "waiting for a worker" : "checking"));
+    const { status, body } = await session.ask("POST", `${this.store.url}/items`, JSON.stringify({ upload: id }), { type: "application/json" });
+    return status === 202 ? this.follow(work, body) : body;
+  }
+
+  session(work, file) {
+    return new Session(file, { signal: this.stopper.signal, onProgress: (sent) => this.progress(work, sent), onWait: (words) => this.waits(work, words) });
   }
 
   // Waits for a worker's job; what it added is loaded anew.
   async follow(work, job) {
-    let current = job;
-    while (!["succeeded", "failed", "canceled", "expired"].includes(current.status)) {
-      this.waits(work, current.status === "queued" ? "waiting for a worker" : "being unpacked");
-      await pause(2000);
-      ({ body: current } = await request("GET", `/api/v1/jobs/${job.id}`, null, { signal: this.stopper.signal }));
-    }
-    if (current.status !== "succeeded") throw new Refusal(500, { detail: current.error?.detail ?? "It was stopped." });
+    const told = (current) => this.waits(work, current.status === "queued" ? "waiting for a worker" : "being unpacked");
+    const output = await this.session(work, work.files[0]).follow(job, told, 2000);
     await this.store.reload();
-    return { ...current.output, accepted: [], labels: [] };
+    return { ...output, accepted: [], labels: [] };
   }
 
   take(body) {
@@ -339,33 +293,8 @@ export function uploader(root, store, sessionBytes) {
   }
   root.querySelector("[data-choose]")?.addEventListener("click", () => input.click());
   bar.querySelector("[data-uploads-stop]").addEventListener("click", () => batch.stop());
-  for (const label of zone.querySelectorAll("label.btn")) {
-    // A label is no button for the keyboard; the field itself is hidden, so its label shows the focus.
-    const field = document.getElementById(label.htmlFor);
-    field.addEventListener("focus", () => label.classList.toggle("is-focused", field.matches(":focus-visible")));
-    field.addEventListener("blur", () => label.classList.remove("is-focused"));
-  }
-
-  let depth = 0;
-  const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  document.addEventListener("dragenter", (event) => {
-    if (!carriesFiles(event)) return;
-    depth += 1;
-    root.classList.add("is-over");
-  });
-  document.addEventListener("dragleave", (event) => {
-    if (!carriesFiles(event)) return;
-    depth = Math.max(0, depth - 1);
-    root.classList.toggle("is-over", depth > 0);
-  });
-  document.addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault());
-  document.addEventListener("drop", async (event) => {
-    if (!carriesFiles(event)) return;
-    event.preventDefault();
-    depth = 0;
-    root.classList.remove("is-over");
-    add(await filesOf(event.dataTransfer));
-  });
+  zone.querySelectorAll("label.btn").forEach(showFocus);
+  takeDrops(root, async (transfer) => add(await filesOf(transfer)));
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length) return;

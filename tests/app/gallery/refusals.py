@@ -1,9 +1,15 @@
 """Who may use the routes of models, files and reports, and of the compatible reads."""
 
+import io
 from typing import Any
 
+from PIL import Image
+
+from app.core.db import utcnow
 from app.gallery import service
 from app.images.service import create_sample
+from app.uploads.models import Upload
+from tests.app.gallery.test_recognised import SD1
 from tests.app.gallery.things import published, trained
 from tests.app.refusals import World, row
 from tests.factories import make_blob, make_image
@@ -19,6 +25,29 @@ def a_draft(world: World) -> dict[str, Any]:
         "model_id": version.model_id, "version_id": version.id, "file_id": file.id, "image_id": cover.id,
         "name": file.name, "slug": "tuscany", "digits": file.blob_sha256,
     }  # fmt: skip
+
+
+def an_upload(world: World) -> dict[str, Any]:
+    """A complete one whose number the rows can name."""
+    blob = make_blob(world.db, SD1)
+    upload = Upload(
+        id="up_1", state="complete", blob_sha256=blob.sha256, user_id=world.owner.id, name="m.safetensors",
+        size=blob.size, part_size=1, expires_at=utcnow(),
+    )  # fmt: skip
+    world.db.add(upload)
+    return a_draft(world) | {"upload_id": "up_1"}
+
+
+def a_cover(world: World) -> dict[str, Any]:
+    """A picture of the owner's whose number the row can name."""
+    make_image(world.db, world.owner, id=4711)
+    return a_draft(world)
+
+
+def a_png() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (80, 96)).save(out, "PNG")
+    return out.getvalue()
 
 
 def an_unlisted_model(world: World) -> dict[str, Any]:
@@ -37,7 +66,20 @@ def a_report(world: World) -> dict[str, Any]:
 MODEL, PAGE = "/api/v1/models/{model_id}", "/models/{model_id:int}"
 VERSION, VERSION_PAGE = f"{MODEL}/versions/{{version_id}}", f"{PAGE}/versions/{{version_id:int}}"
 ALONE = "/api/v1/model-versions/{version_id}"
+FORM = {"upload": "up_1", "name": "x", "type": "LORA", "base_model": "SD 1.5", "version_name": "v2"}
 ROWS = [
+    row("GET", "/models/new", anonymous=303, other=200, owner=200),
+    row("POST", "/models/new", anonymous=401, other=404, owner=303, make=an_upload, data=FORM),
+    row("GET", f"{PAGE}/versions/new", anonymous=303, other=404, owner=200, make=a_draft),
+    row("POST", f"{PAGE}/versions/new", anonymous=401, other=404, owner=303, make=an_upload, data=FORM),
+    row("POST", "/models/new/file", anonymous=401, other=303, owner=303,
+        files={"file": ("m.safetensors", SD1)}),
+    row("POST", "/models/new/uploads/{upload_id}/delete", anonymous=401, other=404, owner=303,
+        make=an_upload),
+    row("POST", f"{VERSION_PAGE}/pictures", anonymous=401, other=404, owner=303, make=a_draft,
+        files={"files": ("a.png", a_png())}),
+    row("POST", f"{ALONE}/pictures", anonymous=401, other=404, owner=201, make=a_cover,
+        json={"images": [4711]}),
     row("POST", "/api/v1/models", anonymous=401, other=201, owner=201, json={"name": "x", "type": "LORA"}),
     row("PATCH", MODEL, anonymous=401, other=404, owner=200, make=a_draft, json={"name": "y"}),
     row("DELETE", MODEL, anonymous=401, other=404, owner=204, make=a_draft),
