@@ -5,6 +5,7 @@ from typing import Any
 
 from app.core.config import get_settings
 from app.jobs.models import Job
+from app.training.schemas import MemoryPlan
 from app.web.templating import duration, thousands
 
 PHASES = (
@@ -95,6 +96,32 @@ def figures(job: Job) -> list[str]:
     if peak := metrics.get("peak_memory_bytes"):
         facts.append(f"{peak / 1e9:.1f} GB of memory")
     return facts
+
+
+def memory_need(plan: MemoryPlan | None) -> str:
+    """One line of the review: what is needed, and of how much."""
+    if plan is None:
+        return "not measured on this machine yet"
+    about = "" if plan.measured else "about "
+    need = f"Needs {about}{plan.needed_bytes / 1e9:.1f} GB"
+    if plan.available_bytes is None:
+        return f"{need}. No training machine is online to compare that with."
+    where = "" if plan.device == "this machine" else f" ({plan.device})"
+    return f"{need} of {plan.available_bytes / 1e9:.1f} GB{where}"
+
+
+def memory_taken(job: Job) -> str:
+    """What a run took, beside what was planned; empty before it has ended."""
+    metrics = job.metrics or {}
+    peak = metrics.get("peak_memory_bytes")
+    if not peak:
+        return ""
+    planned = ((job.input or {}).get("memory") or {}).get("needed_bytes")
+    text = f"Took {peak / 1e9:.1f} GB of memory"
+    text += f"; {planned / 1e9:.1f} GB were planned." if planned else "."
+    if metrics.get("memory_retries"):
+        text += " Memory ran out once, so it went on with less: the log says with what."
+    return text
 
 
 def silent_since(job: Job) -> float | None:

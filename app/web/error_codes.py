@@ -103,6 +103,9 @@ CODES: dict[str, str] = {
         "The device has too little memory. Use a smaller resolution, a smaller batch or gradient "
         "checkpointing."
     ),
+    "out-of-memory-expected": (
+        "The training needs more memory than any training machine has. The detail says which settings fit."
+    ),
     "part-size": "The part is not as long as it must be. All parts but the last are `part_size` bytes.",
     "parts-missing": (
         "Some parts have not arrived. `missing` lists their numbers; send these, then complete the upload."

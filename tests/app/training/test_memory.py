@@ -1,5 +1,7 @@
 """The estimate before the start: shown, lowered where nobody chose otherwise, refused in words, corrected."""
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from app.accounts.models import User
 from app.core.errors import Invalid
 from app.jobs.models import Job
 from app.jobs.workers import say_hello
+from app.training import drafts
 from app.training.memory import correction
 from app.training.plan import describe_plan, plan_training
 from app.training.schemas import MemoryPlan, TrainingIn
@@ -203,3 +206,61 @@ def test_the_dry_run_tells_it_over_rest(db: Session, browser: Browser) -> None:
     assert refused.status_code == 422
     assert refused.json()["code"] == "out-of-memory-expected"
     assert refused.json()["would_fit"]["batch_size"] < 16
+
+
+def review(db: Session, browser: Browser, user: User, base: dict[str, Any], **params: Any) -> tuple[str, str]:
+    """The address of a draft's review, and its page."""
+    draft = drafts.create_draft(db, user)
+    body = body_of(db, user, base)
+    draft.dataset_id = body.dataset
+    draft.fields = {
+        "name": "Tuscany",
+        "type": "style",
+        "trigger_word": "tuscany",
+        "base": body.base.model_version_id,
+        "params": params,
+    }
+    db.flush()
+    address = f"/train/{draft.id}/review"
+    return address, browser(user).get(address).text
+
+
+def test_the_review_says_what_is_needed_of_what_and_what_was_changed(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    hello(db, 6)
+    _, page = review(db, browser, user, {"base_model": "SD 1.5", "family": "sd1"})
+    assert re.search(r"<dt>Memory</dt><dd[^>]*>Needs about \d\.\d GB of 5\.1 GB \(NVIDIA RTX\)</dd>", page)
+    assert "Gradient checkpointing on, because NVIDIA RTX has 5.1 GB." in page
+
+
+def test_the_review_without_a_machine_online_says_so(db: Session, browser: Browser) -> None:
+    _, page = review(db, browser, make_user(db), SDXL)
+    assert "No training machine is online to compare that with." in page
+
+
+def test_a_refusal_offers_the_settings_that_fit(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    hello(db, 6)
+    address, page = review(
+        db,
+        browser,
+        user,
+        {"base_model": "SD 1.5", "family": "sd1"},
+        gradient_checkpointing=False,
+        batch_size="8",
+    )
+    assert "It fits with gradient checkpointing on" in page
+    offered = html.unescape(re.findall(r'name="cure" value="([^"]+)"', page)[0])
+    fields = {"p-gradient_checkpointing": "false", "p-batch_size": "8", "cure": offered}
+    cured = browser(user).post(address, data=fields).text
+    assert "Use settings that fit" not in cured
+    assert "Needs about" in cured
+
+
+def test_the_job_page_tells_what_it_took_beside_the_plan(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    job = make_training(db, user, epochs=1)
+    job.metrics = {**job.metrics, "peak_memory_bytes": 700_000_000, "memory_retries": 1}
+    db.flush()
+    page = browser(user).get(f"/trainings/{job.id}").text
+    assert re.search(r"Took 0\.7 GB of memory; \d\.\d GB were planned\. Memory ran out once", page)
