@@ -1,25 +1,29 @@
 """The generator: one form, the queue and the history beside it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from app.accounts.deps import CurrentUser
+from app.contract.jobs import UPSCALERS
 from app.contract.samplers import SAMPLERS
-from app.core.errors import FieldError, Invalid
-from app.gallery.picker import list_fitting
-from app.generation import prefill, service
-from app.generation.schemas import GenerationIn
+from app.core.errors import AppError, Invalid
+from app.gallery.picker import list_choices, list_fitting
+from app.generation import estimate, grid_pages, picture_pages, prefill, reading, service
+from app.generation.filled import Filled, list_trainings
+from app.generation.form import body_of
+from app.generation.grid import AXES, MAX_CELLS
 from app.images import queries as image_queries
 from app.jobs import service as jobs
 from app.web.deps import Db, FormFields
-from app.web.forms import plain_words
 from app.web.templating import is_htmx, redirect, render
-from worker.families import catalog
 
 router = APIRouter(include_in_schema=False)
+router.include_router(picture_pages.router)
+router.include_router(grid_pages.router)
 PickerKind = Literal["Checkpoint", "LORA", "VAE", "TextualInversion"]
+MAX_BODY = 64 << 20
+"""Bytes that a request may bring; what a picture may have is a setting and less."""
 
 
 @router.get("/generate")
@@ -31,34 +35,88 @@ def generator(
     image: int | None = None,
     training: str | None = None,
     epoch: int | None = None,
+    start: int | None = None,
     key: str | None = None,
 ) -> Response:
-    """The page, filled from a model, from a picture (Remix) or from an epoch of a training."""
+    """The page, filled from a model, from a picture (Remix, or as a start) or from an epoch."""
     filled = prefill.from_query(
-        db, user, version=version, image=image, training=training, epoch=epoch, key=key
+        db, user, version=version, image=image, training=training, epoch=epoch, start=start, key=key
     )
-    return render(request, "generation/index.html", **_context(db, user, filled))
+    filters = image_queries.ImageFilters(mine=True)
+    return render(
+        request,
+        "generation/index.html",
+        running=service.unfinished(db, user),
+        history=image_queries.list_images(db, user, filters, limit=24).items,
+        **_context(db, user, filled),
+    )
 
 
-def _context(db: Db, user: CurrentUser, filled: prefill.Filled) -> dict[str, Any]:
-    spec = catalog.specs().get(filled.base.family or "") if filled.base else None
+def _context(db: Db, user: CurrentUser, filled: Filled) -> dict[str, Any]:
+    spec = filled.spec
+    vaes = list_fitting(db, user, "VAE", base=filled.base.version_id) if filled.base else []
     return {
         "filled": filled,
         "spec": spec,
         "samplers": SAMPLERS,
-        "eta": prefill.eta_label(db, spec) if spec else "",
-        "running": service.unfinished(db, user),
-        "history": image_queries.list_images(db, user, image_queries.ImageFilters(mine=True), limit=24).items,
+        "upscalers": UPSCALERS,
+        "axes": AXES,
+        "max_cells": MAX_CELLS,
+        "vaes": [found.choice for found in vaes if found.fit.usable],
+        "trainings": list_trainings(db, user, filled.base),
+        "has_embeddings": bool(list_choices(db, user, "TextualInversion", limit=1)),
+        "eta": estimate.words(db, spec) if spec else "",
     }
 
 
 @router.post("/generate")
 def generate(request: Request, db: Db, user: CurrentUser, form: FormFields) -> Response:
     """Queue it. htmx gets the new card for the queue; a plain form goes back to the page."""
-    job = service.start_generation(db, user, _body(form))
+    job = service.start_generation(db, user, body_of(form))
     if is_htmx(request):
         return render(request, "generation/_card.html", **service.card(db, job))
-    return redirect(request, "/generate")
+    return redirect(request, f"/generate/grids/{job.id}" if job.input.get("grid") else "/generate")
+
+
+@router.post("/generate/form")
+def redraw(request: Request, db: Db, user: CurrentUser, form: FormFields) -> Response:
+    """The form as it was left, or with another model: after a reload, an undo, a choice."""
+    filled = prefill.from_form(db, user, form)
+    return render(request, "generation/_form.html", **_context(db, user, filled))
+
+
+@router.post("/generate/read", max_body_size=MAX_BODY)
+def read(
+    request: Request,
+    db: Db,
+    user: CurrentUser,
+    file: Annotated[UploadFile | None, File()] = None,
+    text: Annotated[str, Form(max_length=64_000)] = "",
+    base: Annotated[str, Form(max_length=20)] = "",
+) -> Response:
+    """The form filled from a dropped picture or from pasted generation data."""
+    if file is not None:
+        filled = reading.read_picture(db, user, file.file, name=file.filename or "", base=base)
+    elif text.strip():
+        filled = reading.read_text(db, user, text, base=base)
+    else:
+        raise Invalid("Drop a picture or paste its generation data.")
+    return render(request, "generation/_form.html", **_context(db, user, filled))
+
+
+@router.post("/generate/estimate")
+def footer(db: Db, user: CurrentUser, form: FormFields) -> dict[str, Any]:
+    """What the button would do: how many pictures, how long, and what a person should know before."""
+    try:
+        found = service.estimate(db, user, body_of(form))
+    except AppError as error:
+        return {"pictures": None, "words": "", "problem": error.detail, "notes": []}
+    return {
+        "pictures": found.pictures,
+        "words": estimate.about(found.eta_seconds),
+        "problem": "",
+        "notes": [note.detail for note in found.warnings],
+    }
 
 
 @router.get("/generate/jobs/{job_id}")
@@ -83,49 +141,6 @@ def picker(
     version: int | None = None,
     query: str = "",
 ) -> Response:
-    """Cards to choose from; what does not fit the checkpoint `version` is greyed, with the reason."""
+    """Cards to choose from; what does not fit the checkpoint `version` (of `base`) is greyed."""
     found = list_fitting(db, user, kind, base=version, base_model=base, query=query)
     return render(request, "generation/_picker.html", found=found, kind=kind, base=base)
-
-
-def _body(form: dict[str, str]) -> GenerationIn:
-    """The form as the REST body. Errors: Invalid with words for the field."""
-    loras = [
-        {"model_version_id": key.removeprefix("lora-"), "strength": value}
-        for key, value in form.items()
-        if key.startswith("lora-")
-    ]
-    aspect = form.get("aspect", "")
-    width, _, height = (
-        aspect.partition("x") if "x" in aspect else (form.get("width", ""), "", form.get("height", ""))
-    )
-    epoch = None
-    if form.get("training"):
-        epoch = {
-            "id": form["training"],
-            "epoch": form.get("epoch"),
-            "strength": form.get("epoch_strength") or None,
-        }
-    fields = {
-        "model_version_id": form.get("model_version_id"),
-        "prompt": form.get("prompt", ""),
-        "negative_prompt": form.get("negative_prompt", ""),
-        "resources": loras,
-        "sampler": form.get("sampler"),
-        "steps": form.get("steps"),
-        "cfg_scale": form.get("cfg_scale"),
-        "width": width,
-        "height": height,
-        "seed": form.get("seed"),
-        "quantity": form.get("quantity"),
-        "clip_skip": form.get("clip_skip"),
-        "checkpoint_of_training": epoch,
-    }
-    try:
-        return GenerationIn.model_validate({k: v for k, v in fields.items() if v not in (None, "")})
-    except ValidationError as error:
-        wrong = [
-            FieldError("#/" + "/".join(str(p) for p in e["loc"]), plain_words(e)) for e in error.errors()
-        ]
-        listed = "; ".join(f"{e.pointer[2:]}: {e.detail}" for e in wrong[:4])
-        raise Invalid(f"Please correct: {listed}.", wrong) from error

@@ -1,19 +1,28 @@
 """What the generation routes take. What is left out or null is the family's default."""
 
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from app.training.schemas import Strict, WebhookIn
+from app.training.schemas import Strict, Warned, WebhookIn
 
 MAX_SEED = 2**32 - 1
 DENOISE = 0.75
 """The default of `denoise`; without a start picture no other value is taken, because it would do nothing."""
+MASK_BLUR = 4
+MIN_STRENGTH, MAX_STRENGTH = -1.0, 2.0
+MAX_DATA = 3 << 20
+"""Characters of a picture that comes inside the request; a larger one goes by upload."""
+
+AxisName = Literal["lora_strength", "epoch", "sampler", "steps", "cfg_scale", "seed", "prompt"]
 
 
 class ResourceIn(Strict):
+    """A LoRA, or a textual inversion whose name stands in a prompt (it has no strength)."""
+
     model_version_id: int
-    strength: float | None = Field(default=None, ge=-1, le=2)
+    strength: float | None = Field(default=None, ge=MIN_STRENGTH, le=MAX_STRENGTH)
+    text_encoder_strength: float | None = Field(default=None, ge=MIN_STRENGTH, le=MAX_STRENGTH)
 
 
 class EpochOf(Strict):
@@ -21,7 +30,67 @@ class EpochOf(Strict):
 
     id: str
     epoch: int = Field(ge=1)
-    strength: float | None = Field(default=None, ge=-1, le=2)
+    strength: float | None = Field(default=None, ge=MIN_STRENGTH, le=MAX_STRENGTH)
+    text_encoder_strength: float | None = Field(default=None, ge=MIN_STRENGTH, le=MAX_STRENGTH)
+
+
+class SourceIn(Strict):
+    """Where a picture comes from: one of a picture here, a complete upload, or a `data:` address."""
+
+    image: int | None = None
+    upload: str | None = Field(default=None, max_length=40)
+    data: str | None = Field(default=None, max_length=MAX_DATA)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(value is not None for value in (self.image, self.upload, self.data)) != 1:
+            raise ValueError("give one of image, upload and data")
+        return self
+
+
+def _source(value: Any) -> Any:
+    """`7` and `"7"` are a picture, `"up_…"` an upload, `"data:image/png;base64,…"` the picture itself."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"image": value}
+    if not isinstance(value, str):
+        return value
+    if value.isdigit():
+        return {"image": int(value[:15])}
+    return {"data": value} if value.startswith("data:") else {"upload": value}
+
+
+Source = Annotated[SourceIn, BeforeValidator(_source)]
+
+
+class HiresIn(Strict):
+    """Draw small, then scale and refine. `steps` null = as many as the picture itself."""
+
+    scale: float = Field(default=1.5, gt=1, le=4)
+    upscaler: str = "Latent"
+    denoise: float = Field(default=0.55, ge=0, le=1)
+    steps: int | None = Field(default=None, ge=1, le=150)
+
+
+class AxisIn(Strict):
+    """What changes along one side of a grid, and its values: a list, or text such as `0.4-1.2 x5, 2`."""
+
+    axis: AxisName
+    values: list[float | int | str] | str = Field(max_length=2000)
+    model_version_id: int | None = Field(
+        default=None, description="Which LoRA, for lora_strength; may be left out where there is only one."
+    )
+    training: str | None = Field(default=None, description="Whose epochs, for epoch.")
+    search: str | None = Field(
+        default=None, max_length=200, description="What is replaced, for prompt; else the first value is."
+    )
+
+
+class GridIn(Strict):
+    """An X/Y grid. `baseline` adds a column (or row) without the LoRA."""
+
+    x: AxisIn
+    y: AxisIn | None = None
+    baseline: bool = False
 
 
 class GenerationIn(Strict):
@@ -29,7 +98,10 @@ class GenerationIn(Strict):
     prompt: str = Field(max_length=6000)
     negative_prompt: str | None = Field(default=None, max_length=6000)
     resources: list[ResourceIn] = Field(default_factory=list, max_length=9)
-    sampler: str | None = None
+    checkpoint_of_training: EpochOf | None = None
+    vae_version_id: int | None = Field(default=None, description="A VAE instead of the checkpoint's own.")
+    sampler: str | None = Field(default=None, max_length=60)
+    schedule: str | None = Field(default=None, max_length=40)
     steps: int | None = Field(default=None, ge=1, le=150)
     cfg_scale: float | None = Field(default=None, ge=1, le=30)
     width: int | None = Field(default=None, ge=64, le=2048)
@@ -37,16 +109,27 @@ class GenerationIn(Strict):
     seed: int | None = Field(default=None, ge=-1, le=MAX_SEED)
     quantity: int | None = Field(default=None, ge=1, le=16)
     clip_skip: int | None = Field(default=None, ge=1, le=4)
-    checkpoint_of_training: EpochOf | None = None
-    init_image: None = Field(default=None, description="Not available yet: leave it out or null.")
-    denoise: float | None = Field(default=None, ge=0, le=1, description="Has a meaning only with init_image.")
-    hires: None = Field(default=None, description="Not available yet: leave it out or null.")
+    init_image: Source | None = Field(
+        default=None,
+        description="Start from this picture: its number, an upload's id, or {image}, {upload} or {data}.",
+    )
+    denoise: float | None = Field(
+        default=None, ge=0, le=1, description="How much of init_image is drawn anew; 1 = all of it."
+    )
+    mask: Source | None = Field(
+        default=None, description="Only where this picture is bright, init_image is drawn anew."
+    )
+    mask_blur: int | None = Field(default=None, ge=0, le=64, description="Pixels of the mask's soft edge.")
+    hires: HiresIn | None = None
+    grid: GridIn | None = None
     webhook: WebhookIn | None = None
 
 
 class GenerationEstimate(BaseModel):
     """The dry run. `eta_seconds` is null until a picture was drawn here."""
 
+    pictures: int
     eta_seconds: float | None
     input: dict[str, Any]
     queue_position: int
+    warnings: list[Warned]

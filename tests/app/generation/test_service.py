@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from app.accounts.models import User
 from app.contract.events import Finished, Picture
+from app.contract.jobs import GenerateJob
 from app.core.errors import Invalid, NotFound
-from app.generation import prefill, service
+from app.generation import plan, prefill, service
 from app.generation.schemas import GenerationIn
 from tests.app.training.factories import make_base, make_lora, make_training
 from tests.factories import make_blob, make_model, make_user, make_version
@@ -22,9 +24,13 @@ def body(version_id: int, **fields: Any) -> GenerationIn:
     return GenerationIn.model_validate({"model_version_id": version_id, "prompt": "red house"} | fields)
 
 
+def planned(db: Session, user: User, wanted: GenerationIn) -> GenerateJob:
+    return plan.plan_generation(db, user, wanted).job
+
+
 def test_what_is_left_out_is_the_familys_default(db: Session) -> None:
     user = make_user(db)
-    job = service.plan_generation(db, user, body(make_base(db, user).id, seed=7, quantity=3))
+    job = planned(db, user, body(make_base(db, user).id, seed=7, quantity=3))
     assert (job.width, job.height, job.steps) == (128, 128, 20)
     assert job.seeds == (7, 8, 9)
 
@@ -33,15 +39,15 @@ def test_null_is_as_good_as_left_out(db: Session) -> None:
     user = make_user(db)
     base = make_base(db, user).id
     optional = set(GenerationIn.model_fields) - {"model_version_id", "prompt"}
-    nulls = service.plan_generation(db, user, body(base, seed=7, **dict.fromkeys(optional - {"seed"})))
-    assert nulls == service.plan_generation(db, user, body(base, seed=7))
-    named = service.plan_generation(db, user, body(base, seed=7, init_image=None, denoise=0.75, hires=None))
+    nulls = planned(db, user, body(base, seed=7, **dict.fromkeys(optional - {"seed"})))
+    assert nulls == planned(db, user, body(base, seed=7))
+    named = planned(db, user, body(base, seed=7, init_image=None, denoise=0.75, hires=None))
     assert named == nulls
 
 
 def test_seeds_wrap_at_the_end(db: Session) -> None:
     user = make_user(db)
-    job = service.plan_generation(db, user, body(make_base(db, user).id, seed=2**32 - 1, quantity=2))
+    job = planned(db, user, body(make_base(db, user).id, seed=2**32 - 1, quantity=2))
     assert job.seeds == (2**32 - 1, 0)
 
 
@@ -58,7 +64,7 @@ def test_seeds_wrap_at_the_end(db: Session) -> None:
 def test_limits_of_the_family_are_named(db: Session, fields: dict[str, Any], pointer: str) -> None:
     user = make_user(db)
     with pytest.raises(Invalid) as caught:
-        service.plan_generation(db, user, body(make_base(db, user).id, **fields))
+        planned(db, user, body(make_base(db, user).id, **fields))
     assert [e.pointer for e in caught.value.errors] == [pointer]
 
 
@@ -66,9 +72,7 @@ def test_a_lora_for_another_base_is_refused(db: Session) -> None:
     user = make_user(db)
     lora = make_lora(db, user, base_model="SDXL 1.0")
     with pytest.raises(Invalid) as caught:
-        service.plan_generation(
-            db, user, body(make_base(db, user).id, resources=[{"model_version_id": lora.id}])
-        )
+        planned(db, user, body(make_base(db, user).id, resources=[{"model_version_id": lora.id}]))
     assert caught.value.code == "lora-base-mismatch"
 
 
@@ -76,7 +80,7 @@ def test_the_same_lora_twice_is_refused(db: Session) -> None:
     user = make_user(db)
     twice = [{"model_version_id": make_lora(db, user).id}] * 2
     with pytest.raises(Invalid) as caught:
-        service.plan_generation(db, user, body(make_base(db, user).id, resources=twice))
+        planned(db, user, body(make_base(db, user).id, resources=twice))
     assert caught.value.code == "duplicate-lora"
 
 
@@ -84,18 +88,14 @@ def test_a_private_model_of_somebody_else_does_not_exist(db: Session) -> None:
     user, other = make_user(db), make_user(db)
     private = make_version(db, make_model(db, other))
     with pytest.raises((Invalid, NotFound)):
-        service.plan_generation(
-            db, user, body(make_base(db, user).id, resources=[{"model_version_id": private.id}])
-        )
+        planned(db, user, body(make_base(db, user).id, resources=[{"model_version_id": private.id}]))
 
 
 def test_an_epoch_that_is_not_published_can_be_tried(db: Session) -> None:
     user = make_user(db)
     training = make_training(db, user, epochs=2)
     base = training.payload["base"]["model_version_id"]
-    job = service.plan_generation(
-        db, user, body(base, checkpoint_of_training={"id": training.id, "epoch": 2})
-    )
+    job = planned(db, user, body(base, checkpoint_of_training={"id": training.id, "epoch": 2}))
     assert [(x.name, x.strength) for x in job.loras] == [("Tuscany-000002", 0.8)]
 
 
@@ -119,10 +119,10 @@ def test_remix_fills_the_form_from_a_picture(db: Session) -> None:
     job = service.start_generation(db, user, wanted)
     event = Picture(index=0, seed=5, path="000.png", width=128, height=128, infotext="")
     image = service.add_picture(db, job, event, make_blob(db, PNG, "image/png"))
-    filled = prefill.from_query(db, user, version=None, image=image.id, training=None, epoch=None)
+    filled = prefill.from_query(db, user, image=image.id)
     assert filled.base is not None
     assert filled.base.version_id == base.id
-    assert [(c.version_id, s) for c, s in filled.loras] == [(lora.id, 0.6)]
+    assert [(c.choice.version_id, c.strength) for c in filled.loras] == [(lora.id, 0.6)]
     assert (filled.fields["seed"], filled.fields["steps"]) == (5, 12)
 
 
