@@ -162,13 +162,6 @@ def embeddings_in(db: Session, viewer: User, base: CheckpointRef, *texts: str) -
     return tuple(found.values())
 
 
-def find_lora(db: Session, viewer: User, base: CheckpointRef, name: str) -> ModelVersion | None:
-    """The LoRA that `<lora:name:…>` means: by its file's name, one that fits `base` before others."""
-    named = [version for version, _ in _named(db, viewer, LORA_TYPES, {name.strip().lower()})]
-    nature = _nature_of_base(db, base)
-    return next((v for v in named if fit(nature, nature_of(v)).usable), named[0] if named else None)
-
-
 def _names_in(texts: Sequence[str]) -> set[str]:
     """Words that could be names, lower case, with and without punctuation at their ends."""
     words = {word.lower() for text in texts for word in _NAME.findall(text)}

@@ -16,7 +16,6 @@ from app.gallery.refs import (
     checkpoint_ref,
     embedding_ref,
     embeddings_in,
-    find_lora,
     lora_ref,
     vae_ref,
 )
@@ -243,7 +242,7 @@ def test_a_checkpoint_without_a_vae_needs_one(db: Session, user: User) -> None:
     assert checkpoint_ref(db, user, bare.id, vae_version_id=vae.id).vae is not None
 
 
-# Embeddings, and names in prompts
+# Embeddings
 
 
 def test_an_embedding_for_a_job(db: Session, user: User, xl: CheckpointRef) -> None:
@@ -270,14 +269,3 @@ def test_embeddings_are_found_by_their_names(db: Session, user: User, xl: Checkp
     found = embeddings_in(db, user, xl, "a house, (Easy-Neg:1.2), sd1-only", "embedding:easy-neg.")
     assert [(e.name, e.model_version_id) for e in found] == [("easy-neg", mine.id)]
     assert embeddings_in(db, user, xl, "a house, easy negative") == ()
-
-
-def test_a_lora_is_found_by_its_name(db: Session, user: User, xl: CheckpointRef) -> None:
-    fitting = page(db, user, "LORA", "Pony", architecture="sdxl", file="ink.safetensors")
-    page(db, user, "LORA", "SD 1.5", architecture="sd1", file="ink.safetensors")
-    page(db, make_user(db), "LORA", "SD 1.5", architecture="sd1", file="oil.safetensors")
-    names = ("ink", "INK", "oil", "ink.safetensors", "")
-    found = [find_lora(db, user, xl, name) for name in names]
-    assert [v.model.name if v else None for v in found] == [
-        fitting.model.name, fitting.model.name, "LORA for SD 1.5", None, None,
-    ]  # fmt: skip
