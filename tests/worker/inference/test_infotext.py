@@ -2,14 +2,25 @@
 
 import io
 import json
+from typing import Any
 
 import pytest
 from PIL import Image, PngImagePlugin
 
-from app.contract.jobs import GenerateJob
-from tests.worker.inference.small import checkpoint, job, lora_ref
+from app.contract.jobs import EmbeddingRef, GenerateJob, Hires, StartPicture
+from tests.worker.inference.small import blob, checkpoint, job, lora_ref
 from worker.inference import infotext
-from worker.inference.infotext import Infotext, UsedLora, describe, embed_png, find_text, plain, read, write
+from worker.inference.infotext import (
+    Infotext,
+    SecondPass,
+    UsedLora,
+    describe,
+    embed_png,
+    find_text,
+    plain,
+    read,
+    write,
+)
 
 A1111 = """<lora:Pecha_Swords_LORA_V1.2:1>, axe, highly detailed, sharp focus
 Steps: 28, Sampler: DPM++ 2S a, CFG scale: 16, Seed: 2527192005, Size: 512x512, Model hash: fc2511737a, \
@@ -53,6 +64,92 @@ def test_a_plain_picture_has_no_lines_for_what_it_lacks() -> None:
     )
     for absent in ("Negative prompt", "Clip skip", "Lora hashes", "Civitai resources"):
         assert absent not in text
+
+
+def settings_of(**changes: Any) -> str:
+    """The last line without the keys that every picture has before and after."""
+    line = tail(write(describe(job(**changes), 1)))
+    return line.split("Model: Little base, ")[1].split(", Version: ")[0]
+
+
+HASHES = 'Hashes: {"model": "ababababab"}'
+
+
+def test_sampler_and_schedule_are_written_joined_and_apart() -> None:
+    for sampler, schedule, joined, said in (
+        ("DPM++ 2M", "Automatic", "DPM++ 2M Karras", "Karras"),
+        ("DPM++ 2M", "Karras", "DPM++ 2M Karras", "Karras"),
+        ("DPM++ 2M", "Normal", "DPM++ 2M", "Normal"),
+        ("DPM++ 2M SDE", "Automatic", "DPM++ 2M SDE Exponential", "Exponential"),
+        ("Euler", "Beta", "Euler Beta", "Beta"),
+        ("Euler a", "SGM Uniform", "Euler a", "SGM Uniform"),
+        ("Euler a", "Automatic", "Euler a", "Automatic"),
+    ):
+        info = read(write(describe(job(sampler=sampler, schedule=schedule), 1)))
+        assert (info.settings["Sampler"], info.settings["Schedule type"]) == (joined, said)
+        assert (info.sampler, info.schedule) == (joined, said)
+
+
+def test_a_vae_of_its_own() -> None:
+    base = checkpoint().model_copy(update={"vae": blob("cd", "kl-mse.safetensors")})
+    assert settings_of(base=base) == (
+        'VAE hash: cdcdcdcdcd, VAE: kl-mse, RNG: CPU, Hashes: {"model": "ababababab", "vae": "cdcdcdcdcd"}'
+    )
+
+
+def test_embeddings_have_their_hashes() -> None:
+    one = EmbeddingRef(file=blob("33", "bad.pt"), name="bad", base_model="SD 1.5", autov3="0123456789ab")
+    unknown = one.model_copy(update={"name": "worse", "autov3": ""})
+    text = write(describe(job(embeddings=(one, unknown)), 1))
+    assert 'TI hashes: "bad: 0123456789ab"' in text
+    assert '"embed:bad": "3333333333", "embed:worse": "3333333333"' in text
+    assert read(text).embeddings == {"bad": "0123456789ab", "worse": "3333333333"}
+
+
+def test_pictures_that_start_from_pictures() -> None:
+    start = StartPicture(file=blob("44", "start.png"), denoise=0.6)
+    assert settings_of(start=start) == f"Denoising strength: 0.6, RNG: CPU, {HASHES}"
+    masked = start.model_copy(update={"mask": blob("55", "mask.png"), "mask_blur": 8})
+    assert settings_of(start=masked) == f"Denoising strength: 0.6, RNG: CPU, Mask blur: 8, {HASHES}"
+    info = read(write(describe(job(start=masked), 1)))
+    assert (info.denoise, info.mask_blur, info.hires) == (0.6, 8, None)
+
+
+def test_the_second_pass() -> None:
+    assert settings_of(hires=Hires(scale=1.5, upscaler="Latent (nearest)", denoise=0.5, steps=12)) == (
+        "Denoising strength: 0.5, RNG: CPU, Hires upscale: 1.5, Hires steps: 12, "
+        f"Hires upscaler: Latent (nearest), {HASHES}"
+    )
+    info = read(write(describe(job(hires=Hires()), 1)))
+    assert info.hires == SecondPass(1.5, None, "Latent", None, 0.55)
+    assert info.size == (16, 16)
+
+
+def test_a_second_pass_of_other_writers() -> None:
+    line = "x\nSteps: 5, Sampler: Euler, Size: 512x512, Denoising strength: 0.4, "
+    assert read(f"{line}Hires resize: 768x1024, Hires steps: 0").hires == SecondPass(
+        None, (768, 1024), "", None, 0.4
+    )
+    assert read(f"{line}Hires upscale: 2, Hires resize: 0x0").hires == SecondPass(2.0, None, "", None, 0.4)
+    assert read(f"{line}Hires resize: 0x0, Hires upscaler: Latent").hires is None
+
+
+def test_a_lora_chosen_in_the_form_gets_a_tag_with_both_strengths() -> None:
+    ink = lora_ref("ink", "11")
+    for te, tag in ((None, "<lora:ink:0.8>"), (0.8, "<lora:ink:0.8>"), (0.0, "<lora:ink:0:0.8>")):
+        info = describe(job(loras=(ink.model_copy(update={"text_encoder_strength": te}),)), 1)
+        assert info.prompt == f"a red house {tag}"
+        apart = te if te != 0.8 else None
+        assert read(write(info)).loras == [UsedLora("ink", 0.8, "0123456789ab", apart)]
+
+
+def test_nothing_private_is_written() -> None:
+    start = StartPicture(file=blob("44", "holiday of Ann.png"), mask=blob("55", "mask of Ann.png"))
+    base = checkpoint().model_copy(update={"model_version_id": 987654})
+    lora = lora_ref("ink", "11").model_copy(update={"title": "Ann's ink", "model_version_id": 987654})
+    text = write(describe(job(base=base, loras=(lora,), start=start, hires=Hires()), 1))
+    for private in ("Ann", "987654", "blobs/", "44444444", "Civitai resources"):
+        assert private not in text
 
 
 def test_a_picture_without_a_prompt_begins_with_its_settings() -> None:

@@ -24,6 +24,7 @@ from worker.inference.metadata.samplers import name_sampler
 from worker.inference.metadata.stealth import stealth_text
 from worker.inference.metadata.texts import (
     COMMENT,
+    DAMAGED,
     DESCRIPTION,
     FORMATS,
     SOFTWARE,
@@ -74,11 +75,7 @@ def read_file(path: Path) -> Found | None:
 
     PNG is read by its chunks and not decoded, unless it has an alpha channel in which data may hide.
     """
-    try:
-        found = read_texts(file_texts(path))
-        return found or _hidden(path)
-    except (OSError, SyntaxError, ValueError):
-        return None
+    return read_texts(file_texts(path)) or read_texts(_hidden(path))
 
 
 def read_picture(picture: Image.Image) -> Found | None:
@@ -86,18 +83,18 @@ def read_picture(picture: Image.Image) -> Found | None:
     return read_texts(picture_texts(picture))
 
 
-def _hidden(path: Path) -> Found | None:
-    with (
-        warnings.catch_warnings(action="ignore"),
-        Image.open(path, formats=("PNG", "WEBP")) as picture,
-    ):
-        text = stealth_text(picture)
-        texts = Texts()
-        texts.size = picture.size
+def _hidden(path: Path) -> Texts:
+    texts = Texts()
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("PNG", "WEBP")) as picture:
+            text = stealth_text(picture)
+            texts.size = picture.size
+    except DAMAGED:
+        return texts
     for key, value in (decode(text) or {}).items():
         texts.keep(str(key), value if isinstance(value, str) else None)
     texts.keep("parameters", text)
-    return read_texts(texts)
+    return texts
 
 
 Readings = tuple[Facts, list[str]] | None

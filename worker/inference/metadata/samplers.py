@@ -57,7 +57,7 @@ def name_sampler(written: str, schedule: str = "") -> tuple[str, str]:
         return name, said
     if name.lower() in _BY_WORDS:
         return _BY_WORDS[name.lower()], said
-    key = name.lower().replace("++", "pp").replace(" ", "_").replace("-", "_")
+    key = name.lower().replace("++", "pp_").replace(" ", "_").replace("-", "_").replace("__", "_")
     for start in ("sample_", "k_", "sampler_"):
         key = key.removeprefix(start)
     for end in ("_gpu", "_rf"):

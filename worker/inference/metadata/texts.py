@@ -22,7 +22,12 @@ MAX_TOTAL = 8 << 20
 MAX_CHUNKS = 20_000
 PNG = b"\x89PNG\r\n\x1a\n"
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF")
-_IFD0, _EXIF_IFD, _USER_COMMENT, _SOFTWARE = 0, 0x8769, 0x9286, 0x0131
+DAMAGED = (
+    OSError, EOFError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow raises for files that are none, cut off or made to hurt."""
+_EXIF_IFD, _USER_COMMENT, _SOFTWARE = 0x8769, 0x9286, 0x0131
 _DESCRIPTIONS = (0x010E, 0x010F, 0x0110)
 """ImageDescription, Make, Model: ComfyUI's WebP puts `prompt:{…}` and `workflow:{…}` there."""
 USER_COMMENT, COMMENT, SOFTWARE, XMP, DESCRIPTION = "UserComment", "comment", "Software", "xmp", "description"
@@ -41,12 +46,15 @@ class Texts(dict[str, str]):
 
 
 def file_texts(path: Path) -> Texts:
-    """Texts of a file. Errors: OSError, SyntaxError, ValueError for what is no picture of FORMATS."""
-    with path.open("rb") as file:
-        if file.read(8) == PNG:
-            return _png_texts(file)
-    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
-        return picture_texts(picture)
+    """Texts of a file; none for what is no picture of FORMATS."""
+    try:
+        with path.open("rb") as file:
+            if file.read(8) == PNG:
+                return _png_texts(file)
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
+            return picture_texts(picture)
+    except DAMAGED:
+        return Texts()
 
 
 def picture_texts(picture: Image.Image) -> Texts:
@@ -138,7 +146,7 @@ def _repaired(text: str) -> str:
 def _load(exif: Image.Exif, data: bytes) -> None:
     try:
         exif.load(data)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+    except DAMAGED:
         exif.clear()
 
 
@@ -146,7 +154,7 @@ def _exif_texts(picture: Image.Image) -> list[tuple[str, str]]:
     with warnings.catch_warnings(action="ignore"):  # damaged EXIF says nothing
         try:
             return list(_tags(picture.getexif()))
-        except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        except DAMAGED:
             return []
 
 
@@ -169,7 +177,7 @@ def _tags(exif: Image.Exif) -> Iterator[tuple[str, str]]:
 def _ifd(exif: Image.Exif) -> dict[int, Any]:
     try:
         return exif.get_ifd(_EXIF_IFD)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+    except DAMAGED:
         return {}
 
 
