@@ -104,6 +104,11 @@ class LimitSettings(BaseSettings):
     picture_pixels: int = 50_000_000
     picture_min_side: int = 64
     picture_max_side: int = 2048
+    clip_seconds: float = Field(default=60, description="Longest clip of a data set.")
+    clip_pixels: int = Field(default=4096 * 2304, description="Of one frame of a clip as it came.")
+    clip_max_side: int = Field(default=1280, description="Clips are scaled down to this longest side.")
+    clip_rate: int = Field(default=60, description="Most frames a second that are kept of a clip.")
+    clip_bytes: int = Field(default=1 << 30, description="Largest file of one clip.")
     dataset_items: int = 1000
     zip_bytes: int = 4 << 30
     user_bytes: int = Field(default=50 << 30, description="Storage of one member.")

@@ -1,13 +1,14 @@
 """Adding what people send: decoded first, with no transaction open, then stored in short ones.
 
-Pictures go in batches; each batch locks its set, so that two requests with the same picture at the
-same moment store it once. Labels find their pictures whichever comes first.
+Pictures go in batches, clips one by one; each batch locks its set, so that two requests with the
+same picture at the same moment store it once. Labels find their pictures whichever comes first.
 """
 
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
@@ -28,6 +29,8 @@ from app.datasets.labels import normalise_label
 from app.datasets.models import Dataset, DatasetItem, WaitingLabel
 
 BATCH = 16
+CLIP_BATCH = 1
+"""Reading a clip takes seconds: each is stored as soon as it is ready."""
 NEAR = 6
 """Bits in which the difference hashes of two pictures may differ that look alike."""
 MAX_WAITING = 2000
@@ -83,9 +86,9 @@ def add_files(
     size = sum(file.path.stat().st_size for file in files)
     check_space(storage, size)
     with unit_of_work() as db:
-        get_dataset(db, viewer, dataset_id, edit=True)
+        media = get_dataset(db, viewer, dataset_id, edit=True).media
         check_quota(db, viewer, size)
-    with collect(files) as intake:
+    with collect(files, media) as intake:
         _add_pictures(storage, viewer, dataset_id, intake=intake, report=report, progress=progress)
         report.notes += intake.notes
         report.rejected += [vars(rejected) for rejected in intake.rejected]
@@ -99,7 +102,7 @@ def _add_pictures(
     progress: Progress | None,
 ) -> None:  # fmt: skip
     done = 0
-    for batch in batches(intake.candidates, BATCH):
+    for batch in batches(intake.candidates, CLIP_BATCH if intake.media == "video" else BATCH):
         try:
             _add_batch(storage, viewer, dataset_id, batch, intake=intake, report=report)
         except (DiskFull, QuotaExceeded) as error:
@@ -123,8 +126,8 @@ def _check_room(
     db: Session, storage: Storage, viewer: User, ready: list["Ready | tuple[Candidate, str]"]
 ) -> None:
     """What pictures need once decoded: a zip holds more than its size, and a PNG is larger than a JPEG."""
-    pictures = [one.decoded for one in ready if isinstance(one, Ready)]
-    size = sum(path.stat().st_size for each in pictures for path in (each.picture, each.thumb))
+    decoded = [one.decoded for one in ready if isinstance(one, Ready)]
+    size = sum(path.stat().st_size for each in decoded for path, _ in each.files)
     check_space(storage, size)
     check_quota(db, viewer, size)
 
@@ -157,7 +160,7 @@ def _prepare(
         sha256 = hash_source(source)
         if sha256 in known:
             return candidate, sha256
-        decoded = get_decoder().decode(source, folder)
+        decoded = get_decoder(intake.media).decode(source, folder)
     except (BadArchive, Undecodable) as error:
         intake.refuse(candidate, error.code, error.words)
         return None
@@ -224,7 +227,7 @@ class _Store:
     def _item(self, one: Ready) -> DatasetItem | None:
         limit = get_settings().limits.dataset_items
         if self.count >= limit:
-            words = f"was left out: a set holds at most {limit} pictures. Make a second set."
+            words = f"was left out: a set holds at most {limit} files. Make a second set."
             self.intake.reject(one.candidate.path, "dataset-full", words)
             return None
         decoded = one.decoded
@@ -233,6 +236,7 @@ class _Store:
             id=new_id("it"), dataset_id=self.dataset.id, position=self.position, name=one.candidate.name,
             folder=one.candidate.folder, source_sha256=one.sha256, blob_sha256=one.blob_sha256,
             thumb_sha256=hash_file(decoded.thumb), width=decoded.width, height=decoded.height,
+            strip_sha256=hash_file(decoded.strip) if decoded.strip else None, clip=self._facts(decoded),
             dhash=decoded.dhash,
             label="", label_source="user", warnings=decoded.warnings + (["near-duplicate"] if near else []),
         )  # fmt: skip
@@ -243,10 +247,14 @@ class _Store:
         self.report.accepted.append(item.id)
         return item
 
+    def _facts(self, decoded: Decoded) -> dict[str, Any] | None:
+        """Of a clip; a picture in a set of clips has one frame and no rate."""
+        still = {"fps": None, "frames": 1, "duration": 0.0}
+        return (decoded.clip or still) if self.dataset.media == "video" else None
+
     def _put(self, ready: list[Ready]) -> None:
         """In the order of their hashes: each put takes a lock, and no two requests may wait in a ring."""
-        files = {one.blob_sha256: (one.decoded.picture, one.decoded.media_type) for one in ready}
-        files |= {hash_file(one.decoded.thumb): (one.decoded.thumb, "image/webp") for one in ready}
+        files = {hash_file(path): (path, kind) for one in ready for path, kind in one.decoded.files}
         for _, (path, media_type) in sorted(files.items()):
             put_blob(self.db, self.storage, path, media_type)
 

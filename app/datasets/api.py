@@ -34,8 +34,10 @@ from app.datasets.schemas import (
     PageQuery,
     Undo,
     Undone,
+    WindowQuery,
+    WindowsOut,
 )
-from app.datasets.views import added_out, dataset_out, item_out
+from app.datasets.views import added_out, dataset_out, item_out, windows_out
 from app.jobs import idempotency
 from app.jobs.views import job_out
 from app.uploads.service import create_complete, delete_upload, get_complete
@@ -128,10 +130,13 @@ def delete_dataset(id: str, db: Db, user: Trainer) -> None:
 
 @router.post(
     "/{id}/items", response_model=AddedOut, openapi_extra=FILES_BODY, max_body_size=BODY_BYTES,
-    responses={202: {"description": "A large zip: the job that adds it."}},
+    responses={202: {"description": "A large zip or clip: the job that adds it."}},
 )  # fmt: skip
 async def add_items(id: str, request: Request, db: Db, store: Store, user: Trainer) -> Any:
-    """Pictures, labels of the same stem, zips; or `{"upload": id}`. Each bad file has its own error."""
+    """Pictures, labels of the same stem, zips; or `{"upload": id}`. Each bad file has its own error.
+
+    A set of clips takes MP4, WebM, MOV and GIF too; a picture there is a clip of one frame.
+    """
     await run_in_threadpool(service.get_dataset, db, user, id, edit=True)
     if request.headers.get("content-type", "").startswith("application/json"):
         body = await _from_upload(request)
@@ -167,10 +172,11 @@ def _add_upload(db: Db, store: Storage, user: User, id: str, upload_id: str) -> 
 
 
 def _start_large(store: Storage, user: User, id: str, files: list[Received]) -> dict[str, Any] | None:
-    """The job for one large zip; None for everything that is added at once."""
-    if len(files) != 1 or not service.is_large_zip(files[0]):
-        return None
+    """The job for one large zip or clip; None for everything that is added at once."""
     with unit_of_work() as db:
+        dataset = service.get_dataset(db, user, id, edit=True)
+        if len(files) != 1 or not service.is_for_a_job(dataset, files[0]):
+            return None
         upload = create_complete(db, store, user, name=files[0].name, path=files[0].path)
         return job_out(db, service.start_import(db, user, id, upload))
 
@@ -222,7 +228,7 @@ def delete_item(id: str, item: str, db: Db, user: Trainer) -> None:
 
 @router.get("/{id}/items/{item}/file", response_class=Response)
 def get_file(id: str, item: str, request: Request, db: Db, store: Store, user: CurrentUser) -> Response:
-    """The picture as it is trained on."""
+    """The picture or clip as it is trained on: PNG, JPEG, or MP4 with ranges."""
     _, found = service.get_item(db, user, id, item)
     kind = service.media_type(db, found)
     return send_blob(request, store, found.blob_sha256, name=found.name, media_type=kind, inline=True)
@@ -230,11 +236,27 @@ def get_file(id: str, item: str, request: Request, db: Db, store: Store, user: C
 
 @router.get("/{id}/items/{item}/thumb", response_class=Response)
 def get_thumb(id: str, item: str, request: Request, db: Db, store: Store, user: CurrentUser) -> Response:
-    """At most 384 pixels a side, WebP."""
+    """At most 384 pixels a side, WebP; of a clip the first frame."""
     _, found = service.get_item(db, user, id, item)
     return send_blob(
         request, store, found.thumb_sha256, name="thumb.webp", media_type="image/webp", inline=True
     )
+
+
+@router.get("/{id}/items/{item}/strip", response_class=Response)
+def get_strip(id: str, item: str, request: Request, db: Db, store: Store, user: CurrentUser) -> Response:
+    """Frames of a clip, evenly spaced in time, side by side in one WebP. 404 for pictures."""
+    strip = service.get_strip(db, user, id, item)
+    return send_blob(request, store, strip, name="strip.webp", media_type="image/webp", inline=True)
+
+
+@router.get("/{id}/items/{item}/windows")
+def get_windows(
+    id: str, item: str, db: Db, user: CurrentUser, query: Annotated[WindowQuery, Query()]
+) -> WindowsOut:
+    """What a training would cut of this clip, at the rate and in the lengths of a family."""
+    _, found = service.get_item(db, user, id, item)
+    return windows_out(found, query)
 
 
 @router.post("/{id}/labels")
@@ -262,7 +284,7 @@ def export_dataset(id: str, db: Db, store: Store, user: CurrentUser) -> Streamin
 
 @router.post("/{id}/example", response_model=AddedOut)
 def add_example_set(id: str, db: Db, store: Store, user: Trainer) -> AddedOut:
-    """Fill a set with “Tuscan afternoon”: fifteen drawn pictures with ten tags each."""
-    service.get_dataset(db, user, id, edit=True)
+    """Fill a set of pictures with “Tuscan afternoon”: fifteen drawn ones with ten tags each."""
+    service.check_example(service.get_dataset(db, user, id, edit=True))
     db.close()
     return _report(id, add_example(store, user, id))

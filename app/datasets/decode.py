@@ -1,6 +1,6 @@
-"""Decoding of strangers' pictures, kept out of this process.
+"""Decoding of strangers' pictures and clips, kept out of this process.
 
-One warm child does it (`decode_child`) within limits that the kernel enforces; one that crashes,
+One warm child of each kind does it (`decode_child`) within limits that the kernel enforces; one that crashes,
 hangs or grows old is replaced, and only the picture at hand is refused. Calls from several
 threads wait for their turn; who waits too long is told to come again.
 """
@@ -25,16 +25,22 @@ ROOT = Path(__file__).parents[2]
 WALL_SECONDS = 120.0
 """Only for a child that hangs: work is bounded by processor time, and a training may keep all cores busy."""
 WAIT_SECONDS = 180.0
-PICTURES_PER_CHILD = 200
+CLIP_WALL_SECONDS = 900.0
+CLIP_WAIT_SECONDS = 600.0
+FILES_PER_CHILD = 200
 """Then a fresh one: the allocator keeps what large pictures once needed."""
 TOO_SLOW = "took too long to read; the server is very busy. Add it again in a few minutes."
 TOO_HARD = (
     "could not be decoded within this server's limits. Export it as JPEG or PNG, at most 50 million pixels."
 )
+CLIP_TOO_HARD = (
+    "could not be decoded within this server's limits. Export it as MP4 (H.264) at 1080p or less, "
+    "a few seconds long."
+)
 
 
 class Undecodable(Exception):
-    """A file that does not become a picture. `words` follow its name in a sentence."""
+    """A file that does not become a picture or a clip. `words` follow its name in a sentence."""
 
     def __init__(self, code: str, words: str) -> None:
         super().__init__(words)
@@ -50,8 +56,19 @@ class PictureLimits:
 
 
 @dataclass(frozen=True)
+class FilmLimits:
+    """Of a clip: its length, its rate as kept; pixels of a frame as it came, sides as kept."""
+
+    seconds: float
+    rate: int
+    pixels: int
+    min_side: int
+    max_side: int
+
+
+@dataclass(frozen=True)
 class Decoded:
-    """A normalised picture: files in the folder that the caller gave, and what was seen in it."""
+    """A normalised picture or clip: files in the folder that the caller gave, and what was seen in it."""
 
     picture: Path
     thumb: Path
@@ -60,24 +77,44 @@ class Decoded:
     height: int
     dhash: int
     warnings: list[str]
+    clip: dict[str, float] | None = None
+    """`{fps, frames, duration}` of moving pictures; then there is a strip."""
+    strip: Path | None = None
+
+    @property
+    def files(self) -> list[tuple[Path, str]]:
+        """What is to be stored, each with its media type."""
+        webp = [path for path in (self.thumb, self.strip) if path is not None]
+        return [(self.picture, self.media_type), *((path, "image/webp") for path in webp)]
 
 
 class Decoder:
-    """A child process and its lock."""
+    """A child process and its lock. With `clips` it takes moving pictures too."""
 
-    def __init__(self, limits: PictureLimits, wall_seconds: float = WALL_SECONDS) -> None:
+    def __init__(
+        self, limits: PictureLimits, wall_seconds: float | None = None, clips: FilmLimits | None = None
+    ) -> None:
         self.limits = limits
-        self.wall_seconds = wall_seconds
+        self.clips = clips
+        self.wall_seconds = wall_seconds or (CLIP_WALL_SECONDS if clips else WALL_SECONDS)
         self._turn = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._done = 0
 
     def decode(self, source: Path, out: Path) -> Decoded:
         """Normalise `source` into the folder `out`. Errors: Undecodable; RateLimited when all is busy."""
-        if not self._turn.acquire(timeout=WAIT_SECONDS):
-            raise RateLimited("Many pictures are being read right now. Try again in a few seconds.", 5)
+        if not self._turn.acquire(timeout=CLIP_WAIT_SECONDS if self.clips else WAIT_SECONDS):
+            what = "clips" if self.clips else "pictures"
+            raise RateLimited(f"Many {what} are being read right now. Try again in a few seconds.", 5)
+        clips = asdict(self.clips) if self.clips else None
+        request: dict[str, object] = {
+            "source": str(source),
+            "out": str(out),
+            "limits": asdict(self.limits),
+            "clips": clips,
+        }
         try:
-            answer = self._ask({"source": str(source), "out": str(out), "limits": asdict(self.limits)})
+            answer = self._ask(request)
         finally:
             self._turn.release()
         if "code" in answer:
@@ -86,11 +123,13 @@ class Decoder:
         return Decoded(
             picture=out / f"picture.{form}",
             thumb=out / "thumb.webp",
-            media_type=f"image/{form}",
+            media_type="video/mp4" if form == "mp4" else f"image/{form}",
             width=answer["width"],
             height=answer["height"],
             dhash=answer["dhash"],
             warnings=answer["warnings"],
+            clip=answer["clip"],
+            strip=out / "strip.webp" if answer["clip"] else None,
         )
 
     def close(self) -> None:
@@ -121,9 +160,11 @@ class Decoder:
             return {"code": "decode-timeout", "words": TOO_SLOW}
         if not line.endswith(b"\n"):
             self.close()
+            if self.clips:
+                return {"code": "clip-unreadable", "words": CLIP_TOO_HARD}
             return {"code": "image-unreadable", "words": TOO_HARD}
         self._done += 1
-        if self._done >= PICTURES_PER_CHILD:
+        if self._done >= FILES_PER_CHILD:
             self.close()
         answer: dict[str, Any] = json.loads(line)
         return answer
@@ -141,7 +182,7 @@ class Decoder:
         }
         self._done = 0
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "app.datasets.decode_child"],
+            [sys.executable, "-m", "app.datasets.decode_child", *(["clips"] if self.clips else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -166,9 +207,17 @@ class Decoder:
 
 
 @lru_cache
-def get_decoder() -> Decoder:
-    """This process' decoder, with the limits of the settings."""
+def get_decoder(media: str = "image") -> Decoder:
+    """This process' decoder for sets of pictures (`image`) or clips (`video`), by the settings' limits."""
     limits = get_settings().limits
-    decoder = Decoder(PictureLimits(limits.picture_pixels, limits.picture_min_side, limits.picture_max_side))
+    pictures = PictureLimits(limits.picture_pixels, limits.picture_min_side, limits.picture_max_side)
+    clips = FilmLimits(
+        seconds=limits.clip_seconds,
+        rate=limits.clip_rate,
+        pixels=limits.clip_pixels,
+        min_side=limits.picture_min_side,
+        max_side=limits.clip_max_side,
+    )
+    decoder = Decoder(pictures, clips=clips if media == "video" else None)
     atexit.register(decoder.close)
     return decoder

@@ -1,4 +1,4 @@
-"""A set as a zip, made while it is sent: no temporary file, one piece of a picture in memory at a time."""
+"""A set as a zip, made while it is sent: no temporary file, one piece of a file in memory at a time."""
 
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from app.core.storage import Storage
 
 EPOCH = (2000, 1, 1, 0, 0, 0)
 """The same set gives the same bytes."""
+SUFFIXES = {"image/png": "png", "video/mp4": "mp4"}
 
 
 class _Pieces:
@@ -36,7 +37,7 @@ def zip_items(storage: Storage, items: Sequence[tuple[str, str, str]]) -> Iterat
     with zipfile.ZipFile(cast("IO[bytes]", out), "w") as archive:
         for number, (sha256, label, media_type) in enumerate(items):
             stem = f"{number:0{digits}d}"
-            suffix = "png" if media_type == "image/png" else "jpg"
+            suffix = SUFFIXES.get(media_type, "jpg")
             info = zipfile.ZipInfo(f"{stem}.{suffix}", EPOCH)
             with archive.open(info, "w") as target:
                 for chunk in storage.stream(blob_key(sha256)):

@@ -66,6 +66,8 @@ class Candidate:
     name: str
     folder: str
     source: Path
+    max_bytes: int = PICTURE_BYTES
+    """What may come out of a zip for it."""
     packed: tuple[zipfile.ZipFile, archives.Entry, archives.Budget] | None = None
 
     def unpack(self, target: Path) -> Path:
@@ -73,7 +75,7 @@ class Candidate:
         if self.packed is None:
             return self.source
         archive, entry, budget = self.packed
-        archives.extract(archive, entry, target, PICTURE_BYTES, budget)
+        archives.extract(archive, entry, target, self.max_bytes, budget)
         return target
 
     @property
@@ -114,6 +116,8 @@ class Intake:
     labels: dict[Key, LabelText] = field(default_factory=dict)
     label_names: dict[Key, str] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
+    media: str = "image"
+    """Of the set: what moves becomes a clip in a set of `video`."""
     _open: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "Intake":
@@ -130,7 +134,7 @@ class Intake:
     def refuse(self, candidate: Candidate, code: str, words: str) -> None:
         """As `reject`; what is no picture may be another trainer's list or settings, and is told so."""
         hint = _HINTS.get(PurePosixPath(candidate.name).suffix.casefold())
-        self.reject(candidate.path, code, hint if hint and code == "not-a-picture" else words)
+        self.reject(candidate.path, code, hint if hint and code in ("not-a-picture", "not-a-clip") else words)
 
     @property
     def notes(self) -> list[str]:
@@ -149,6 +153,18 @@ class Intake:
         if found is None and candidate.folder_words:
             return LabelText(candidate.folder_words)
         return found
+
+    @property
+    def max_bytes(self) -> int:
+        """Of one file."""
+        return get_settings().limits.clip_bytes if self.media == "video" else PICTURE_BYTES
+
+    def _add_candidate(self, file: Received, folder: str, name: str) -> None:
+        if self.media == "video" and file.path.stat().st_size > self.max_bytes:
+            words = f"is larger than {self.max_bytes >> 20} MB. Cut it, or export it at 1080p."
+            self.reject(file.name, "too-large", words)
+            return
+        self.candidates.append(Candidate(name, folder, file.path))
 
     def _add_label(self, name: str, data: bytes) -> None:
         try:
@@ -170,7 +186,7 @@ class Intake:
                 return
         folder, name = split_name(file.name)
         if not self._is_regularisation(file.name, folder):
-            self.candidates.append(Candidate(name, folder, file.path))
+            self._add_candidate(file, folder, name)
 
     def _add_zip(self, file: Received) -> None:
         limits = get_settings().limits
@@ -180,7 +196,7 @@ class Intake:
             self.reject(file.name, error.code, error.words)
             return
         size = file.path.stat().st_size
-        budget = archives.Budget(min(limits.zip_bytes, MAX_EXPANSION * size + PICTURE_BYTES))
+        budget = archives.Budget(min(limits.zip_bytes, MAX_EXPANSION * size + self.max_bytes))
         for entry in archives.list_entries(archive):
             if isinstance(entry, tuple):
                 self.reject(entry[0], entry[1].code, entry[1].words)
@@ -202,7 +218,9 @@ class Intake:
             return
         folder, name = split_name(entry.name)
         if not self._is_regularisation(entry.name, folder):
-            self.candidates.append(Candidate(name, folder, file.path, (archive, entry, budget)))
+            self.candidates.append(
+                Candidate(name, folder, file.path, self.max_bytes, (archive, entry, budget))
+            )
 
     def _is_regularisation(self, name: str, folder: str) -> bool:
         """kohya's `reg` folders hold pictures of the class, not of the thing that is to be learnt."""
@@ -234,9 +252,9 @@ def is_label(name: str) -> bool:
     return name.casefold().endswith(LABEL_SUFFIXES)
 
 
-def collect(files: Iterable[Received]) -> Intake:
+def collect(files: Iterable[Received], media: str = "image") -> Intake:
     """Sort what came into pictures, labels and errors. Reads zips' contents, not yet their pictures."""
-    intake = Intake()
+    intake = Intake(media=media)
     for file in files:
         if not CHAFF.search(file.name.replace("\\", "/")):
             intake._add_file(file)

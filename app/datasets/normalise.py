@@ -55,20 +55,25 @@ class Limits:
 
 @dataclass
 class Normalised:
-    """What was written to the output folder: `picture.<format>` and `thumb.webp`."""
+    """What was written to the output folder: `picture.<format>` (or `clip.mp4`) and `thumb.webp`."""
 
     width: int
     height: int
     format: str
     dhash: int
     warnings: list[str] = field(default_factory=list)
+    clip: dict[str, float] | None = None
+    """`{fps, frames, duration}` of a clip; `strip.webp` lies beside it."""
 
 
 UNREADABLE = "cannot be read; it is damaged or was cut off. Export it as JPEG or PNG and add it again."
 NO_ROOM = "could not be kept: the server's disk is full. Delete something, then add it again."
 NOT_SUPPORTED = "is {kind}, which is not taken here. Export it as JPEG or PNG."
+_MOVES = (
+    "is {kind}, and this set holds pictures. Add single frames of it as JPEG or PNG, "
+    "or make a data set of clips for it."
+)
 _OTHER_KINDS: list[tuple[Callable[[bytes], bool], str]] = [
-    (lambda h: h.startswith((b"GIF87a", b"GIF89a")), "a GIF"),
     (lambda h: h.startswith(b"BM"), "a BMP"),
     (lambda h: h.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")), "a TIFF or camera raw file"),
     (lambda h: h.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")), "JPEG XL"),
@@ -76,7 +81,6 @@ _OTHER_KINDS: list[tuple[Callable[[bytes], bool], str]] = [
     (lambda h: h.startswith(b"8BPS"), "a Photoshop file"),
     (lambda h: h.startswith(b"%PDF"), "a PDF"),
     (lambda h: h.startswith((b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b")), "an archive"),
-    (lambda h: h[4:8] == b"ftyp" or h.startswith(b"\x1a\x45\xdf\xa3"), "a video"),
     (lambda h: b"<svg" in h.lower(), "an SVG drawing"),
 ]
 _WEB_PAGE = (b"<!doctype", b"<html", b"<head")
@@ -98,14 +102,22 @@ def recognise(head: bytes) -> str:
             return "AVIF"
         if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")):
             return "HEIF"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        raise Refused("unsupported-format", _MOVES.format(kind="a GIF"))
+    if head[4:8] == b"ftyp" or head.startswith(b"\x1a\x45\xdf\xa3"):
+        raise Refused("unsupported-format", _MOVES.format(kind="a video"))
     for matches, kind in _OTHER_KINDS:
         if matches(head):
             raise Refused("unsupported-format", NOT_SUPPORTED.format(kind=kind))
-    if head.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(_WEB_PAGE):
+    if is_web_page(head):
         raise Refused("unsupported-format", "is a web page, not a picture. Save the picture itself.")
     raise Refused(
         "not-a-picture", "is not a picture that can be read. JPEG, PNG, WebP, HEIC and AVIF are taken."
     )
+
+
+def is_web_page(head: bytes) -> bool:
+    return head.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(_WEB_PAGE)
 
 
 def normalise(source: Path, out: Path, limits: Limits) -> Normalised:
@@ -119,7 +131,7 @@ def normalise(source: Path, out: Path, limits: Limits) -> Normalised:
     try:
         with Image.open(source, formats=[kind]) as image:
             check_size(image.size, limits)
-            return _write(_upright_rgb(image, kind, limits), kind, out, limits)
+            return save_picture(_upright_rgb(image, kind, limits), kind, out, limits)
     except Refused:
         raise
     except MemoryError as error:
@@ -154,7 +166,7 @@ def check_size(size: tuple[int, int], limits: Limits) -> None:
 
 
 @dataclass
-class _Step:
+class Step:
     """A picture under way, and what was noticed so far."""
 
     image: Image.Image
@@ -162,7 +174,7 @@ class _Step:
     warnings: list[str]
 
 
-def _upright_rgb(image: Image.Image, kind: str, limits: Limits) -> _Step:
+def _upright_rgb(image: Image.Image, kind: str, limits: Limits) -> Step:
     """Load, scale, turn, bring to sRGB, flatten: in that order, so that only loading needs the full size."""
     warnings = ["animated"] if getattr(image, "n_frames", 1) > 1 and kind != "JPEG" else []
     orientation = _orientation(image)
@@ -181,7 +193,7 @@ def _upright_rgb(image: Image.Image, kind: str, limits: Limits) -> _Step:
     if orientation >= 5:
         original = (original[1], original[0])
     image, flattened = _flatten(_to_srgb(image, profile))
-    return _Step(image, original, warnings + (["alpha-flattened"] if flattened else []))
+    return Step(image, original, warnings + (["alpha-flattened"] if flattened else []))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -225,7 +237,8 @@ def _flatten(image: Image.Image) -> tuple[Image.Image, bool]:
     return Image.alpha_composite(white, image).convert("RGB"), any(clear)
 
 
-def _write(step: _Step, kind: str, out: Path, limits: Limits) -> Normalised:
+def save_picture(step: Step, kind: str, out: Path, limits: Limits) -> Normalised:
+    """Write the picture and its thumbnail. Raises Refused by the size that is left."""
     # A fresh image: nothing of the source's info dictionary can be saved along.
     image = Image.new("RGB", step.image.size)
     image.paste(step.image)
@@ -237,10 +250,14 @@ def _write(step: _Step, kind: str, out: Path, limits: Limits) -> Normalised:
         image.save(out / "picture.png", "PNG", compress_level=4)
     else:
         image.save(out / "picture.jpeg", "JPEG", quality=95, subsampling=0)
+    save_thumb(image, out)
+    return Normalised(width, height, form, dhash(image), step.warnings + hints(image, step.original))
+
+
+def save_thumb(image: Image.Image, out: Path) -> None:
     thumb = image.copy()
     thumb.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.LANCZOS)
     thumb.save(out / "thumb.webp", "WEBP", quality=80, method=4)
-    return Normalised(width, height, form, dhash(image), step.warnings + hints(image, step.original))
 
 
 def hints(image: Image.Image, original: tuple[int, int]) -> list[str]:

@@ -69,7 +69,7 @@ async def add_files(
 
 @router.post("/{id}/example")
 def example(request: Request, db: Db, store: Store, user: CurrentUser, id: str, next: str = "") -> Response:
-    service.get_dataset(db, user, id, edit=True)
+    service.check_example(service.get_dataset(db, user, id, edit=True))
     db.close()
     add_example(store, user, id)
     return redirect(request, _local(next) or f"/datasets/{id}")

@@ -18,7 +18,7 @@ TAGS_IN_LISTS = 50
 
 @dataclass(frozen=True)
 class Facts:
-    """Figures of one set: pictures, labelled ones, bytes of pictures and thumbnails, tags by how often."""
+    """Figures of one set: files, labelled ones, bytes with thumbnails and strips, tags by how often."""
 
     items: int = 0
     labelled: int = 0
@@ -41,15 +41,17 @@ def facts(db: Session, datasets: Sequence[Dataset], *, tags: int | None = None) 
     if not ids:
         return {}
     picture, thumb = select(Blob).subquery("picture"), select(Blob).subquery("thumb")
+    strip = select(Blob).subquery("strip")
     counts = db.execute(
         select(
             DatasetItem.dataset_id,
             func.count(),
             func.count().filter(DatasetItem.label != ""),
-            func.sum(picture.c.size + thumb.c.size),
+            func.sum(picture.c.size + thumb.c.size + func.coalesce(strip.c.size, 0)),
         )
         .join(picture, picture.c.sha256 == DatasetItem.blob_sha256)
         .join(thumb, thumb.c.sha256 == DatasetItem.thumb_sha256)
+        .outerjoin(strip, strip.c.sha256 == DatasetItem.strip_sha256)
         .where(DatasetItem.dataset_id.in_(ids))
         .group_by(DatasetItem.dataset_id)
     )

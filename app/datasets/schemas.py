@@ -15,7 +15,8 @@ class Strict(BaseModel):
 class DatasetIn(Strict):
     name: str
     media: Literal["image", "video"] = "image"
-    label_type: Literal["tag", "caption"] = "tag"
+    label_type: Literal["tag", "caption"] | None = None
+    """Tags for pictures and captions for clips unless said."""
 
 
 class DatasetPatch(Strict):
@@ -57,12 +58,20 @@ class ItemOut(BaseModel):
     sha256: str
     width: int
     height: int
+    media: Literal["image", "video"] = "image"
+    """Of this file: a set of clips may hold pictures too."""
     duration: float | None = None
+    """Seconds; likewise null for pictures: fps and strip_url."""
+    fps: float | None = None
+    frames: int = 1
     label: str
     label_source: Literal["user", "auto", "file"]
     warnings: list[str]
     url: str
     thumb_url: str
+    """Of a clip its first frame."""
+    strip_url: str | None = None
+    """Of a clip: frames evenly spaced in time, side by side."""
     etag: str
     """Of the label: for If-Match, when several tabs edit one set."""
 
@@ -70,6 +79,33 @@ class ItemOut(BaseModel):
 class ItemList(BaseModel):
     items: list[ItemOut]
     next_cursor: str | None
+
+
+class WindowQuery(Strict):
+    """How a clip would be cut; see app/contract/clips.py."""
+
+    family: Literal["wan", "wan-5b", "ltx"] = "wan"
+    mode: Literal["head", "uniform", "chunks", "sliding", "full"] = "head"
+    length: int = Field(default=33, ge=1, le=1000)
+    stride: int | None = Field(default=None, ge=1, le=1000)
+    count: int = Field(default=4, ge=1, le=64)
+
+
+class WindowOut(BaseModel):
+    start: int
+    length: int
+    """Frames at the family's rate."""
+    start_seconds: float
+    end_seconds: float
+
+
+class WindowsOut(BaseModel):
+    fps: float
+    frames: int
+    """Of the whole clip at this rate."""
+    windows: list[WindowOut]
+    unused: int
+    """Frames that no window shows."""
 
 
 class ItemPatch(Strict):

@@ -1,4 +1,4 @@
-"""Sets of pictures: make, list, describe, delete, and the snapshot that a training takes.
+"""Sets of pictures or clips: make, list, describe, delete, and the snapshot that a training takes.
 
 Adding files lives in `adding.py`, changing labels in `editing.py`; both are offered here too, so
 that other domains know one module.
@@ -18,7 +18,7 @@ from app.core.blobs import Blob, release_blobs
 from app.core.conditional import require_match
 from app.core.config import get_settings
 from app.core.db import unit_of_work
-from app.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unsupported
+from app.core.errors import FieldError, Invalid, NotFound, Unauthorized
 from app.core.ids import new_id
 from app.core.paging import Page, keyset_page
 from app.core.storage import Storage
@@ -29,6 +29,7 @@ from app.datasets.editing import change_labels, set_label, undo_labels
 from app.datasets.export import zip_items
 from app.datasets.intake import Received
 from app.datasets.labels import normalise_label
+from app.datasets.media import LABEL_TYPE, MEDIA, check_trainable, trained_media
 from app.datasets.models import Dataset, DatasetItem
 from app.datasets.queries import TAGS_IN_LISTS, Facts, covers, dataset_etag, facts, filter_items
 from app.datasets.views import dataset_out, item_out
@@ -38,30 +39,31 @@ from app.uploads.models import Upload
 from app.uploads.service import delete_upload, get_complete
 
 __all__ = [
-    "Report", "add_files", "can_edit_dataset", "can_see_dataset", "change_labels", "create_dataset",
+    "Report", "add_files", "can_edit_dataset", "can_see_dataset", "change_labels", "check_example",
+    "check_trainable", "create_dataset",
     "delete_dataset", "delete_item", "describe", "editor_context", "export_zip", "get_dataset",
-    "get_item", "get_items", "import_upload", "import_zip", "is_large_zip", "list_covers",
+    "get_item", "get_items", "get_strip", "import_upload", "import_zip", "is_for_a_job", "list_covers",
     "list_datasets", "list_items", "media_type", "page_datasets", "set_label", "snapshot",
-    "start_import", "undo_labels", "update_dataset",
+    "start_import", "trained_media", "undo_labels", "update_dataset",
 ]  # fmt: skip
 
 LABEL_TYPES = ("tag", "caption")
 IN_REQUEST_BYTES = 64 << 20
-"""Zips up to this size are unpacked before the answer, larger ones by a job."""
+"""Zips and clips up to this size are read before the answer, larger ones by a job."""
 
 
 def create_dataset(
-    db: Session, user: User, *, name: str, media: str = "image", label_type: str = "tag"
+    db: Session, user: User, *, name: str, media: str = "image", label_type: str | None = None
 ) -> Dataset:
-    """An empty set. Errors: Invalid for the name or the label type, Unsupported for video."""
-    if media == "video":
-        raise Unsupported("Video sets are not taken yet. Make a set of pictures.", code="video-not-supported")
+    """An empty set; unless said, pictures have tags and clips captions. Errors: Invalid by field."""
+    if media not in MEDIA:
+        raise Invalid("A set holds pictures or clips.", [FieldError("#/media", "image or video")])
     dataset = Dataset(
         id=new_id("ds"),
         user_id=user.id,
         name=_checked_name(name),
         media=media,
-        label_type=_checked_type(label_type),
+        label_type=_checked_type(label_type or LABEL_TYPE[media]),
     )
     db.add(dataset)
     db.flush()
@@ -132,9 +134,13 @@ def delete_dataset(db: Session, user: User, dataset_id: str) -> None:
     """Remove a set and free what only it named. A training's snapshot keeps its own pictures."""
     dataset = get_dataset(db, user, dataset_id, edit=True, lock=True)
     items = db.scalars(select(DatasetItem).where(DatasetItem.dataset_id == dataset.id)).all()
-    freed = [sha for item in items for sha in (item.blob_sha256, item.thumb_sha256)]
+    freed = [sha for item in items for sha in _blobs(item)]
     db.delete(dataset)
-    release_blobs(db, [*freed])
+    release_blobs(db, freed)
+
+
+def _blobs(item: DatasetItem) -> list[str | None]:
+    return [item.blob_sha256, item.thumb_sha256, item.strip_sha256]
 
 
 def delete_item(db: Session, user: User, dataset_id: str, item_id: str) -> Dataset:
@@ -142,7 +148,7 @@ def delete_item(db: Session, user: User, dataset_id: str, item_id: str) -> Datas
     dataset, item = get_item(db, user, dataset_id, item_id, edit=True)
     db.delete(item)
     dataset.version += 1
-    release_blobs(db, [item.blob_sha256, item.thumb_sha256])
+    release_blobs(db, _blobs(item))
     earlier: list[int] = []
     for other in db.scalars(
         select(DatasetItem).where(DatasetItem.dataset_id == dataset.id).order_by(DatasetItem.position)
@@ -191,6 +197,7 @@ def editor_context(
             "trigger": trigger_word,
             "resolution": resolution,
             "sessionBytes": get_settings().limits.upload_bytes,
+            "trainable": dataset.media in trained_media(),
         },
     }
 
@@ -199,6 +206,14 @@ def get_items(db: Session, dataset_id: str, ids: list[str]) -> list[DatasetItem]
     """Pictures by id, in the order in which they came."""
     query = select(DatasetItem).where(DatasetItem.dataset_id == dataset_id, DatasetItem.id.in_(ids))
     return list(db.scalars(query.order_by(DatasetItem.position)))
+
+
+def get_strip(db: Session, viewer: User | None, dataset_id: str, item_id: str) -> str:
+    """sha256 of a clip's strip of frames. Errors: NotFound, for pictures too."""
+    _, item = get_item(db, viewer, dataset_id, item_id)
+    if item.strip_sha256 is None:
+        raise NotFound("This is a picture; only clips have a strip of frames.")
+    return item.strip_sha256
 
 
 def media_type(db: Session, item: DatasetItem) -> str:
@@ -221,6 +236,8 @@ def snapshot(db: Session, viewer: User | None, dataset_id: str) -> list[TrainIte
             width=item.width,
             height=item.height,
             label=item.label,
+            frames=(item.clip or {}).get("frames", 1),
+            fps=(item.clip or {}).get("fps"),
         )
         for item, size in rows
     ]
@@ -255,13 +272,22 @@ def import_upload(
         return add_files(storage, user, dataset_id, [Received(name, path)], progress)
 
 
-def is_large_zip(file: Received) -> bool:
+def is_for_a_job(dataset: Dataset, file: Received) -> bool:
+    """A zip or a clip that takes too long for a request."""
     with file.path.open("rb") as head:
-        return file.path.stat().st_size > IN_REQUEST_BYTES and is_zip(head.read(8))
+        large = file.path.stat().st_size > IN_REQUEST_BYTES
+        return large and (dataset.media == "video" or is_zip(head.read(8)))
+
+
+def check_example(dataset: Dataset) -> None:
+    """Errors: Invalid for a set of clips."""
+    if dataset.media == "video":
+        words = "The example set holds pictures. Make a set of pictures for it."
+        raise Invalid(words, [FieldError("#/dataset", words)], code="dataset-media")
 
 
 def start_import(db: Session, user: User, dataset_id: str, upload: Upload) -> Job:
-    """Let a worker add a large zip. Its job's output is the same report as a request's."""
+    """Let a worker add a large zip or clip. Its job's output is the same report as a request's."""
     dataset = get_dataset(db, user, dataset_id, edit=True)
     payload = FilesJob(task="import_zip", upload=upload.id, dataset=dataset.id)
     return enqueue(
@@ -281,7 +307,7 @@ def import_zip(
     upload = db.get(Upload, upload_id or "")
     dataset = db.get(Dataset, dataset_id or "")
     if upload is None or dataset is None:
-        raise NotFound("The zip or its data set was deleted meanwhile.")
+        raise NotFound("The file or its data set was deleted meanwhile.")
     user = db.get_one(User, upload.user_id)
     report = import_upload(storage, user, dataset.id, upload.id)
     delete_upload(db, storage, user, upload.id)

@@ -1,5 +1,6 @@
-"""Rows as REST and pages show them. A picture's address never changes, so browsers keep it for ever."""
+"""Rows as REST and pages show them. A file's address never changes, so browsers keep it for ever."""
 
+from app.contract.clips import RULES, resampled_length, unused, windows
 from app.datasets.adding import Report
 from app.datasets.models import Dataset, DatasetItem
 from app.datasets.queries import Facts, item_etag
@@ -12,6 +13,9 @@ from app.datasets.schemas import (
     LabelOut,
     RejectedOut,
     Tag,
+    WindowOut,
+    WindowQuery,
+    WindowsOut,
 )
 
 
@@ -25,11 +29,29 @@ def dataset_out(dataset: Dataset, facts: Facts) -> DatasetOut:
 
 def item_out(item: DatasetItem) -> ItemOut:
     address = f"/api/v1/datasets/{item.dataset_id}/items/{item.id}"
+    clip = item.clip or {}
     return ItemOut(
         id=item.id, name=item.name, folder=item.folder, sha256=item.source_sha256, width=item.width,
         height=item.height, label=item.label, label_source=item.label_source, warnings=item.warnings,
-        url=f"{address}/file", thumb_url=f"{address}/thumb", etag=item_etag(item),
+        media="video" if item.strip_sha256 else "image", duration=clip.get("duration") or None,
+        fps=clip.get("fps"), frames=clip.get("frames", 1),
+        url=f"{address}/file", thumb_url=f"{address}/thumb",
+        strip_url=f"{address}/strip" if item.strip_sha256 else None, etag=item_etag(item),
     )  # fmt: skip
+
+
+def windows_out(item: DatasetItem, query: WindowQuery) -> WindowsOut:
+    """What a training would cut of this clip."""
+    clip, rule = item.clip or {}, RULES[query.family]
+    total = resampled_length(clip.get("frames", 1), clip.get("fps"), rule)
+    cut = windows(total, rule, mode=query.mode, length=query.length, stride=query.stride, count=query.count)
+    shown = [
+        WindowOut(
+            start=w.start, length=w.length, start_seconds=w.start / rule.fps, end_seconds=w.end / rule.fps
+        )
+        for w in cut
+    ]
+    return WindowsOut(fps=rule.fps, frames=total, windows=shown, unused=unused(total, cut))
 
 
 def added_out(report: Report, items: list[DatasetItem]) -> AddedOut:

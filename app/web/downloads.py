@@ -16,7 +16,7 @@ from app.core.config import get_settings
 from app.core.errors import NotFound
 from app.core.storage import Storage
 
-INLINE_TYPES = {"image/png", "image/jpeg", "image/webp", "image/avif"}
+INLINE_TYPES = {"image/png", "image/jpeg", "image/webp", "image/avif", "video/mp4"}
 """Only these are ever shown inline; everything else is an attachment."""
 RANGE = re.compile(r"bytes=(?!-$)(\d*)-(\d*)")
 SANDBOX = "sandbox; default-src 'none'"

@@ -30,10 +30,16 @@ CODES: dict[str, str] = {
     "checkpoint-refused": (
         "The checkpoint cannot be used here. The detail says what is wrong; choose another one."
     ),
+    "clip-too-large": "The clip's picture is too large to read here. Export it at 1080p.",
+    "clip-too-long": "The clip is too long to train on. Cut it into clips of 2 to 10 seconds.",
+    "clip-truncated": "The clip was cut off: it ends before its header says. Copy it again.",
+    "clip-unreadable": "The clip is damaged or was cut off. Export it as MP4 (H.264) and add it again.",
+    "codec-unreadable": "The clip is coded in a way that is not read here. Export it as MP4 (H.264).",
     "common-trigger": "Advice: the trigger word is an everyday word. A made-up word works better.",
     "conflict": "The thing is not in a state that allows this. The detail says which state it is in.",
     "content-blocked": "The same content was taken down here before and cannot be published again.",
     "dataset-empty": "The data set has no picture. Add some, then start the training.",
+    "dataset-media": "The set holds clips and pictures were expected, or the reverse. Choose another set.",
     "dataset-too-small": "The data set has too few pictures to train on. Add more.",
     "dataset-unlabeled": "Pictures have no label. Add labels, or give a trigger word.",
     "digest-mismatch": (
@@ -87,6 +93,8 @@ CODES: dict[str, str] = {
     "no-generation-data": (
         "The picture holds no generation data that is known here. Type the settings, or start from the picture."
     ),
+    "no-frames": "The file has no moving pictures in it. Export it again as MP4 (H.264).",
+    "not-a-clip": "The file is no clip that can be read. MP4, WebM, MOV, GIF and pictures are taken.",
     "not-a-lora": "A trained LoRA can only become a version of a model page of the type LORA.",
     "not-a-model": "The file is no safetensors file and no zipped diffusers folder.",
     "not-finite": (
@@ -148,7 +156,6 @@ CODES: dict[str, str] = {
     "validation-failed": (
         "Some fields are wrong. `errors` lists each with a JSON pointer and what to correct."
     ),
-    "video-not-supported": "Video sets are not taken yet. Make a set of pictures.",
     "web-page": (
         "The file is a web page: the download was answered with a page. Log in there and download again."
     ),

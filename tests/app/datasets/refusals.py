@@ -8,7 +8,7 @@ from app.datasets.models import DatasetItem
 from app.datasets.service import change_labels
 from tests.app.datasets.pictures import png
 from tests.app.refusals import World, row
-from tests.factories import make_dataset
+from tests.factories import make_blob, make_dataset, make_item
 
 API = "/api/v1/datasets"
 
@@ -21,6 +21,15 @@ def a_picture(world: World) -> dict[str, Any]:
     ids = a_set(world)
     first = select(DatasetItem.id).where(DatasetItem.dataset_id == ids["id"]).order_by(DatasetItem.position)
     return ids | {"item": world.db.scalars(first).first()}
+
+
+def a_clip(world: World) -> dict[str, Any]:
+    dataset = make_dataset(world.db, world.owner, media="video")
+    strip = make_blob(world.db, media_type="image/webp")
+    item = make_item(
+        world.db, dataset, strip_sha256=strip.sha256, clip={"fps": 12.0, "frames": 24, "duration": 2.0}
+    )
+    return {"id": dataset.id, "item": item.id}
 
 
 def a_change(world: World) -> dict[str, Any]:
@@ -44,6 +53,8 @@ ROWS = [
     row("PATCH", API + "/{id}/items/{item}", **OWN, owner=200, make=a_picture, json={"label": "x"}),
     row("DELETE", API + "/{id}/items/{item}", **OWN, owner=204, make=a_picture),
     row("GET", API + "/{id}/items/{item}/file", **OWN, owner=200, make=a_picture),
+    row("GET", API + "/{id}/items/{item}/strip", **OWN, owner=200, make=a_clip),
+    row("GET", API + "/{id}/items/{item}/windows", **OWN, owner=200, make=a_clip),
     row("GET", API + "/{id}/items/{item}/thumb", **OWN, owner=200, make=a_picture),
     row("POST", API + "/{id}/labels", **OWN, owner=200, make=a_set, json={"op": "add", "tag": "x"}),
     row("POST", API + "/{id}/labels/undo", **OWN, owner=404, make=a_change, json={"undo": "undo_gone"}),

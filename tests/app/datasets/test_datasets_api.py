@@ -87,11 +87,6 @@ def test_wrong_fields_are_named(api: TestClient, body: dict[str, Any], pointer: 
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-def test_video_sets_are_refused_in_words(api: TestClient) -> None:
-    answer = api.post("/api/v1/datasets", json={"name": "Clips", "media": "video"})
-    assert (answer.status_code, answer.json()["code"]) == (415, "video-not-supported")
-
-
 def test_unknown_query_parameters_are_refused(api: TestClient, dataset: Dataset) -> None:
     assert api.get("/api/v1/datasets", params={"page": 2}).status_code == 422
     assert api.get(f"/api/v1/datasets/{dataset.id}/items", params={"sort": "x"}).status_code == 422
