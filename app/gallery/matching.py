@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from app.contract.jobs import CheckpointRef
 from app.gallery.headers import recognised_from
 from app.gallery.models import ModelFile, ModelVersion
-from app.recognition.bases import BASES, architectures_of
+from app.recognition.bases import BASES, EDM, architectures_of
 from app.recognition.result import WORDS, Recognised
 from worker.families.catalog import specs
 
@@ -146,6 +146,8 @@ def why_not(version: ModelVersion) -> str:
     known = BASES.get(seen.architecture or "")
     if known is None or known.family not in specs():
         return f"({version.base_model}) cannot train or draw here yet"
+    if seen.prediction in EDM and known.prediction not in EDM:
+        return "learnt with a noise schedule (EDM) that cannot be used here yet"
     if seen.quantised:
         return f"has compressed weights ({seen.quantised}), which cannot be loaded here"
     if not seen.text_encoders:

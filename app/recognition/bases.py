@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from app.recognition.result import Prediction
 
+EDM: tuple[Prediction, ...] = ("edm", "edm-v")
+"""Predictions that belong to another noise schedule than the families here have."""
+
 
 @dataclass(frozen=True)
 class Base:

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.recognition.adapter_bases import find_base
 from app.recognition.adapters import Module, adapter_facts, read_modules, said_base
-from app.recognition.bases import BASES, RELATIVES
+from app.recognition.bases import BASES, EDM, RELATIVES
 from app.recognition.components import Component, find_component, find_control
 from app.recognition.denoisers import Found, find_transformer, find_unet
 from app.recognition.header import BITS, Header
@@ -100,8 +100,9 @@ def _checkpoint(
     few, encoders = _distilled(header, view), text_encoders(view)
     prediction, ztsnr = prediction_of(header)
     named = (found.layout, view.prefix) == (("diffusers", "unet.") if folder else ("ldm", SINGLE_FILE))
-    # A file of another variant, compressed or without text encoder cannot run as the base does.
-    whole = found.variant == "base" and encoders and named and _quantised(header) is None
+    # A file of another variant or schedule, compressed or without text encoder cannot run as the base does.
+    plain = found.variant == "base" and prediction not in EDM and _quantised(header) is None
+    whole = plain and encoders and named
     family = _runs(key, families) if whole else None
     name = found.name or _FEW_STEP_NAMES.get((key, few or "")) or _relative(header, key, "modelspec.title")
     full = view.begins(EMA) and found.layout != "ema"
@@ -129,6 +130,8 @@ def _checkpoint_notes(
         return tuple(note for note in notes if note)
     if runs is None:
         notes.append(not_here(base.title))
+    elif prediction_of(header)[0] in EDM:
+        notes.append("It learnt with a noise schedule (EDM) that cannot be used here yet.")
     elif quantised:
         notes.append(f"Its weights are compressed ({quantised}), which cannot be loaded here. Upload fp16.")
     elif found.layout == "ema":

@@ -33,7 +33,8 @@ def page(db: Session, user: User, type: str, base_model: str, **facts: Any) -> M
     if type == "Checkpoint":
         told.setdefault("has_vae", True)
     model = make_model(db, user, name, type=type, visibility="public")
-    family = FAMILIES.get(facts.get("architecture", "")) if facts.get("variant", "base") == "base" else None
+    plain = facts.get("variant", "base") == "base" and facts.get("prediction") != "edm"
+    family = FAMILIES.get(facts.get("architecture", "")) if plain else None
     version = make_version(db, model, base_model=base_model, family=family, status="Published")
     make_file(db, version, name=file, facts=told, blob_sha256=make_blob(db).sha256)
     db.refresh(version)
@@ -162,6 +163,7 @@ def test_a_lora_finds_a_base(db: Session, user: User, xl: CheckpointRef) -> None
         ("SDXL 1.0", {"architecture": "sdxl-refiner", "variant": "refiner"}, "is a refiner"),
         ("SD 1.5", {"architecture": "sd1", "variant": "inpaint"}, "is made for inpainting"),
         ("Flux.1 D", {"architecture": "flux1"}, "(Flux.1 D) cannot train or draw here yet"),
+        ("SDXL 1.0", {"architecture": "sdxl", "prediction": "edm"}, "noise schedule (EDM)"),
         ("SD 1.5", {"kind": "unknown"}, "was not recognised"),
         ("SD 1.5", {"kind": "vae"}, "is a VAE, not a checkpoint"),
     ],

@@ -212,6 +212,10 @@ def test_what_lies_in_a_whole_file() -> None:
 def test_what_it_predicts(marks: Shapes, metadata: dict[str, str], expected: tuple[str, bool]) -> None:
     found = told(SDXL | marks, metadata)
     assert (found.prediction, found.zero_terminal_snr) == expected
+    runs = expected[0] not in ("edm", "edm-v")
+    assert (found.family, any("(EDM)" in note for note in found.notes)) == (
+        ("sdxl", False) if runs else (None, True)
+    )
 
 
 def test_sd2_does_not_say_what_it_predicts() -> None:
