@@ -82,7 +82,10 @@ def complete_generation(db: Session, job: Job, finished: Finished) -> dict[str, 
         "family": payload.base.family,
         "work": work(payload),
     }
-    return {"images": [_image_out(image) for image in pictures_of(db, job)]}
+    return {
+        "images": [_image_out(image) for image in pictures_of(db, job)],
+        "unplaced": [unplaced.model_dump(mode="json") for unplaced in finished.unplaced],
+    }
 
 
 def pictures_of(db: Session, job: Job) -> list[Image]:

@@ -64,6 +64,15 @@ class Module:
 
 def read_modules(header: Header) -> list[Module]:
     """The adapted layers in the order of the file; empty for what is no adapter."""
+    found = [module for module in every_module(header) if module.is_whole]
+    if any(module.part == "unet" for module in found):
+        for module in found:
+            module.part = "unet" if module.part == "transformer" else module.part
+    return found
+
+
+def every_module(header: Header) -> list[Module]:
+    """All layers of which the file has any tensor, complete or not."""
     modules: dict[str, Module] = {}
     for key, info in header.tensors.items():
         stem, kind, part = split_key(key)
@@ -72,11 +81,7 @@ def read_modules(header: Header) -> list[Module]:
                 modules[stem] = Module(*locate(stem), stem)
             modules[stem].shapes[part] = info.shape
             modules[stem].kinds.add(kind)
-    found = [module for module in modules.values() if module.is_whole]
-    if any(module.part == "unet" for module in found):
-        for module in found:
-            module.part = "unet" if module.part == "transformer" else module.part
-    return found
+    return list(modules.values())
 
 
 def naming_of(header: Header) -> Naming:
@@ -88,7 +93,8 @@ def naming_of(header: Header) -> Naming:
         return "peft"
     if any(key.startswith("lycoris_") for key in keys):
         return "lycoris"
-    if any(key.startswith("lora_transformer_") for key in keys) or "ot_branch" in header.metadata:
+    own = ("lora_transformer_", "lora_unet.", "lora_te.", "lora_te1.", "clip_l.", "unet.input_blocks.")
+    if any(key.startswith(own) for key in keys) or "ot_branch" in header.metadata:
         return "onetrainer"
     if any(key.startswith("lora_") for key in keys):
         return _kohya_naming(keys)

@@ -9,7 +9,8 @@ names), LyCORIS, PEFT and diffusers (lora_A / lora_B), diffusers before PEFT (`p
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 _KOHYA = {"lora_down.weight": "down", "lora_up.weight": "up", "lora_mid.weight": "mid", "alpha": "alpha"}
@@ -125,38 +126,43 @@ def _text_name(name: str) -> str:
     return re.sub(r"self_attn_to_(q|k|v|out)$", r"self_attn_\1_proj", name)
 
 
-def said_scale(metadata: Mapping[str, str], part: str, name: str, rank: int) -> float:
-    """How much diffusers' header multiplies a pair by where the file has no alphas; 1 where it is silent.
+Scale = Callable[[str, str, int], float]
+"""(part of the model, layer's name, rank) → what a pair is multiplied by."""
+_MOST_PATTERNS = 5000
+
+
+def said_scales(metadata: Mapping[str, str]) -> Scale:
+    """How much diffusers' header multiplies each pair by where the file has no alphas; 1 where it is silent.
 
     diffusers writes PEFT's LoraConfig as JSON into `lora_adapter_metadata`.
     """
-    config = _config(metadata)
-    start = part.replace("-", "_").replace("transformer", "unet")
-    patterns = config.get(f"{start}.alpha_pattern")
-    special = (
-        alpha
-        for pattern, alpha in (patterns.items() if isinstance(patterns, dict) else ())
-        if name.endswith(str(pattern).lstrip("^").replace(".", "_"))
-    )
-    alpha = next(special, config.get(f"{start}.lora_alpha"))
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or rank <= 0:
-        return 1.0
-    return alpha / (math.sqrt(rank) if config.get(f"{start}.use_rslora") is True else rank)
+    config = _parsed(metadata.get("lora_adapter_metadata"))
+    config = config if isinstance(config, dict) else {}
+
+    def scale(part: str, name: str, rank: int) -> float:
+        start = part.replace("-", "_").replace("transformer", "unet")
+        found = config.get(f"{start}.alpha_pattern")
+        patterns = islice(found.items(), _MOST_PATTERNS) if isinstance(found, dict) else ()
+        special = (a for pattern, a in patterns if name.endswith(pattern.lstrip("^").replace(".", "_")))
+        alpha = next(special, config.get(f"{start}.lora_alpha"))
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or rank <= 0:
+            return 1.0
+        return alpha / (math.sqrt(rank) if config.get(f"{start}.use_rslora") is True else rank)
+
+    return scale
 
 
-def _config(metadata: Mapping[str, str]) -> dict[str, Any]:
+def numbering(metadata: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The classes whose layers cloneofsimo's numbers count, by part, as its metadata names them."""
+    found = {part: _parsed(metadata.get(part.replace("-", "_"))) for part in ("unet", "text-encoder")}
+    return {
+        part: tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+        for part, names in found.items()
+    }
+
+
+def _parsed(text: str | None) -> Any:
     try:
-        config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        return json.loads(text) if text else None
     except (ValueError, RecursionError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def targets(metadata: Mapping[str, str], stem: str) -> tuple[str, ...]:
-    """The classes whose layers cloneofsimo's numbers count, by its metadata; () for other files."""
-    match = NUMBERED.fullmatch(stem)
-    try:
-        names = json.loads(metadata.get(match[1], "[]")) if match else []
-    except (ValueError, RecursionError):
-        return ()
-    return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+        return None

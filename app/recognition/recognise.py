@@ -12,6 +12,7 @@ from app.recognition.components import Component, find_component, find_control
 from app.recognition.denoisers import Found, find_transformer, find_unet
 from app.recognition.header import BITS, Header
 from app.recognition.result import MODEL_TYPES, Prediction, Recognised
+from app.recognition.unplaced import MOST_NAMES, without_place, words_for
 from app.recognition.view import EMA, SINGLE_FILE, View, has_vae, text_encoders
 from app.recognition.words import trained_words
 
@@ -200,6 +201,10 @@ def _adapter(header: Header, modules: list[Module], families: Collection[str] | 
         notes.append("The base model cannot be told. Say for which one it was made.")
     elif _runs(key, families) is None:
         notes.append(not_here(BASES[key].title))
+    lost = without_place(header, key)
+    if key is not None and lost:
+        notes.append(words_for(lost, BASES[key].title))
+        facts = facts.model_copy(update={"unplaced": len(lost), "unplaced_names": tuple(lost[:MOST_NAMES])})
     relative = _relative(header, key or "", "ss_sd_model_name", "ss_new_sd_model_hash")
     kind = facts.algorithm
     return Recognised(

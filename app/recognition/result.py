@@ -59,6 +59,10 @@ class AdapterFacts(Frozen):
     modules: int
     acts_on: tuple[str, ...]
     """`unet`, `transformer`, `text-encoder`, `text-encoder-2`, `text-encoder-3`."""
+    unplaced: int = 0
+    """Layers and tensors that have no place in the base model and will do nothing."""
+    unplaced_names: tuple[str, ...] = ()
+    """The first 50 of them, as they stand in the file."""
 
 
 class EmbeddingFacts(Frozen):

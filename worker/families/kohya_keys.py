@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from app.recognition.lora_keys import locate, said_scale, split_key
+from app.recognition.lora_keys import Scale, locate, said_scales, split_key
 from app.recognition.unet_names import ARCHITECTURES, UNetNames, spellings
 
 PARTS = ("lora_down.weight", "lora_up.weight", "alpha")
@@ -78,8 +78,9 @@ def from_any(
     ]
     if unknown or missing:
         raise ValueError(f"The LoRA has other layers than this training: {_few(sorted(unknown) or missing)}.")
+    scale = said_scales(metadata)
     for module in modules:
-        found.setdefault(f"{module}.alpha", _alpha(module, found[f"{module}.{PARTS[0]}"], metadata))
+        found.setdefault(f"{module}.alpha", _alpha(module, found[f"{module}.{PARTS[0]}"], scale))
     return found
 
 
@@ -97,12 +98,12 @@ def _place(stem: str) -> tuple[str, str]:
     return ("unet" if part == "transformer" else part), name
 
 
-def _alpha(module: str, down: Tensor, metadata: Mapping[str, str]) -> Tensor:
+def _alpha(module: str, down: Tensor, scale: Scale) -> Tensor:
     """What stands for the alpha that PEFT's files keep elsewhere or have multiplied in."""
     part, _, path = module.partition(".")
     rank = down.shape[0]
     name = path.removeprefix("text_model.").replace(".", "_")
-    return torch.tensor(rank * said_scale(metadata, _TOLD[part], name, rank))
+    return torch.tensor(rank * scale(_TOLD[part], name, rank))
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -5,12 +5,12 @@ is told in the `Finished` event, in words for the person who asked; only defects
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from app.contract.events import Finished, LogLine, Picture, Progress
+from app.contract.events import Finished, LogLine, Picture, Progress, Unplaced
 from app.contract.jobs import GenerateJob, LoraRef
 from worker.device import is_out_of_memory, peak_memory, prepare
 from worker.families.base import CheckpointRefused
@@ -18,8 +18,9 @@ from worker.inference.draw import Request, draw
 from worker.inference.errors import LoraError, NotFiniteError, SettingsError
 from worker.inference.infotext import describe, embed_png, write
 from worker.inference.lora_files import MAX_STRENGTH, MIN_STRENGTH, LoraUse, autov3
-from worker.inference.pool import PipelinePool
+from worker.inference.pool import PipelinePool, Warm
 from worker.inference.prompt import LoraTag, read_prompt
+from worker.inference.sparing import sparing
 from worker.reporter import Reporter
 
 __all__ = ["Request", "draw", "run_generate"]
@@ -38,6 +39,23 @@ def run_generate(
     """
     prepare(pool.device, job.threads)
     run = _Run(job, files, out, reporter, pool)
+    finished = _attempt(run)
+    if finished is None:  # outside the handler: its traceback would keep the tensors alive
+        pool.clear()
+        run.spare_memory()
+        finished = _attempt(run)
+    if finished is not None:
+        return finished
+    pool.clear()
+    return run.failed(
+        "out-of-memory",
+        f"The machine ran out of memory while drawing at {job.width} × {job.height}, also with models "
+        "unloaded and the picture decoded in tiles. Choose a smaller size.",
+    )
+
+
+def _attempt(run: "_Run") -> Finished | None:
+    """The run's last word; None where memory ran out."""
     try:
         return run.pictures()
     except NotFiniteError:
@@ -55,11 +73,7 @@ def run_generate(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    pool.clear()  # outside the handler: its traceback would keep the tensors alive
-    return run.failed(
-        "out-of-memory",
-        f"The machine ran out of memory while drawing at {job.width} × {job.height}. Choose a smaller size.",
-    )
+    return None
 
 
 @dataclass
@@ -71,6 +85,11 @@ class _Run:
     pool: PipelinePool
     wish: str | None = None
     done: int = 0
+    sparing: bool = False
+    """Draw with little memory, after it ran out."""
+    saved: set[int] = field(default_factory=set)
+    unplaced: dict[str, Unplaced] = field(default_factory=dict)
+    """By the LoRA's name."""
     started: float = field(default_factory=time.monotonic)
 
     def pictures(self) -> Finished:
@@ -82,17 +101,33 @@ class _Run:
         base = self.job.base
         vae = self.files[base.vae.sha256] if base.vae else None
         warm = self.pool.get(base, self.files[base.file.sha256], vae)
-        for note in warm.loras.attach(uses):
-            self.warn(note)
+        self.attach(warm, uses)
         named = self.with_hashes()
         request = _request(self.job)
         drawing = draw(warm.pipe, request, on_step=self.step_counter(), should_stop=self.stopped)
-        for index, image in drawing:
-            infotext = write(describe(named, self.job.seeds[index]))
-            self.save(index, embed_png(image, infotext), infotext)
+        with sparing(warm.pipe, wanted=self.sparing):
+            for index, image in drawing:
+                infotext = write(describe(named, self.job.seeds[index]))
+                self.save(index, embed_png(image, infotext), infotext)
         return self.finished()
 
+    def attach(self, warm: Warm, uses: Sequence[LoraUse]) -> None:
+        """Make these LoRAs act; what has no place in the checkpoint is told once."""
+        notes = warm.loras.attach(uses)
+        for unplaced, note in zip(warm.loras.unplaced, notes, strict=True):
+            if unplaced.lora not in self.unplaced:
+                self.unplaced[unplaced.lora] = unplaced
+                self.warn(note)
+
+    def spare_memory(self) -> None:
+        """Be asked to do it again with less: what was drawn already stays as it is."""
+        self.sparing = True
+        self.warn("The memory was full. Drawing again with models unloaded and the picture decoded in tiles.")
+
     def save(self, index: int, png: bytes, infotext: str) -> None:
+        if index in self.saved:
+            return
+        self.saved.add(index)
         name = f"{index:03d}.png"
         (self.out / name).write_bytes(png)
         self.reporter.report(
@@ -176,7 +211,9 @@ class _Run:
             detail=detail,
             steps=self.done,
             peak_memory_bytes=peak_memory(self.pool.device),
+            memory_retries=int(self.sparing),
             run_seconds=seconds,
+            unplaced=tuple(self.unplaced.values()),
         )
 
 

@@ -7,6 +7,7 @@ when its layer is known, so that a hostile file costs little.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from app.contract.events import Unplaced
 from app.recognition.foreign import HeaderRefused
 from app.recognition.header import Header, read_header
-from app.recognition.lora_keys import APPLIED, NUMBERED, locate, said_scale, split_key, targets
+from app.recognition.lora_keys import APPLIED, NUMBERED, Scale, locate, numbering, said_scales, split_key
 from app.recognition.unet_names import UNetNames, numbered, spellings
 from worker.inference.errors import LoraError
 from worker.inference.lora_layers import Change, read_change
@@ -28,8 +29,12 @@ MOST_NAMES = 50
 
 
 def words_for(unplaced: Unplaced) -> str:
+    """One line for the person who asked."""
     few = ", ".join(unplaced.names[:5]) + (", …" if unplaced.count > 5 else "")
-    return f"LoRA “{unplaced.lora}”: {unplaced.count} entries have no place here and do nothing: {few}"
+    what = "1 entry has no place here and does nothing"
+    if unplaced.count > 1:
+        what = f"{unplaced.count} entries have no place here and do nothing"
+    return f"LoRA “{unplaced.lora}”: {what}: {few}"
 
 
 @dataclass(frozen=True)
@@ -56,21 +61,22 @@ class PipelineLayers:
             spelled[told] = {f: f"{part}.{name}" for f, name in spellings(part, inner, names).items()}
         return PipelineLayers(modules, spelled)
 
-    def find(self, stem: str, numbering: tuple[str, ...] = ()) -> str | None:
-        """The layer that a key's stem means; `numbering` are cloneofsimo's targets."""
+    def find(self, stem: str, classes: Mapping[str, tuple[str, ...]]) -> str | None:
+        """The layer that a key's stem means; `classes` are those whose layers cloneofsimo counts, by part."""
         part, name = locate(stem)
         part = "unet" if part == "transformer" else part
         if not NUMBERED.fullmatch(stem):
             return self._spelled.get(part, {}).get(name)
-        layers = self._in_order(part.replace("-", "_"), numbering)
+        layers = self._in_order(part, classes[part])
         return layers[int(name)] if int(name) < len(layers) else None
 
-    def _in_order(self, part: str, numbering: tuple[str, ...]) -> list[str]:
-        if (part, numbering) not in self._counted:
-            inner = [key.partition(".")[2] for key in self.modules if key.startswith(f"{part}.")]
-            plain = {name.removeprefix("text_model."): f"{part}.{name}" for name in inner}
-            self._counted[part, numbering] = [plain[name] for name in numbered(part, plain, numbering)]
-        return self._counted[part, numbering]
+    def _in_order(self, part: str, classes: tuple[str, ...]) -> list[str]:
+        if (part, classes) not in self._counted:
+            own = part.replace("-", "_") + "."
+            inner = [key.removeprefix(own) for key in self.modules if key.startswith(own)]
+            plain = {name.removeprefix("text_model."): own + name for name in inner}
+            self._counted[part, classes] = [plain[name] for name in numbered(part, plain, classes)]
+        return self._counted[part, classes]
 
     def shapes(self, layer: str) -> dict[str, torch.Size]:
         """Of the layer's own weight and bias."""
@@ -104,7 +110,8 @@ def read_lora(path: Path, name: str, layers: PipelineLayers) -> LoraFile:
     groups, unread = _grouped(header)
     try:
         with safe_open(path, framework="pt") as file:
-            changes, left = _changes(_Opened(file, header, name), groups, layers)
+            said = said_scales(header.metadata), numbering(header.metadata)
+            changes, left = _changes(_Opened(file, name, *said), groups, layers)
     except (OSError, SafetensorError) as error:
         raise LoraError(f"The file of the LoRA “{name}” cannot be read.") from error
     if not changes:
@@ -141,8 +148,9 @@ def _grouped(header: Header) -> tuple[dict[str, _Group], list[str]]:
 
 class _Opened(NamedTuple):
     file: Any
-    header: Header
     name: str
+    scale: Scale
+    classes: Mapping[str, tuple[str, ...]]
 
     def tensor(self, key: str) -> Tensor:
         """LoraError for numbers that are not finite."""
@@ -161,7 +169,7 @@ def _changes(
     changes: dict[str, Change] = {}
     left: list[str] = []
     for stem, group in groups.items():
-        layer = layers.find(stem, targets(opened.header.metadata, stem))
+        layer = layers.find(stem, opened.classes)
         change = _change(opened, stem, group) if layer and layer not in changes else None
         if layer is None or change is None or not change.fits(layers.shapes(layer)):
             left.append(stem)
@@ -173,9 +181,5 @@ def _changes(
 def _change(opened: _Opened, stem: str, group: _Group) -> Change | None:
     if not group.kinds <= APPLIED:
         return None
-    part, name = locate(stem)
-
-    def scale(rank: int) -> float:
-        return said_scale(opened.header.metadata, part, name, rank)
-
+    scale = partial(opened.scale, *locate(stem))
     return read_change(group.kinds, {p: opened.tensor(key) for p, key in group.keys.items()}, scale)

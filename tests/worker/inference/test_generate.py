@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from app.contract.events import EVENT, Command, Event, Finished, LogLine, Picture, Progress
+from app.contract.events import EVENT, Command, Event, Finished, LogLine, Picture, Progress, Unplaced
 from app.contract.jobs import GenerateJob
 from app.contract.samplers import SAMPLERS
 from tests.worker.inference.small import SIZE, job, kohya_lora, lora_ref, save_lora, small_pipeline
@@ -37,6 +37,7 @@ class Studio:
             "ab" * 32: self.base,
             "11" * 32: self.folder / "ink.safetensors",
             "22" * 32: self.folder / "oil.safetensors",
+            "33" * 32: self.folder / "odd.safetensors",
         }
 
     def run(self, wanted: GenerateJob, reporter: NullReporter | None = None) -> Finished:
@@ -194,9 +195,10 @@ def test_a_strength_out_of_range_in_the_prompt_is_brought_into_it(studio: Studio
 
 def test_layers_without_a_place_are_told(studio: Studio, tmp_path: Path) -> None:
     odd = kohya_lora(small_pipeline()) | {"odd_key": torch.ones(1)}
-    save_lora(tmp_path / "ink.safetensors", odd)
-    studio.run(job(loras=(INK,)))
-    assert studio.warnings == ["LoRA “ink”: 1 entries have no place here and do nothing: odd_key"]
+    save_lora(tmp_path / "odd.safetensors", odd)
+    finished = studio.run(job(loras=(INK, lora_ref("odd", "33"))))
+    assert finished.unplaced == (Unplaced(lora="odd", count=1, names=("odd_key",)),)
+    assert studio.warnings == ["LoRA “odd”: 1 entry has no place here and does nothing: odd_key"]
 
 
 def test_infotext_names_every_lora_and_its_hash(studio: Studio) -> None:

@@ -89,9 +89,8 @@ def test_what_has_no_place_is_named_and_counted(
     [unplaced] = switch.unplaced
     assert (unplaced.lora, unplaced.names[0]) == ("odd", stem)
     assert unplaced.count == len(unplaced.names) == (2 if what == "IA3" else 1)
-    assert note == f"LoRA “odd”: {unplaced.count} entries have no place here and do nothing: " + ", ".join(
-        unplaced.names
-    )
+    have = "1 entry has no place here and does" if what != "IA3" else "2 entries have no place here and do"
+    assert note == f"LoRA “odd”: {have} nothing: {', '.join(unplaced.names)}"
     changed = {name for name, tensor in weights(pipe).items() if not torch.equal(tensor, before[name])}
     expected = {f"unet.{layer}.weight" for layer in UNET_LAYERS}
     expected |= {f"text_encoder.{layer}.weight" for layer in TEXT_LAYERS}
