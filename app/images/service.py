@@ -119,7 +119,7 @@ def create_uploaded(
     )
     read_generation_data(image, link)
     said = {"program": program, "notes": list(notes)}
-    image.meta |= {name: value for name, value in said.items() if value}
+    image.meta = image.meta | {name: value for name, value in said.items() if value}
     db.flush()
     return image
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 from app.cli.main import app
@@ -64,3 +66,42 @@ def test_unknown_and_refused_have_their_own_codes(tmp_path: Path) -> None:
     assert (code, err) == (2, "")
     assert json.loads(out)["refusal"]["code"] == "pickle"
     assert inspect(tmp_path / "nothing")[0] == 2
+
+
+def picture(path: Path, text: str = "") -> Path:
+    chunks = PngInfo()
+    if text:
+        chunks.add_text("parameters", text)
+    Image.new("RGB", (8, 8)).save(path, "PNG", pnginfo=chunks)
+    return path
+
+
+def test_a_picture_tells_what_it_was_made_with(tmp_path: Path) -> None:
+    text = (
+        "a heron,\ndawn <lora:ink:0.5>\nNegative prompt: fog\nSteps: 9, Sampler: Euler, Seed: 3, "
+        'Model: harbour, Model hash: 0123456789, Lora hashes: "ink: 0123456789ab"'
+    )
+    made = picture(tmp_path / "a.png", text)
+    code, out, err = inspect(made)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:6] == [
+        "Made with     A1111",
+        "Prompt        a heron,",
+        "              dawn <lora:ink:0.5>",
+        "Negative      fog",
+        "Checkpoint    harbour (0123456789)",
+        "LoRA          ink at 0.5 (0123456789ab)",
+    ]
+    assert "Seed          3" in out
+    code, out, _ = inspect(made, "--json")
+    told = json.loads(out)
+    assert (code, told["tool"], told["settings"]["Seed"]) == (0, "A1111", "3")
+    assert told["resources"][1] == {"kind": "lora", "name": "ink", "hash": "0123456789ab", "weight": 0.5}
+    assert told["infotext"].startswith("a heron")
+
+
+def test_a_picture_without_data_says_so(tmp_path: Path) -> None:
+    plain = picture(tmp_path / "a.png")
+    code, out, err = inspect(plain)
+    assert (code, out, err) == (1, "This picture carries no generation data.\n", "")
+    assert inspect(plain, "--json")[:2] == (1, '{\n  "tool": null\n}\n')

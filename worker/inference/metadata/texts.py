@@ -33,6 +33,14 @@ _DESCRIPTIONS = (0x010E, 0x010F, 0x0110)
 USER_COMMENT, COMMENT, SOFTWARE, XMP, DESCRIPTION = "UserComment", "comment", "Software", "xmp", "description"
 
 
+def is_picture(path: Path) -> bool:
+    """Told by the first bytes, for the formats that can carry texts."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    starts = (PNG, b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+    return head.startswith(starts) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
 class Texts(dict[str, str]):
     """Keyword → text, the first of each; and the size of the picture in pixels where it is known."""
 
