@@ -29,6 +29,8 @@ class SamplerSpec(Frozen):
 
 PLAIN = (AUTOMATIC, NORMAL, "SGM Uniform", "Simple")
 """Of samplers that know no other noise levels than the model's own."""
+OWN = (AUTOMATIC, NORMAL)
+"""Of samplers that know no other spacing either."""
 
 _TABLE = (
     SamplerSpec(name="Euler a", schedules=PLAIN, usual=True, help="Fast; more steps change the picture."),
@@ -39,16 +41,21 @@ _TABLE = (
     SamplerSpec(name="Heun", twice=True, usual=True),
     SamplerSpec(name="UniPC", usual=True),
     SamplerSpec(name="DDIM", schedules=PLAIN, usual=True),
-    SamplerSpec(name="LCM", schedules=PLAIN, usual=True, help="For LCM LoRAs: CFG 1-2, 4-8 steps."),
+    SamplerSpec(name="LCM", schedules=OWN, usual=True, help="For LCM LoRAs: CFG 1-2, 4-8 steps."),
     SamplerSpec(name="LMS"),
     SamplerSpec(name="DPM2", automatic="Karras", twice=True),
     SamplerSpec(name="DPM2 a", automatic="Karras", twice=True),
-    SamplerSpec(name="DPM++ 2S a", automatic="Karras", help="The nearest method that there is here."),
+    SamplerSpec(
+        name="DPM++ 2S a",
+        automatic="Karras",
+        schedules=(AUTOMATIC, "Karras", "Exponential", "Beta", NORMAL),
+        help="The nearest method that there is here.",
+    ),
     SamplerSpec(name="DPM++ 2M SDE Heun", automatic="Exponential"),
     SamplerSpec(name="DPM++ 3M SDE", automatic="Exponential"),
     SamplerSpec(name="DEIS"),
     SamplerSpec(name="PLMS", schedules=PLAIN),
-    SamplerSpec(name="TCD", schedules=PLAIN, help="For TCD models and LoRAs."),
+    SamplerSpec(name="TCD", schedules=OWN, help="For TCD models and LoRAs."),
 )
 SAMPLERS = {sampler.name: sampler for sampler in _TABLE}
 
@@ -76,7 +83,8 @@ def joined_name(name: str, schedule: str) -> str:
 
 
 def model_calls(name: str, steps: int) -> int:
-    """How often the model is asked for one picture of so many steps."""
+    """How often the model is asked for so many steps. Errors: KeyError for an unknown sampler."""
+    name, _ = split_sampler(name)
     if name == "PLMS":
-        return steps + 1
-    return 2 * steps - 1 if SAMPLERS[name].twice else steps
+        return steps + 1 if steps > 1 else steps
+    return max(0, 2 * steps - 1) if SAMPLERS[name].twice else steps
