@@ -4,6 +4,7 @@
 encoder's `lora-te-<version>`; what belongs to a part that is switched off is left out.
 """
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from app.generation.grid import AXES
 from app.generation.schemas import GenerationIn
 from app.web.forms import plain_words
 
+LORA = re.compile(r"lora-([0-9]{1,9})")
 PLAIN = (
     "model_version_id", "prompt", "negative_prompt", "sampler", "schedule", "steps", "cfg_scale", "seed",
     "quantity", "clip_skip", "vae_version_id",
@@ -26,12 +28,13 @@ WORDS = {
 def body_of(form: dict[str, str]) -> GenerationIn:
     """The form as the REST body. Errors: Invalid with words for the field."""
     fields = {name: form.get(name) for name in PLAIN}
-    fields |= _size(form) | {"resources": loras_of(form), "checkpoint_of_training": _epoch(form)}
+    fields |= _size(form) | {"resources": _used(form), "checkpoint_of_training": _epoch(form)}
     fields |= _start(form) | {"hires": _hires(form), "grid": _grid(form)}
     if fields["grid"]:
         fields["quantity"] = None
     try:
-        return GenerationIn.model_validate({k: v for k, v in fields.items() if v not in (None, "")})
+        given = {name: value for name, value in fields.items() if value not in (None, "")}
+        return GenerationIn.model_validate({"prompt": "", **given})
     except ValidationError as error:
         wrong = [
             FieldError("#/" + "/".join(str(p) for p in e["loc"]), plain_words(e)) for e in error.errors()
@@ -56,15 +59,21 @@ def _size(form: dict[str, str]) -> dict[str, Any]:
 
 def loras_of(form: dict[str, str]) -> list[dict[str, Any]]:
     """One entry for each LoRA card, in the order of the page."""
+    cards = ((match[1], value) for key, value in form.items() if (match := LORA.fullmatch(key)))
     return [
         {
-            "model_version_id": key.removeprefix("lora-"),
+            "model_version_id": version,
             "strength": value,
-            "text_encoder_strength": form.get(f"lora-te-{key.removeprefix('lora-')}") or None,
+            "text_encoder_strength": form.get(f"lora-te-{version}") or None,
         }
-        for key, value in form.items()
-        if key.startswith("lora-") and not key.startswith("lora-te-")
+        for version, value in cards
     ]
+
+
+def _used(form: dict[str, str]) -> list[dict[str, Any]]:
+    """Those that are not switched off and fit the model."""
+    left_out = {key.rpartition("-")[2] for key in form if key.startswith(("lora-off-", "lora-unfit-"))}
+    return [lora for lora in loras_of(form) if lora["model_version_id"] not in left_out]
 
 
 def _epoch(form: dict[str, str]) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from app.gallery.refs import get_version
 from app.generation.facts import cell_job
 from app.generation.filled import Card, Filled, epoch_card, finish, one_choice
 from app.generation.form import loras_of
-from app.generation.reading import fill_from_text
+from app.generation.reading import fill_from, found_in
 from app.images import service as images
 from app.images.models import Image
 from app.jobs.models import Job
@@ -117,8 +117,9 @@ def _from_image(db: Session, user: User, image_id: int, key: str | None, filled:
         drawn = cell_job(GenerateJob.model_validate(job.payload), image.job_index or 0)
         _from_job(db, user, job, drawn, filled)
         filled.fields["seed"] = image.meta.get("seed")
-    elif image.origin == "uploaded" and image.infotext:
-        fill_from_text(db, user, image.infotext, filled)
+    elif image.origin == "uploaded" and (found := found_in(image.infotext)):
+        missing = fill_from(db, user, found.info, filled)
+        filled.notes += [f"{missing}."] if missing else []
     else:
         _from_meta(db, user, image, filled)
 

@@ -14,11 +14,14 @@ from app.contract.jobs import UPSCALERS
 from app.core.errors import Invalid
 from app.gallery.picker import Choice, list_choices
 from app.gallery.queries import find_by_hash
-from app.generation.adopt import decode_apart, find_text, save_bounded
+from app.generation.adopt import decode_apart, save_bounded
 from app.generation.filled import Filled, finish, one_choice
 from app.generation.names import find_loras
 from app.generation.resolve import without_tag
-from worker.inference import infotext
+from app.generation.schemas import MAX_STRENGTH, MIN_STRENGTH
+from worker.inference.metadata.infotext import Infotext
+from worker.inference.metadata.reading import Found, Resource, read_file, read_texts, resources_of
+from worker.inference.metadata.texts import Texts
 
 NOTHING = "There is no generation data in it. To start from the picture, drop it on “Start picture”."
 UPSCALER_WORDS = (("nearest", "Nearest"), ("lanczos", "Lanczos"))
@@ -33,26 +36,41 @@ def read_picture(db: Session, user: User, file: BinaryIO, *, name: str, base: st
         source = Path(folder) / "source"
         save_bounded(file, source)
         decode_apart(source, Path(folder), name or "The picture")  # what opens there is safe to open here
-        text = find_text(source)
-    if not text:
+        found = read_file(source)
+    if found is None:
         raise Invalid(f"{name or 'The picture'}: {NOTHING}", code="no-generation-data")
-    return read_text(db, user, text, where="image", base=base)
+    return _filled(db, user, found, "image", base)
 
 
-def read_text(db: Session, user: User, text: str, *, where: str = "text", base: str = "") -> Filled:
-    """The form filled from an infotext."""
-    filled = Filled()
-    missing = fill_from_text(db, user, text, filled)
+def read_text(db: Session, user: User, text: str, *, base: str = "") -> Filled:
+    """The form filled from pasted generation data. Errors: Invalid where there is none in it."""
+    found = found_in(text)
+    if found is None or not (found.info.settings or found.notes):
+        raise Invalid("There is no generation data in this text.", code="no-generation-data")
+    return _filled(db, user, found, "text", base)
+
+
+def found_in(text: str) -> Found | None:
+    """Generation data as text: an infotext, or what other programs write instead."""
+    texts = Texts()
+    texts.keep("parameters", text)
+    texts.keep("prompt", text)  # a graph of ComfyUI
+    return read_texts(texts)
+
+
+def _filled(db: Session, user: User, found: Found, where: str, base: str) -> Filled:
+    filled = Filled(notes=list(found.notes))
+    missing = fill_from(db, user, found.info, filled)
     if filled.base is None:
         filled.base = one_choice(db, user, "Checkpoint", base)
     done = finish(db, user, filled)
-    done.good = f"Filled from {where}" + (f"; {missing}" if missing else "") + "."
+    made = "" if found.tool in ("A1111", "Bottega") else f", made with {found.tool}"
+    done.good = f"Filled from {where}{made}" + (f"; {missing}" if missing else "") + "."
     return done
 
 
-def fill_from_text(db: Session, user: User, text: str, filled: Filled) -> str:
+def fill_from(db: Session, user: User, info: Infotext, filled: Filled) -> str:
     """Fill fields and cards; gives words for the LoRAs that are not here."""
-    info = infotext.read(text)
     size = info.size
     filled.fields = {
         "prompt": info.prompt,
@@ -67,12 +85,11 @@ def fill_from_text(db: Session, user: User, text: str, filled: Filled) -> str:
         "height": size[1] if size else None,
     }
     _second_pass(info, filled)
-    _model(db, user, info, filled)
-    _vae(db, user, info, filled)
-    return _loras(db, user, info, filled)
+    missing = [words for each in resources_of(info) if (words := _resource(db, user, each, info, filled))]
+    return f"{_count(len(missing))} not installed: {', '.join(missing)}" if missing else ""
 
 
-def _second_pass(info: infotext.Infotext, filled: Filled) -> None:
+def _second_pass(info: Infotext, filled: Filled) -> None:
     hires = info.hires
     if hires is None:
         if info.denoise is not None:
@@ -103,65 +120,61 @@ def _upscaler(written: str) -> str:
     return next((ours for part, ours in UPSCALER_WORDS if part in written.lower()), "Lanczos")
 
 
-def _by_hash(db: Session, user: User, kind: str, digits: str | None) -> Choice | None:
-    version = find_by_hash(db, user, digits) if digits else None
-    return one_choice(db, user, kind, version.id) if version else None
+def _resource(db: Session, user: User, named: Resource, info: Infotext, filled: Filled) -> str:
+    """One model that is named: found by hash, then by name. Gives the name of a LoRA that is not here."""
+    match named.kind:
+        case "lora":
+            return _lora(db, user, named, info, filled)
+        case "checkpoint":
+            filled.base = _find(db, user, "Checkpoint", named)
+            if filled.base is None:
+                filled.notes.append(f"The model is not installed here: {_shown(named)}.")
+            elif not filled.base.family:
+                filled.notes.append(f"{filled.base.name} cannot draw here yet.")
+                filled.base = None
+        case "vae":
+            found = _find(db, user, "VAE", named)
+            filled.fields["vae_version_id"] = found.version_id if found else None
+            if found is None:
+                filled.notes.append(f"The VAE is not installed here: {_shown(named)}.")
+        case _:
+            if _find(db, user, "TextualInversion", named) is None:
+                filled.notes.append(f"The embedding is not installed here: {_shown(named)}.")
+    return ""
 
 
-def _by_name(db: Session, user: User, kind: str, name: str | None) -> Choice | None:
-    """A model whose file or page is called so."""
-    if not name:
-        return None
-    wanted = name.lower().removesuffix(".safetensors").removesuffix(".ckpt")
-    choices = list_choices(db, user, kind, limit=500)
+def _find(db: Session, user: User, kind: str, named: Resource) -> Choice | None:
+    version = find_by_hash(db, user, named.hash) if named.hash else None
+    found = one_choice(db, user, kind, version.id) if version else None
+    if found is not None:
+        return found
+    wanted = named.name.lower().removesuffix(".safetensors")
+    choices = list_choices(db, user, kind, limit=500) if wanted else []
     return next((c for c in choices if wanted in (c.file.lower(), c.name.lower())), None)
 
 
-def _model(db: Session, user: User, info: infotext.Infotext, filled: Filled) -> None:
-    filled.base = _by_hash(db, user, "Checkpoint", info.model_hash)
-    if filled.base is None:
-        filled.base = _by_name(db, user, "Checkpoint", info.model)
-    if filled.base is None and (info.model or info.model_hash):
-        filled.notes.append(f"The model is not installed here: {_shown(info.model, info.model_hash)}.")
-    elif filled.base is not None and not filled.base.family:
-        filled.notes.append(f"{filled.base.name} cannot draw here yet.")
-        filled.base = None
-
-
-def _vae(db: Session, user: User, info: infotext.Infotext, filled: Filled) -> None:
-    if not (info.vae or info.vae_hash):
-        return
-    found = _by_hash(db, user, "VAE", info.vae_hash) or _by_name(db, user, "VAE", info.vae)
-    if found is not None:
-        filled.fields["vae_version_id"] = found.version_id
-    else:
-        filled.notes.append(f"The VAE is not installed here: {_shown(info.vae, info.vae_hash)}.")
-
-
-def _loras(db: Session, user: User, info: infotext.Infotext, filled: Filled) -> str:
-    missing = []
-    for lora in info.loras[:20]:
-        choice = _by_hash(db, user, "LORA", lora.hash)
-        if choice is None:
-            named = find_loras(db, user, lora.name)
-            choice = one_choice(db, user, "LORA", named[0].id) if named else None
-        if choice is None:
-            missing.append(_shown(lora.name, lora.hash))
-            continue
-        strength, apart = (_held(number) for number in (lora.strength, lora.text_encoder_strength))
-        filled.add(choice, strength, apart)
-        filled.fields["prompt"] = without_tag(filled.fields["prompt"], lora.name)
-    return f"{_count(len(missing))} not installed: {', '.join(missing)}" if missing else ""
+def _lora(db: Session, user: User, named: Resource, info: Infotext, filled: Filled) -> str:
+    version = find_by_hash(db, user, named.hash) if named.hash else None
+    if version is None:
+        version = next(iter(find_loras(db, user, named.name)), None)
+    choice = one_choice(db, user, "LORA", version.id) if version else None
+    if choice is None:
+        return _shown(named)
+    apart = next((lora.text_encoder_strength for lora in info.loras if lora.name == named.name), None)
+    filled.add(choice, _held(named.weight), _held(apart))
+    filled.fields["prompt"] = without_tag(filled.fields["prompt"], named.name)
+    return ""
 
 
 def _held(number: float | None) -> float | None:
-    return None if number is None else max(-1.0, min(2.0, number))
+    return None if number is None else max(MIN_STRENGTH, min(MAX_STRENGTH, number))
 
 
 def _count(number: int) -> str:
     return "1 LoRA" if number == 1 else f"{number} LoRAs"
 
 
-def _shown(name: str | None, digits: str | None) -> str:
+def _shown(named: Resource) -> str:
     """`NAME (hash)`."""
-    return " ".join(part for part in ((name or "")[:80], f"({digits})" if digits else "") if part)
+    digits = f"({named.hash})" if named.hash and named.hash != named.name else ""
+    return " ".join(part for part in (named.name[:80], digits) if part)

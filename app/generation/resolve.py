@@ -146,7 +146,7 @@ def _choose(
 
 def without_tag(prompt: str, name: str) -> str:
     """The prompt without the tags that name this LoRA, and without the comma before them."""
-    tag = rf"(?:,\s*)?<(?:lora|lyco):\s*{re.escape(name)}\s*(?::[^<>]*)?>"
+    tag = rf"(?:\s*,\s*|\s+)?<(?:lora|lyco):\s*{re.escape(name)}\s*(?::[^<>]*)?>"
     return re.sub(tag, "", prompt, flags=re.IGNORECASE).strip().lstrip(", ")
 
 

@@ -24,7 +24,7 @@ async function ask() {
 function show(form, found) {
   const many = found.pictures > 1 ? `${found.pictures} pictures` : "";
   const price = [many, found.words].filter(Boolean).join(" · ");
-  form.querySelector("[data-price]").textContent = price ? ` · ${price}` : "";
+  if (!found.problem) form.querySelector("[data-price]").textContent = price ? ` · ${price}` : "";
   const grid = gridAsked(form);
   form.querySelector("[data-action]").textContent = grid ? "Draw the grid" : "Generate";
   form.querySelector("[data-grid-count]").textContent = !grid

@@ -26,9 +26,22 @@ export async function editMask(picture, old) {
   tell("");
   if (old?.complete && old.naturalWidth) load(old);
   dialog.showModal();
+  fit();
   return new Promise((resolve) => {
     finish = resolve;
   });
+}
+
+// Picture and canvas lie on each other, as large as the room allows.
+function fit() {
+  if (!dialog?.open) return;
+  const stage = canvas.parentElement.clientWidth;
+  const high = Math.min(innerHeight * 0.5, 560);
+  const width = Math.min(stage, (high * canvas.width) / canvas.height);
+  for (const shown of [canvas, part("under")]) {
+    shown.style.width = `${width}px`;
+    shown.style.height = `${(width * canvas.height) / canvas.width}px`;
+  }
 }
 
 function build() {
@@ -45,6 +58,7 @@ function build() {
   part("clear").addEventListener("click", clear);
   part("rectangle").addEventListener("click", rectangle);
   part("save").addEventListener("click", saveMask);
+  addEventListener("resize", fit);
   dialog.addEventListener("keydown", (event) => {
     if (event.key === "z" && (event.ctrlKey || event.metaKey)) undo();
   });
