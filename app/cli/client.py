@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import typer
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_LOGIN, EXIT_SERVER = 1, 2, 3, 4
 TERMINAL = ("succeeded", "failed", "canceled", "expired")
+PATIENCE = 10
+"""Tries of a part of a large file: about three minutes, enough for a server that starts again."""
 FORM_LIMIT = 16 << 20
 """Larger files go by an upload session."""
 
@@ -64,6 +66,9 @@ class Client:
         token = known_token if token is None else token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = connect(self.server, headers)
+
+    def close(self) -> None:
+        self._http.close()
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer, once it is a success. Reads are tried thrice, writes only with an Idempotency-Key.
@@ -132,16 +137,31 @@ class Client:
                 return
             time.sleep(seconds)
 
-    def upload(self, path: Path) -> str:
-        """Send a large file in parts; gives the upload's id when it is complete."""
-        session = self.post("/api/v1/uploads", {"name": path.name, "size": path.stat().st_size})
-        with path.open("rb") as file:
-            for number in session["missing"]:
-                file.seek((number - 1) * session["part_size"])
-                data = file.read(session["part_size"])
-                self.call("PUT", f"/api/v1/uploads/{session['id']}/parts/{number}", content=data)
-        self.finish(self.post(f"/api/v1/uploads/{session['id']}/complete"))
-        return str(session["id"])
+    def put(
+        self,
+        path: str,
+        body: Callable[[], Iterable[bytes]],
+        size: int,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Send `size` bytes, tried again for some minutes; `body` gives them anew for each try."""
+        headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+        failure = ""
+        for attempt in range(PATIENCE):
+            wait = min(30.0, 2.0**attempt)
+            try:
+                answer = self._http.request("PUT", path, content=body(), headers=headers)
+            except httpx.TransportError as error:
+                failure = str(error) or type(error).__name__
+            else:
+                if answer.status_code != 429 and (answer.status_code < 500 or answer.status_code == 507):
+                    self._checked(answer)
+                    return
+                failure = _words(answer)
+                wait = min(float(answer.headers.get("Retry-After", wait)), 60.0)
+            pause(wait)
+        words = f"{self.server} cannot be reached: {failure} Run the same command again to go on."
+        raise stop(words, EXIT_SERVER)
 
     def finish(self, job: dict[str, Any]) -> dict[str, Any]:
         """The job when it is over. Ends the command with its words when it did not succeed."""

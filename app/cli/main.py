@@ -17,10 +17,12 @@ from app.cli.accounts import token_app, user_app
 from app.cli.inspection import inspect
 from app.cli.jobs import jobs_app
 from app.cli.process import SetupError
+from app.cli.upload import upload
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(remote.app)
 app.command()(inspect)
+app.command()(upload)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(user_app, name="user")
 app.add_typer(token_app, name="token")

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.cli import sending
 from app.cli.client import EXIT_FAILED, EXIT_REFUSED, FORM_LIMIT, Client, save_login, stop
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -158,7 +159,9 @@ def _send(client: Client, dataset: str, batch: list[Path]) -> dict[str, Any]:
     large = [p for p in batch if p.stat().st_size > FORM_LIMIT]
     merged: dict[str, Any] = {"accepted": [], "rejected": []}
     for path in large:
-        answer = client.post(f"/api/v1/datasets/{dataset}/items", {"upload": client.upload(path)})
+        answer = client.post(
+            f"/api/v1/datasets/{dataset}/items", {"upload": sending.send_file(client, path)["upload"]}
+        )
         if "status" in answer:  # a very large zip is taken apart by a job
             answer = client.finish(answer).get("output") or {}
         merged["rejected"] += answer.get("rejected", [])

@@ -4,7 +4,6 @@ The form offers only what can be true of the file; what the header tells is fill
 private with a draft, gets its pictures, and is published where that was asked for.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,13 +72,6 @@ def base_choices(seen: Recognised | None) -> list[str]:
         return [*dict.fromkeys(name for name in names if name != OTHER), OTHER]
     told = [seen.base_model] if seen and seen.base_model else []
     return list(dict.fromkeys([*told, *known.names]))
-
-
-def suggested_name(file_name: str, seen: Recognised | None) -> str:
-    """The title that the file gives itself, else its name as words."""
-    stem = re.sub(r"\.(safetensors|sft|zip)$", "", file_name, flags=re.IGNORECASE)
-    words = re.sub(r"[_\s]+", " ", (seen.title if seen else None) or stem).strip()
-    return (words[:1].upper() + words[1:])[:100]
 
 
 def create_page(db: Session, user: User, body: PageIn) -> ModelVersion:

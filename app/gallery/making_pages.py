@@ -21,7 +21,7 @@ from app.gallery.schemas import COMMERCIAL_USE, PageIn, VersionPageIn
 from app.gallery.shapes import model_path
 from app.gallery.standing import standing
 from app.images.pages import RATINGS
-from app.recognition.telling import rows
+from app.recognition.telling import rows, suggested_name
 from app.uploads import service as uploads
 from app.uploads.identify import MODELS, PICKLES
 from app.web.deps import Db, Store
@@ -105,7 +105,7 @@ def _prefilled(look: making.Look, model: Model | None) -> dict[str, Any]:
     seen = look.seen
     base = (seen.base_model if seen else None) or ""
     return {
-        "name": making.suggested_name(look.upload.name, seen),
+        "name": suggested_name(look.upload.name, seen),
         "type": (seen.model_type if seen else None) or "", "base_model": base,
         "version_name": f"v{len(model.versions) + 1}" if model else "v1",
         "trained_words": ", ".join(seen.trained_words) if seen else "", "strength": "0.8", "clip_skip": "",

@@ -1,7 +1,16 @@
 """What was recognised as labels and words for people: the command line, the model's form and its page."""
 
+import re
+
 from app.recognition.bases import BASES
 from app.recognition.result import Recognised
+
+
+def suggested_name(file_name: str, seen: Recognised | None) -> str:
+    """The title that the file gives itself, else its name as words."""
+    stem = re.sub(r"\.(safetensors|sft|zip)$", "", file_name, flags=re.IGNORECASE)
+    words = re.sub(r"[_\s]+", " ", (seen.title if seen else None) or stem).strip()
+    return (words[:1].upper() + words[1:])[:100]
 
 
 def rows(found: Recognised) -> list[tuple[str, str]]:

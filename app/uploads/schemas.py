@@ -26,6 +26,8 @@ class UploadOut(BaseModel):
     """Numbers, from 1, of the parts that have not come yet."""
     state: str
     sha256: str | None
+    announced_sha256: str | None
+    """What the session was begun with; `sha256` is there once the file is whole."""
     hashes: dict[str, Any] | None
     job: str | None
     created_at: datetime

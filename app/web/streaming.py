@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from app.core.errors import AppError, Invalid, TooLarge
 from app.core.storage import told_of_full_disk
@@ -35,14 +36,20 @@ def check_length(request: Request, max_bytes: int, words: str) -> None:
 
 
 async def counted(request: Request, max_bytes: int, words: str) -> AsyncIterator[bytes]:
-    """The body, as far as it is allowed to go, whatever its headers say. Errors: TooLarge."""
+    """The body, as far as it is allowed to go, whatever its headers say.
+
+    Errors: TooLarge; AppError when the sender is gone, which is nothing to log.
+    """
     check_length(request, max_bytes, words)
     seen = 0
-    async for chunk in request.stream():
-        seen += len(chunk)
-        if seen > max_bytes:
-            raise TooLarge(words, limit=max_bytes)
-        yield chunk
+    try:
+        async for chunk in request.stream():
+            seen += len(chunk)
+            if seen > max_bytes:
+                raise TooLarge(words, limit=max_bytes)
+            yield chunk
+    except ClientDisconnect as error:
+        raise AppError("The connection broke before all of it had come. Send it again.") from error
 
 
 async def read_body(request: Request, target: Path, max_bytes: int, words: str) -> None:

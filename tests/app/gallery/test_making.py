@@ -18,6 +18,7 @@ from app.gallery import making
 from app.gallery.models import Model, ModelVersion
 from app.images.models import Image
 from app.recognition import Recognised, recognise_file
+from app.recognition.telling import suggested_name
 from app.uploads.models import Upload
 from tests.app.conftest import Browser, Script
 from tests.app.gallery.test_recognised import FLUX, PICKLE, SD1, SDXL, UNKNOWN
@@ -78,9 +79,9 @@ def test_only_what_can_be_true_is_offered() -> None:
     [("my_lora__v2.safetensors", "My lora v2"), ("folder.ZIP", "Folder"), ("ümlaut 1.0.sft", "Ümlaut 1.0")],
 )
 def test_a_name_is_made_of_the_file_name(file: str, name: str) -> None:
-    assert making.suggested_name(file, None) == name
+    assert suggested_name(file, None) == name
     titled = seen(whole({"w": [2]}, {"modelspec.title": "Evening light"}))
-    assert making.suggested_name(file, titled) == "Evening light"
+    assert suggested_name(file, titled) == "Evening light"
 
 
 def test_the_form_is_filled_in_from_the_file(page: TestClient, db: Session, owner: User) -> None:
