@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -26,9 +27,12 @@ from app.contract.jobs import JOB, GenerateJob, TrainJob
 from app.core.logs import setup_logs
 from worker.device_lock import GENERATE_SECONDS, TRAIN_SECONDS, DeviceTurns
 from worker.reporter import PipeReporter
+from worker.room import Room
 
 log = logging.getLogger("bottega.child")
 PR_SET_PDEATHSIG = 1
+ROOM_SECONDS = 120.0
+"""A training waits so long for memory that drawing keeps; then it tries with what there is."""
 AnyJob = TrainJob | GenerateJob
 
 
@@ -45,6 +49,10 @@ class Task:
     resume: Path | None = None
     resume_seconds: float = 180.0
     """How often a training leaves a resume point."""
+    locks: Path = Path()
+    """Folder of the device's locks."""
+    device: str = "cpu"
+    """What the worker calls the device: a number, or `cpu`."""
 
 
 class TaskReporter(PipeReporter):
@@ -67,7 +75,7 @@ def run_train(task: Task) -> Finished:
 
     family = load(task.job.base.family)
     os.nice(5)  # the pages stay quick on a machine that trains on its CPU
-    with task.turns:
+    with make_room(task), task.turns:
         return train(
             task.job,
             family,
@@ -79,26 +87,41 @@ def run_train(task: Task) -> Finished:
         )
 
 
+@contextmanager
+def make_room(task: Task) -> Iterator[None]:
+    """Ask for the memory of models that drawing keeps on this device, if there is too little without."""
+    from worker.device import choose_device, free_memory
+    from worker.families.catalog import specs
+    from worker.families.memory import needs
+
+    device, room = choose_device(), Room(task.locks, task.device)
+    try:
+        found = needs(specs()[task.job.base.family], task.job, device.type)
+        if (found is None or found.peak > free_memory(device)) and not room.ask(patience=0.0):
+            task.reporter.report(LogLine(message="Waiting for the memory of models that drawing keeps."))
+            room.ask(ROOM_SECONDS)
+        yield
+    finally:
+        room.close()
+
+
 def run_generate(task: Task) -> Finished:
     from worker.inference.generate import run_generate as generate
 
-    pool = _pool()
-    with task.turns:
+    with _keeping(task).at_work() as pool, task.turns:
         return generate(task.job, task.files, task.out, task.reporter, pool)
 
 
-_pools: list[Any] = []
+_kept: list[Any] = []
 
 
-def _pool() -> Any:
-    """The pipelines that this process keeps; half of the memory that is free at the start, at most."""
-    if not _pools:
-        from worker.device import choose_device, free_memory
-        from worker.inference.pool import PipelinePool
+def _keeping(task: Task) -> Any:
+    """What this process keeps from job to job."""
+    if not _kept:
+        from worker.keeping import Keeping
 
-        device = choose_device()
-        _pools.append(PipelinePool(free_memory(device) // 2, device=device))
-    return _pools[0]
+        _kept.append(Keeping(task.locks, task.device))
+    return _kept[0]
 
 
 RUNNERS: Mapping[str, Runner] = {"train": run_train, "generate": run_generate}
@@ -178,7 +201,17 @@ def run_task(message: dict[str, Any], runners: Mapping[str, Runner], out: IO[str
     folder = Path(message["out"])
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        task = Task(job, files, folder, reporter, turns, resume, float(message["resume_seconds"]))
+        task = Task(
+            job,
+            files,
+            folder,
+            reporter,
+            turns,
+            resume=resume,
+            resume_seconds=float(message["resume_seconds"]),
+            locks=Path(message["locks"]),
+            device=message["device"],
+        )
         last_word = runners[job.kind](task)
     except Exception as error:
         log.exception("the job failed")

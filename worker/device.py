@@ -6,8 +6,9 @@ import resource
 import sys
 from pathlib import Path
 
-import psutil
 import torch
+
+from worker.ram import free_ram, total_ram
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 STATUS = Path("/proc/self/status")
@@ -52,14 +53,14 @@ def total_memory(device: torch.device) -> int:
     """Bytes that the device has in all."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return int(psutil.virtual_memory().total)
+    return total_ram()
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be taken."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return int(psutil.virtual_memory().available)
+    return free_ram()
 
 
 def describe(device: torch.device) -> str:

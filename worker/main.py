@@ -33,6 +33,7 @@ from worker.deliveries import Handlers
 from worker.facts import Facts
 from worker.files_job import run_files_job
 from worker.models_cache import ModelsCache
+from worker.ram import free_ram, own_bytes, total_ram
 from worker.supervise import Shop, Supervisor
 from worker.warmth import Warmth
 
@@ -100,6 +101,11 @@ class QueueRunner(threading.Thread):
             self._warm = Child(self.worker.child_command, self.worker.child_env)
         return self._warm
 
+    @property
+    def child_pid(self) -> int | None:
+        warm = self._warm
+        return warm.process.pid if warm else None
+
     def _cool(self) -> None:
         self._warmth.cool()
         if self._warm is not None:
@@ -130,6 +136,7 @@ class Worker:
     ) -> None:
         home, storage = get_settings().home, get_storage()
         self.id = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
+        self.device = device
         self.queues, self.child_command, self.files_tasks = list(queues), child_command, files_tasks
         self.child_env = {} if device == "cpu" else {"CUDA_VISIBLE_DEVICES": device}
         cache = ModelsCache(storage, home / "cache" / "models")
@@ -174,8 +181,15 @@ class Worker:
             "device": self.facts.device_name,
             "memory_bytes": self.facts.memory_bytes,
             "job_id": next((r.current for r in self.runners if r.current), None),
-            "facts": self.facts.values,
+            "facts": self.facts.values | self._free_memory(),
         }
+
+    def _free_memory(self) -> dict[str, int]:
+        """What a training could have: what is free, and what the one that runs now gives back at its end."""
+        if self.device != "cpu":
+            return {}
+        running = [r.child_pid for r in self.runners if r.queue == "train" and r.child_pid]
+        return {"memory_free_bytes": min(total_ram(), free_ram() + own_bytes(running))}
 
     def _try(self, change: Any) -> None:
         try:

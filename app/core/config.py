@@ -82,6 +82,12 @@ class QueueSettings(BaseSettings):
     warm_seconds: float = Field(
         default=900.0, description="The drawing process keeps its models this long when idle."
     )
+    pool_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the card (without one: of the free memory) for models that drawing keeps.",
+    )
     resume_seconds: float = Field(default=180.0, description="A training saves a resume point this often.")
     keep_checkpoints_days: int = 30
     threads: int = Field(default=0, description="torch threads of a job; 0 = all cores.")

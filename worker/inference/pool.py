@@ -1,7 +1,8 @@
 """Pipelines kept in memory between generations, least recently used out under a byte budget.
 
 Loading a checkpoint costs seconds, a picture of a small one less: the warm child of the generate
-worker holds one pool. LoRAs are switched on the warm pipeline (`Warm.loras`). Not for several threads.
+worker holds one pool. LoRAs are switched on the warm pipeline (`Warm.loras`). Where memory runs out while
+one is loaded, the others leave and it is tried once more. Not for several threads.
 """
 
 import gc
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from app.contract.jobs import CheckpointRef
-from worker.device import DTYPES
+from app.recognition import HeaderRefused, read_header
+from worker.device import DTYPES, is_out_of_memory
 from worker.families import catalog
 from worker.families.base import CheckpointRefused
 from worker.inference.lora_files import LoraSwitch
@@ -72,15 +73,30 @@ class PipelinePool:
         """
         key = base.file.sha256 + (f"+{base.vae.sha256}" if base.vae else "")
         if key not in self._warm:
-            dtype = self._dtype or self._usual_dtype(base)
-            self._make_room(weights_bytes(path, dtype))
-            chosen = {"vae": vae} if vae else {}
-            pipe = self._load(base, path, dtype, **chosen).to(self.device)
-            for model in models_of(pipe):
-                model.eval().requires_grad_(False)
+            self._make_room(weights_bytes(path, self._dtype or self._usual_dtype(base)))
+            pipe = self._loaded(base, path, vae)
+            if pipe is None:  # outside the handler, whose traceback keeps what was loaded so far
+                self.clear()
+                pipe = self._open(base, path, vae)
             self._warm[key] = Warm(pipe, LoraSwitch(pipe))
         self._warm.move_to_end(key)
         return self._warm[key]
+
+    def _loaded(self, base: CheckpointRef, path: Path, vae: Path | None) -> Any:
+        """The pipeline, or None where memory ran out and unloading others may help."""
+        try:
+            return self._open(base, path, vae)
+        except (RuntimeError, MemoryError) as error:
+            if not self._warm or not is_out_of_memory(error):
+                raise
+        return None
+
+    def _open(self, base: CheckpointRef, path: Path, vae: Path | None) -> Any:
+        chosen = {"vae": vae} if vae else {}
+        pipe = self._load(base, path, self._dtype or self._usual_dtype(base), **chosen).to(self.device)
+        for model in models_of(pipe):
+            model.eval().requires_grad_(False)
+        return pipe
 
     def _usual_dtype(self, base: CheckpointRef) -> torch.dtype:
         return DTYPES[catalog.specs()[base.family].generation.precision.get(self.device.type, "fp32")]
@@ -128,8 +144,8 @@ def weights_bytes(path: Path, dtype: torch.dtype) -> int:
 
 def _elements(path: Path) -> int:
     try:
-        with safe_open(path, framework="pt") as file:
-            keys = [key for key in file.keys() if not key.startswith("model_ema.")]  # noqa: SIM118
-            return sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in keys)
-    except SafetensorError as error:
+        with path.open("rb") as file:
+            tensors = read_header(file, path.stat().st_size).tensors
+    except HeaderRefused as error:
         raise CheckpointRefused(f"The checkpoint's file {path.name} is damaged. Upload it again.") from error
+    return sum(tensor.elements for name, tensor in tensors.items() if not name.startswith("model_ema."))
