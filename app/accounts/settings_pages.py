@@ -84,6 +84,7 @@ def _page(
 DONE = {
     "password": "Your password is changed. All other browsers are logged out.",
     "logins": "Done: logged out.",
+    "pictures": "Saved. It holds for all your pictures at once.",
     "token": "The token is deleted. Programs that use it are refused from now on.",
 }
 
@@ -102,6 +103,13 @@ def set_theme(request: Request, db: Db, user: CurrentUser, theme: Text = "") -> 
     response = redirect(request, "/settings#look")
     response.set_cookie("theme", chosen, max_age=365 * 86400 if chosen else 0, samesite="lax", path="/")
     return response
+
+
+@router.post("/pictures")
+def set_pictures(request: Request, db: Db, user: CurrentUser, embed_data: Text = "") -> Response:
+    """Whether others find the generation data in the files of one's pictures."""
+    service.set_preference(db, user, embed_data=bool(embed_data))
+    return redirect(request, "/settings?done=pictures")
 
 
 @router.post("/password")

@@ -7,11 +7,10 @@ from fastapi import APIRouter, Request, Response
 from app.accounts.deps import OptionalUser, Scoped
 from app.accounts.models import User
 from app.images import service
-from app.images.models import Image
 from app.images.schemas import ImagePatch
-from app.images.shapes import EXTENSIONS, image_out
+from app.images.sending import send_image
+from app.images.shapes import image_out
 from app.web.deps import Db, Store
-from app.web.downloads import send_blob
 
 router = APIRouter(prefix="/api/v1/images", tags=["images"])
 Sharer = Annotated[User, Scoped("publish")]
@@ -56,12 +55,6 @@ def unshare(db: Db, user: Sharer, image_id: int) -> None:
 def file(
     request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int, key: str | None = None
 ) -> Response:
-    """The bytes, with generation data inside where the picture was drawn here."""
-    return send_image(request, store, service.get_image(db, viewer, image_id, key=key))
-
-
-def send_image(request: Request, store: Store, image: Image, *, download: bool = False) -> Response:
-    name = f"bottega-{image.id}.{EXTENSIONS.get(image.media_type, 'png')}"
-    return send_blob(
-        request, store, image.blob_sha256, name=name, media_type=image.media_type, inline=not download
-    )
+    """The bytes, with generation data inside where the picture was drawn here and its owner lets it be."""
+    image = service.get_image(db, viewer, image_id, key=key)
+    return send_image(request, store, image, plain=service.is_sent_plain(db, viewer, image))

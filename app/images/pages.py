@@ -11,7 +11,8 @@ from app.images.models import Image
 from app.images.permissions import browsing_level, can_edit_image
 from app.images.queries import ImageFilters, list_images, neighbours
 from app.images.schemas import ImagePatch, Visibility
-from app.images.shapes import EXTENSIONS, share_url
+from app.images.sending import send_image
+from app.images.shapes import share_url
 from app.images.thumbs import WIDTH
 from app.web.deps import Db, Store
 from app.web.downloads import send_blob
@@ -91,13 +92,15 @@ def _figure(value: Any) -> Any:
 @router.get("/images/{image_id:int}/file")
 def file(
     request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int,
-    key: str | None = None, width: int | None = None, download: bool = False,
+    key: str | None = None, width: int | None = None, download: bool = False, data: bool = True,
 ) -> Response:  # fmt: skip
-    """The picture; with `width` up to 450 its thumbnail; with `download` to keep."""
+    """The picture; with `width` up to 450 its thumbnail; with `download` to keep; without `data` it tells
+    nothing of how it was made."""
     image = service.get_image(db, viewer, image_id, key=key)
+    plain = not data or service.is_sent_plain(db, viewer, image)
     if width is not None and 0 < width <= WIDTH:
-        return _send_thumb(request, store, image)
-    return _send(request, store, image, inline=not download)
+        return _send_thumb(request, store, image, plain=plain)
+    return send_image(request, store, image, plain=plain, attachment=download)
 
 
 @router.head("/images/{image_id:int}/file.{extension}")
@@ -111,7 +114,8 @@ def named_file(
     key: str | None = None,
 ) -> Response:
     """The same for programs that tell the kind of a file by the end of its address."""
-    return _send(request, store, service.get_image(db, viewer, image_id, key=key))
+    image = service.get_image(db, viewer, image_id, key=key)
+    return send_image(request, store, image, plain=service.is_sent_plain(db, viewer, image))
 
 
 @router.head("/images/{image_id:int}/thumb")
@@ -119,18 +123,15 @@ def named_file(
 def thumb(
     request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int, key: str | None = None
 ) -> Response:
-    return _send_thumb(request, store, service.get_image(db, viewer, image_id, key=key))
+    image = service.get_image(db, viewer, image_id, key=key)
+    return _send_thumb(request, store, image, plain=service.is_sent_plain(db, viewer, image))
 
 
-def _send(request: Request, store: Store, image: Image, *, inline: bool = True) -> Response:
-    name = f"bottega-{image.id}.{EXTENSIONS.get(image.media_type, 'png')}"
-    return send_blob(request, store, image.blob_sha256, name=name, media_type=image.media_type, inline=inline)
-
-
-def _send_thumb(request: Request, store: Store, image: Image) -> Response:
+def _send_thumb(request: Request, store: Store, image: Image, *, plain: bool) -> Response:
+    """A small picture is its own thumbnail; one that was made for it tells nothing anyway."""
     small = image.thumb_sha256
     if small is None or small == image.blob_sha256:
-        return _send(request, store, image)
+        return send_image(request, store, image, plain=plain)
     return send_blob(
         request, store, small, name=f"bottega-{image.id}.webp", media_type="image/webp", inline=True
     )

@@ -28,6 +28,11 @@ def can_edit_image(image: Image, viewer: User | None) -> bool:
     return viewer is not None and viewer.id == image.user_id and image.taken_down_at is None
 
 
+def can_have_data(image: Image, owner: User, viewer: User | None) -> bool:
+    """Whether the file that this person gets tells how it was made: the owner's choice for all others."""
+    return can_edit_image(image, viewer) or owner.preferences.get("embed_data", True) is not False
+
+
 def browsing_level(viewer: User | None) -> int:
     """Bits of the ratings that lists show to this person."""
     level = viewer.preferences.get("browsing_level", SAFE) if viewer else SAFE

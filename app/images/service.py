@@ -17,7 +17,7 @@ from app.core.errors import Forbidden, NotFound
 from app.core.security import new_key
 from app.core.storage import get_storage
 from app.images.models import Image, ImageResource
-from app.images.permissions import can_edit_image, can_view_image
+from app.images.permissions import can_edit_image, can_have_data, can_view_image
 from app.images.schemas import ImagePatch
 from app.images.thumbs import thumbnail
 from app.jobs.models import Job
@@ -34,6 +34,11 @@ def get_image(db: Session, viewer: User | None, image_id: int, *, key: str | Non
     if image is None or not can_view_image(image, viewer, key):
         raise NotFound("This picture does not exist, or it is not shared with you.")
     return image
+
+
+def is_sent_plain(db: Session, viewer: User | None, image: Image) -> bool:
+    """Whether the generation data is taken out of the file for this person."""
+    return not can_have_data(image, db.get_one(User, image.user_id), viewer)
 
 
 def _own(db: Session, user: User, image_id: int) -> Image:

@@ -66,6 +66,7 @@ ROWS = [
     ),
     row("GET", "/settings", anonymous=303, other=200, owner=200),
     row("POST", "/settings/theme", anonymous=401, other=303, owner=303, **_form(theme="dark")),
+    row("POST", "/settings/pictures", anonymous=401, other=303, owner=303, **_form(embed_data="on")),
     row(
         "POST",
         "/settings/password",
