@@ -24,22 +24,27 @@ def list_page(request: Request, db: Db, user: CurrentUser, cursor: str | None = 
 
 
 def _list(
-    request: Request, db: Db, user: CurrentUser, cursor: str | None, errors: dict[str, str]
+    request: Request, db: Db, user: CurrentUser, cursor: str | None, errors: dict[str, str], media: str = ""
 ) -> Response:
     page = service.page_datasets(db, user, cursor=cursor, limit=48)
     covers = service.list_covers(db, [dataset.id for dataset, _ in page.items], each=COVERS)
     return render(
         request, "datasets/index.html", status=422 if errors else 200, sets=page.items, covers=covers,
         next_cursor=page.next_cursor, errors=errors,
+        media=service.trained_media(), chosen_media=media,
     )  # fmt: skip
 
 
 @router.post("")
-def create(request: Request, db: Db, user: CurrentUser, name: Annotated[str, Form()] = "") -> Response:
+def create(
+    request: Request, db: Db, user: CurrentUser, name: Annotated[str, Form()] = "",
+    media: Annotated[str, Form()] = "image",
+) -> Response:  # fmt: skip
     try:
-        dataset = service.create_dataset(db, user, name=name)
+        dataset = service.create_dataset(db, user, name=name, media=media)
     except Invalid as error:
-        return _list(request, db, user, None, {"name": error.detail})
+        field = error.errors[0].pointer.removeprefix("#/")
+        return _list(request, db, user, None, {field: error.detail}, media)
     return redirect(request, f"/datasets/{dataset.id}")
 
 
@@ -55,7 +60,8 @@ async def add_files(
     request: Request, db: Db, store: Store, user: CurrentUser, id: str, next: str = ""
 ) -> Response:
     """The plain form of the uploader. Goes back, or first lists what was not taken."""
-    await run_in_threadpool(service.get_dataset, db, user, id, edit=True)
+    dataset = await run_in_threadpool(service.get_dataset, db, user, id, edit=True)
+    noun = "clip" if dataset.media == "video" else "picture"
     await pause(db)
     async with received_files(request, store) as files:
         report = await run_in_threadpool(service.add_files, store, user, id, files)
@@ -63,7 +69,7 @@ async def add_files(
     if not report.rejected and not report.notes:
         return redirect(request, back)
     return await run_in_threadpool(
-        render, request, "datasets/added.html", report=report, back=back, status=200
+        render, request, "datasets/added.html", report=report, back=back, noun=noun
     )
 
 

@@ -29,7 +29,7 @@ from app.datasets.editing import change_labels, set_label, undo_labels
 from app.datasets.export import zip_items
 from app.datasets.intake import Received
 from app.datasets.labels import normalise_label
-from app.datasets.media import LABEL_TYPE, MEDIA, check_trainable, trained_media
+from app.datasets.media import LABEL_TYPE, MEDIA, check_trainable, check_usable, trained_media
 from app.datasets.models import Dataset, DatasetItem
 from app.datasets.queries import TAGS_IN_LISTS, Facts, covers, dataset_etag, facts, filter_items
 from app.datasets.views import dataset_out, item_out
@@ -40,7 +40,7 @@ from app.uploads.service import delete_upload, get_complete
 
 __all__ = [
     "Report", "add_files", "can_edit_dataset", "can_see_dataset", "change_labels", "check_example",
-    "check_trainable", "create_dataset",
+    "check_trainable", "check_usable", "create_dataset",
     "delete_dataset", "delete_item", "describe", "editor_context", "export_zip", "get_dataset",
     "get_item", "get_items", "get_strip", "import_upload", "import_zip", "is_for_a_job", "list_covers",
     "list_datasets", "list_items", "media_type", "page_datasets", "set_label", "snapshot",
@@ -190,6 +190,7 @@ def editor_context(
         "dataset": shown,
         "items": pictures,
         "trigger_word": trigger_word,
+        "trainable": dataset.media in trained_media(),
         "editable": can_edit_dataset(viewer, dataset),
         "editor_state": {
             "dataset": shown,
@@ -197,7 +198,6 @@ def editor_context(
             "trigger": trigger_word,
             "resolution": resolution,
             "sessionBytes": get_settings().limits.upload_bytes,
-            "trainable": dataset.media in trained_media(),
         },
     }
 

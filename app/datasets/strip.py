@@ -5,9 +5,10 @@ from pathlib import Path
 from av.video.frame import VideoFrame
 from PIL import Image
 
-FRAMES = 16
+FRAMES = 10
 HEIGHT = 90
-WIDEST = 160
+WIDEST = 54
+"""Of one frame: its middle is kept, so that ten fit side by side on a phone."""
 
 
 def middles(total: int, count: int = FRAMES) -> list[int]:

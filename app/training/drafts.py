@@ -164,9 +164,11 @@ def open_dataset(db: Session, user: User, draft: TrainingDraft) -> Any:
 
 
 def use_dataset(db: Session, user: User, draft_id: str, dataset_id: str) -> None:
-    """Take a set that exists already."""
+    """Take a set that exists already. Errors: Invalid for clips as long as no family trains on them."""
     draft = get_draft(db, user, draft_id)
-    draft.dataset_id = datasets.get_dataset(db, user, dataset_id).id
+    dataset = datasets.get_dataset(db, user, dataset_id)
+    datasets.check_usable(dataset)
+    draft.dataset_id = dataset.id
 
 
 def confirm_rights(db: Session, user: User, draft_id: str, *, rights: bool) -> None:

@@ -124,7 +124,8 @@ def _images(request: Request, db: Db, user: CurrentUser, draft_id: str, errors: 
     context = datasets.editor_context(
         db, user, dataset.id, trigger_word=trigger, resolution=spec.resolution if spec else None
     )
-    others = [d for d in datasets.list_datasets(db, user) if d.id != dataset.id]
+    usable = datasets.trained_media()
+    others = [d for d in datasets.list_datasets(db, user) if d.id != dataset.id and d.media in usable]
     context |= {"draft": draft, "others": others, "base": base[0] if base else None, "errors": errors}
     return render(request, "training/images.html", status=422 if errors else 200, **context)
 

@@ -57,6 +57,7 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
     dataset = datasets.get_dataset(db, user, body.dataset)
     base = find_base(db, user, body.base)
     spec = family_spec(base)
+    datasets.check_trainable(dataset, spec)
     items = tuple(datasets.snapshot(db, user, body.dataset))
     _check_items(items, body)
     earlier = find_earlier(db, user, body.continue_from, base)

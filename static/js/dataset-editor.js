@@ -32,7 +32,7 @@ function start(root) {
     const buttons = root.querySelector("[data-add-buttons]");
     if (buttons) buttons.hidden = !any;
     for (const one of document.querySelectorAll("[data-when-pictures]")) one.hidden = !any;
-    for (const one of document.querySelectorAll("[data-set-count]")) one.textContent = count(store.items.length, "picture");
+    for (const one of document.querySelectorAll("[data-set-count]")) one.textContent = count(store.items.length, store.noun);
     if (undo) undo.disabled = !store.undoStack.length;
     root.dispatchEvent(new CustomEvent("dataset-change", {
       bubbles: true,
@@ -67,7 +67,7 @@ function start(root) {
 
   function askToRemove(ids) {
     if (!ids.length) return;
-    const words = ids.length === 1 ? `Remove ${store.find(ids[0]).name} from this set?` : `Remove ${count(ids.length, "picture")} from this set?`;
+    const words = ids.length === 1 ? `Remove ${store.find(ids[0]).name} from this set?` : `Remove ${count(ids.length, store.noun)} from this set?`;
     const dialog = h(
       "dialog",
       { "aria-label": words },
@@ -77,7 +77,7 @@ function start(root) {
         h("div", { class: "row" }, h("button", { class: "btn danger", value: "yes" }, "Remove"), h("button", { class: "btn", value: "no" }, "Keep"))),
     );
     dialog.addEventListener("close", () => {
-      if (dialog.returnValue === "yes") store.removeItems(ids).then(() => say(`${count(ids.length, "picture")} removed`));
+      if (dialog.returnValue === "yes") store.removeItems(ids).then(() => say(`${count(ids.length, store.noun)} removed`));
       dialog.remove();
     });
     document.body.append(dialog);

@@ -1,6 +1,7 @@
 // The pictures: one tile each, kept across changes, so that nothing flickers. Arrows move, Ctrl and Shift choose more.
 
-import { h } from "./dom.js";
+import { isClip, lengthOf, previews } from "./clips.js";
+import { count, h } from "./dom.js";
 
 export const WARNINGS = {
   enlarged: "small",
@@ -9,6 +10,8 @@ export const WARNINGS = {
   "odd-aspect": "long shape",
   "alpha-flattened": "was see-through",
   animated: "first frame",
+  "short-clip": "short",
+  "low-rate": "jerky",
   "label-encoding": "check letters",
 };
 
@@ -17,6 +20,7 @@ export function grid(root, store) {
   const bar = root.querySelector("[data-shown]");
   const tiles = new Map();
   box.replaceChildren();
+  previews(box, (id) => store.find(id));
   store.addEventListener("change", draw);
 
   box.addEventListener("click", (event) => {
@@ -61,6 +65,7 @@ export function grid(root, store) {
       { class: "picture-tile", role: "option", "data-item": item.id, tabindex: "-1" },
       h("img", { src: item.thumb_url, alt: "", loading: "lazy", width: "192", height: "144", draggable: "false" }),
       h("span", { class: "picture-tile-marks" }),
+      isClip(item) && h("span", { class: "tile-length num" }, lengthOf(item)),
       h("span", { class: "picture-tile-label" }),
     );
     tiles.set(item.id, made);
@@ -69,10 +74,11 @@ export function grid(root, store) {
 
   function update(made, item) {
     const chosen = store.selected.has(item.id);
+    const nothing = store.isCaption ? "no caption yet" : "no tags yet";
     made.setAttribute("aria-selected", String(chosen));
-    made.setAttribute("aria-label", `${item.name}: ${item.label || "no tags yet"}`);
+    made.setAttribute("aria-label", `${item.name}${isClip(item) ? `, ${lengthOf(item)}` : ""}: ${item.label || nothing}`);
     made.classList.toggle("is-current", item.id === store.current);
-    made.querySelector(".picture-tile-label").textContent = item.label || (store.isCaption ? "no caption yet" : "no tags yet");
+    made.querySelector(".picture-tile-label").textContent = item.label || nothing;
     made.classList.toggle("is-untagged", !item.label);
     const words = [...store.warningsOf(item)].filter((code) => WARNINGS[code]).map((code) => WARNINGS[code]);
     const marks = made.querySelector(".picture-tile-marks");
@@ -108,7 +114,7 @@ export function grid(root, store) {
       h("span", { class: "muted" }, words),
       h("button", { type: "button", class: "btn small", onclick: () => store.chooseAll() }, "Choose all of them"),
       store.filter && h("button", { type: "button", class: "btn small", onclick: () => store.show(null) }, "Show all"),
-      store.selected.size > 1 && h("button", { type: "button", class: "btn small danger", onclick: () => root.dispatchEvent(new CustomEvent("remove-chosen")) }, `Remove ${store.selected.size} pictures`),
+      store.selected.size > 1 && h("button", { type: "button", class: "btn small danger", onclick: () => root.dispatchEvent(new CustomEvent("remove-chosen")) }, `Remove ${count(store.selected.size, store.noun)}`),
     ];
     bar.replaceChildren(...parts.filter(Boolean));
   }

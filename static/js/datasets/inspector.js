@@ -1,5 +1,7 @@
 // The chosen picture, large, with its chips; several chosen ones together; full screen on a phone.
 
+import { factsOf, isClip, player } from "./clips.js";
+import { cutting } from "./cutting.js";
 import { count, h, isTyping } from "./dom.js";
 import { tagEntry } from "./entry.js";
 import { splitTags } from "./tags.js";
@@ -37,7 +39,7 @@ export function inspector(root, store, icon) {
 
   panel.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && panel.classList.contains("is-full")) closeFull();
-    if ((event.key === "ArrowRight" || event.key === "ArrowLeft") && !isTyping(event.target)) {
+    if ((event.key === "ArrowRight" || event.key === "ArrowLeft") && !isTyping(event.target) && !event.target.matches("video")) {
       event.preventDefault();
       store.step(event.key === "ArrowRight" ? 1 : -1);
     }
@@ -45,7 +47,7 @@ export function inspector(root, store, icon) {
 
   let touch = null;
   panel.addEventListener("touchstart", (event) => {
-    touch = event.target.closest("[data-large]") && event.touches.length === 1 ? [event.touches[0].clientX, event.touches[0].clientY] : null;
+    touch = event.target.closest("[data-large]") && !event.target.matches("video") && event.touches.length === 1 ? [event.touches[0].clientX, event.touches[0].clientY] : null;
   }, { passive: true });
   panel.addEventListener("touchend", (event) => {
     if (!touch) return;
@@ -85,11 +87,12 @@ export function inspector(root, store, icon) {
         h("button", { type: "button", class: "btn small phone-only", "data-done": true, onclick: closeFull }, "Done"),
         h("span", { class: "muted small" }, one ? `${store.items.indexOf(one) + 1} of ${store.items.length}` : `${items.length} chosen`),
         one && h("span", { class: "row inspector-steps" },
-          h("button", { type: "button", class: "btn small icon-only", "aria-label": "Picture before", onclick: () => store.step(-1) }, icon("chevron-left")),
-          h("button", { type: "button", class: "btn small icon-only", "aria-label": "Next picture", onclick: () => store.step(1) }, icon("chevron-right"))),
+          h("button", { type: "button", class: "btn small icon-only", "aria-label": `${store.noun === "clip" ? "Clip" : "Picture"} before`, onclick: () => store.step(-1) }, icon("chevron-left")),
+          h("button", { type: "button", class: "btn small icon-only", "aria-label": `Next ${store.noun}`, onclick: () => store.step(1) }, icon("chevron-right"))),
       ),
       one ? large(one) : collage(items),
       h("div", { class: "inspector-edit stack tight" }, chips, field, foot),
+      one && isClip(one) ? cutting(store, one) : "",
     );
     if (typing) focusEntry();
   }
@@ -98,9 +101,9 @@ export function inspector(root, store, icon) {
     return h(
       "figure",
       { class: "inspector-picture", "data-large": true },
-      h("img", { src: item.url, alt: item.label || item.name, width: item.width, height: item.height, draggable: "false" }),
+      isClip(item) ? player(item) : h("img", { src: item.url, alt: item.label || item.name, width: item.width, height: item.height, draggable: "false" }),
       h("figcaption", { class: "muted small" },
-        h("span", {}, `${item.name} · ${item.width} × ${item.height}`),
+        h("span", {}, factsOf(item, store.noun)),
         h("button", { type: "button", class: "link", onclick: () => root.dispatchEvent(new CustomEvent("remove-chosen")) }, "Remove")),
     );
   }
@@ -111,7 +114,7 @@ export function inspector(root, store, icon) {
 
   function entryField() {
     entry = tagEntry({
-      placeholder: chosen().length > 1 ? `Add a tag to ${chosen().length} pictures, Enter` : "Add a tag, Enter",
+      placeholder: chosen().length > 1 ? `Add a tag to ${count(chosen().length, store.noun)}, Enter` : "Add a tag, Enter",
       label: "Add tags, divided by commas",
       counts: () => store.tagCounts(),
       present: () => (chosen().length === 1 ? splitTags(chosen()[0].label) : []),
@@ -133,7 +136,7 @@ export function inspector(root, store, icon) {
 
   function captionField(item) {
     const field = h("textarea", {
-      class: "caption-entry", rows: "4", "aria-label": "Caption", placeholder: "Describe the picture in a sentence, Enter",
+      class: "caption-entry", rows: "4", "aria-label": "Caption", placeholder: store.noun === "clip" ? "Say what is seen and how it moves, Enter" : "Describe the picture in a sentence, Enter",
       value: item.label,
       onchange: () => store.setLabel(item, field.value.trim().replace(/\s+/g, " ")),
       onkeydown: (event) => {
@@ -180,15 +183,15 @@ export function inspector(root, store, icon) {
       "li",
       { class: "chip", "data-chip": tag },
       tag,
-      h("button", { type: "button", "aria-label": `Remove ${tag}${items.length > 1 ? ` from ${count(items.length, "picture")}` : ""}`, onclick: () => store.removeTag(items, tag) }, icon("x")),
+      h("button", { type: "button", "aria-label": `Remove ${tag}${items.length > 1 ? ` from ${count(items.length, store.noun)}` : ""}`, onclick: () => store.removeTag(items, tag) }, icon("x")),
     );
   }
 
   function words(items, tags) {
     if (items.length > 1) return tags.length ? "Tags that all of them have." : "They have no tag in common.";
-    if (store.isCaption) return "Enter: next picture. Shift+Enter: new line.";
+    if (store.isCaption) return `Enter: next ${store.noun}. Shift+Enter: new line.`;
     const number = tags.length ? count(tags.length, "tag") : "No tags yet";
-    return `${number} · Enter in the empty field: next untagged · ← → next picture`;
+    return `${number} · Enter in the empty field: next untagged · ← → next ${store.noun}`;
   }
 
   draw();

@@ -2,6 +2,7 @@
 // Changes show at once and go to the server in order; a refused one is undone on the screen, with words.
 
 import { call } from "./api.js";
+import { count } from "./dom.js";
 import { splitTags, withTags, withoutTag } from "./tags.js";
 
 const UNDO_STEPS = 50;
@@ -11,6 +12,7 @@ export class Store extends EventTarget {
     super();
     this.dataset = state.dataset;
     this.url = `/api/v1/datasets/${state.dataset.id}`;
+    this.noun = state.dataset.media === "video" ? "clip" : "picture";
     this.trigger = state.trigger;
     this.resolution = state.resolution;
     this.items = state.items;
@@ -208,7 +210,7 @@ export class Store extends EventTarget {
     try {
       const done = await this.send(() => call("POST", `${this.url}/labels`, change));
       await this.reload();
-      const said = `${words} ${done.changed === 1 ? "1 picture" : `${done.changed} pictures`}.`;
+      const said = `${words} ${count(done.changed, this.noun)}.`;
       if (done.changed) {
         this.remember(said, async () => {
           try {

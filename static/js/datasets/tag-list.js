@@ -45,7 +45,7 @@ export function tagList(root, store, icon) {
     const pressed = store.filter?.kind === filter.kind && store.filter?.value === filter.value;
     return h(
       "button",
-      { type: "button", class: "tag-name", "aria-pressed": String(pressed), "aria-label": `${words}, ${count(number, "picture")}, show only these`, onclick: () => store.show(filter) },
+      { type: "button", class: "tag-name", "aria-pressed": String(pressed), "aria-label": `${words}, ${count(number, store.noun)}, show only these`, onclick: () => store.show(filter) },
       h("span", { class: "tag-word" }, words),
       h("span", { class: "num" }, String(number)),
     );
@@ -53,7 +53,7 @@ export function tagList(root, store, icon) {
 
   function renameRow(tag) {
     const field = h("input", {
-      "data-rename": true, value: tag, "aria-label": `New name for “${tag}” in all pictures`,
+      "data-rename": true, value: tag, "aria-label": `New name for “${tag}” in all ${store.noun}s`,
       onkeydown: (event) => {
         if (event.key === "Enter") {
           event.preventDefault();
@@ -79,9 +79,9 @@ export function tagList(root, store, icon) {
       h(
         "span",
         { class: "tag-actions" },
-        chosen > 0 && h("button", { type: "button", title: `Add to ${count(chosen, "chosen picture")}`, "aria-label": `${tag}, add to ${count(chosen, "chosen picture")}`, onclick: () => store.addTags(store.items.filter((item) => store.selected.has(item.id)), [tag]) }, icon("plus")),
-        h("button", { type: "button", title: "Rename in all", "aria-label": `${tag}, rename in ${count(number, "picture")}`, onclick: () => startRename(tag) }, icon("pencil")),
-        h("button", { type: "button", title: `Remove from ${count(number, "picture")}`, "aria-label": `${tag}, ${count(number, "picture")}, remove from all`, onclick: () => store.removeEverywhere(tag) }, icon("x")),
+        chosen > 0 && h("button", { type: "button", title: `Add to ${count(chosen, `chosen ${store.noun}`)}`, "aria-label": `${tag}, add to ${count(chosen, `chosen ${store.noun}`)}`, onclick: () => store.addTags(store.items.filter((item) => store.selected.has(item.id)), [tag]) }, icon("plus")),
+        h("button", { type: "button", title: "Rename in all", "aria-label": `${tag}, rename in ${count(number, store.noun)}`, onclick: () => startRename(tag) }, icon("pencil")),
+        h("button", { type: "button", title: `Remove from ${count(number, store.noun)}`, "aria-label": `${tag}, ${count(number, store.noun)}, remove from all`, onclick: () => store.removeEverywhere(tag) }, icon("x")),
       ),
     );
   }

@@ -23,6 +23,7 @@ from app.jobs.models import Job
 from tests.app.conftest import Browser, Script
 from tests.app.datasets.films import bar_at, film, gif, shown
 from tests.app.datasets.pictures import png, zipped
+from tests.app.training.factories import training_body
 from tests.factories import make_dataset, make_user
 from worker.families import catalog
 from worker.tasks import FILES_TASKS
@@ -207,3 +208,52 @@ def test_who_trains_on_what(db: Session, owner: User) -> None:
         check_trainable(clips, pictures, [pictures, films])
     with pytest.raises(Invalid, match="trains on clips alone"):
         check_trainable(stills, alone, [alone])
+
+
+def test_trainings_refuse_clips_in_words(
+    db: Session,
+    owner: User,
+    api: TestClient,
+    script: Script,
+    browser: Browser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As long as no family trains on clips: by REST, in the wizard, on the set's page."""
+    pictures = {name: spec for name, spec in catalog.specs().items() if "video" not in spec.media}
+    monkeypatch.setattr(catalog, "specs", lambda: pictures)
+    body = training_body(db, owner).model_dump(exclude_none=True)
+    clips = make_dataset(db, owner, "Clips", items=3, media="video")
+    answer = script(owner, "read", "train").post("/api/v1/trainings", json=body | {"dataset": clips.id})
+    assert (answer.status_code, answer.json()["code"]) == (422, "dataset-media")
+    assert answer.json()["detail"].startswith(NOTHING_TRAINS)
+    assert answer.json()["errors"][0]["pointer"] == "#/dataset"
+    person = browser(owner)
+    page = person.post("/train", data={"dataset": clips.id})
+    assert page.status_code == 422
+    assert NOTHING_TRAINS in page.text
+    wizard = person.post("/train").headers["location"].replace("/about", "")
+    step = person.get(f"{wizard}/images").text
+    assert clips.id not in step
+    assert body["dataset"] in step
+    shown_set = person.get(f"/datasets/{clips.id}").text
+    assert NOTHING_TRAINS in shown_set
+    assert "Train with this set" not in shown_set
+    assert 'value="video"' not in person.get("/datasets").text
+
+
+def test_sets_of_clips_are_offered_where_a_family_trains_on_them(
+    db: Session, owner: User, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = {n: s.model_copy(update={"media": ("image", "video")}) for n, s in catalog.specs().items()}
+    monkeypatch.setattr(catalog, "specs", lambda: films)
+    person = browser(owner)
+    assert 'value="video"' in person.get("/datasets").text
+    made = person.post("/datasets", data={"name": "Boats", "media": "video"})
+    page = person.get(made.headers["location"]).text
+    assert "Drop clips here" in page
+    assert "Train with this set" in page
+    assert "example set" not in page
+    assert NOTHING_TRAINS not in page
+    wrong = person.post("/datasets", data={"name": "Boats", "media": "sound"})
+    assert wrong.status_code == 422
+    assert "A set holds pictures or clips." in wrong.text

@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.datasets.clip import constant_rate
 from app.datasets.decode import Decoded, Decoder, FilmLimits, PictureLimits, Undecodable
-from app.datasets.strip import HEIGHT, middles
+from app.datasets.strip import HEIGHT, WIDEST, middles
 from tests.app.datasets.films import bar_at, film, gif, scene, shown, with_duration
 from tests.app.datasets.pictures import draw, encoded, png, zipped
 
@@ -149,15 +149,16 @@ def test_one_frame_is_a_picture(decode: Decode, data: Callable[[int], bytes]) ->
 
 
 def test_the_strip_shows_frames_evenly_spaced(decode: Decode) -> None:
-    done = decode(film(20, 20, (96, 72)))
+    done = decode(film(20, 20, (100, 160)))
     assert done.strip is not None
     with Image.open(done.strip) as strip:
-        assert strip.size == (16 * 120, HEIGHT)
-        cells = [strip.crop((n * 120, 0, n * 120 + 120, HEIGHT)).resize((96, 72)) for n in range(16)]
+        assert strip.size == (10 * WIDEST, HEIGHT)
+        parts = [(n * WIDEST, 0, n * WIDEST + WIDEST, HEIGHT) for n in range(10)]
+        cells = [strip.crop(part).resize((96, 160)) for part in parts]
     found = [bar_at(cell) for cell in cells]
     assert all(abs(a - b) <= 1 for a, b in zip(found, middles(20), strict=True))
     assert middles(3) == [0, 1, 2]
-    assert middles(160)[:2] == [5, 15]
+    assert middles(100)[:2] == [5, 15]
 
 
 def test_what_is_too_long_is_refused_whatever_its_header_says(decode: Decode) -> None:
