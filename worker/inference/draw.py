@@ -5,23 +5,33 @@ picture is denoised by itself (its positive and negative pass as one batch of tw
 of another batch size may differ in the last bit, and then in the picture.
 """
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from worker.inference.conditioning import Prompted, encode_pair
-from worker.inference.errors import NotFiniteError, SettingsError
-from worker.inference.samplers import create_scheduler
+from app.contract.jobs import UPSCALERS, Hires
+from app.contract.passes import Pass, passes
+from worker.inference.conditioning import Texts
+from worker.inference.embeddings import Embedding
+from worker.inference.errors import SettingsError
+from worker.inference.guidance import Guide
+from worker.inference.levels import Levels
+from worker.inference.pictures import decode, upscale
+from worker.inference.samplers import check_sampler, create_scheduler, last_steps, step_options
+from worker.inference.start import Canvas, Start
+
+Look = Callable[[int, Callable[[], Tensor]], None]
+"""Takes a picture's index and a function that makes the latents that the model has in mind so far."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to draw. Sides are pixels; `clip_skip` counts as A1111 does (1 = the last layer)."""
+    """What to draw. Sides are pixels before `hires`; `clip_skip` counts as A1111 does: 1 = the last layer."""
 
     prompt: str
     negative_prompt: str
@@ -32,6 +42,10 @@ class Request:
     height: int
     seeds: tuple[int, ...]
     clip_skip: int = 1
+    schedule: str = "Automatic"
+    start: Start | None = None
+    hires: Hires | None = None
+    embeddings: tuple[Embedding, ...] = ()
 
 
 class _Stopped(Exception):
@@ -44,32 +58,52 @@ def draw(
     *,
     on_step: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_look: Look | None = None,
 ) -> Iterator[tuple[int, Image.Image]]:
     """Draw `len(seeds)` pictures with a pipeline of Stable Diffusion 1 or XL; yield (index, picture).
 
-    `on_step(done, total)` is called after each step and counts model steps over all pictures.
-    `should_stop` is asked before each step; True ends the iteration early. `pipe.scheduler` is read
+    `on_step(done, total)` is called after each call of the model and counts them over all pictures.
+    `should_stop` is asked before each; True ends the iteration early. `pipe.scheduler` is read
     and never changed. SettingsError for settings that cannot be drawn, NotFiniteError for broken numbers.
     """
-    check_size(pipe, request.width, request.height)
-    prompted = encode_pair(pipe, request.prompt, request.negative_prompt, request.clip_skip)
-    inputs = unet_inputs(prompted[:1] if request.cfg_scale == 1 else prompted[::-1], request)
-    steps = len(create_scheduler(request.sampler, pipe.scheduler.config, request.steps).timesteps)
+    check_request(pipe, request)
+    artist = _Artist(pipe, request)
+    calls = artist.calls
     for index, seed in enumerate(request.seeds):
 
-        def after_step(step: int, done_before: int = index * steps) -> None:
-            if on_step:
-                on_step(done_before + step, steps * len(request.seeds))
-
-        def before_step() -> None:
+        def before_call() -> None:
             if should_stop and should_stop():
                 raise _Stopped
 
+        def after_call(call: int, meant: Callable[[], Tensor], index: int = index) -> None:
+            if on_step:
+                on_step(index * calls + call, calls * len(request.seeds))
+            if on_look:
+                on_look(index, meant)
+
         try:
-            latents = _denoise(pipe, request, seed, inputs, (before_step, after_step))
+            image = artist.picture(seed, (before_call, after_call))
         except _Stopped:
             return
-        yield index, decode(pipe, latents)
+        yield index, image
+
+
+def check_request(pipe: Any, request: Request) -> None:
+    """SettingsError for what cannot be drawn, before anything is computed."""
+    check_sampler(request.sampler, request.schedule)
+    if request.steps < 1 or (request.hires and request.hires.steps == 0):
+        raise SettingsError("Steps must be 1 or more.")
+    check_size(pipe, request.width, request.height)
+    if request.hires is None:
+        return
+    if request.hires.upscaler not in UPSCALERS:
+        raise SettingsError(f"Unknown upscaler. Use one of: {', '.join(UPSCALERS)}.")
+    if request.start and request.start.mask:
+        raise SettingsError(
+            "A part of a picture cannot be drawn anew with the hires fix. Switch one of them off."
+        )
+    for one in passes(request):
+        check_size(pipe, one.width, one.height)
 
 
 def check_size(pipe: Any, width: int, height: int) -> None:
@@ -79,62 +113,77 @@ def check_size(pipe: Any, width: int, height: int) -> None:
         raise SettingsError(f"Width and height must be multiples of {factor}.")
 
 
-@torch.no_grad()
-def _denoise(
-    pipe: Any,
-    request: Request,
-    seed: int,
-    inputs: dict[str, Any],
-    hooks: tuple[Callable[[], None], Callable[[int], None]],
-) -> Tensor:
-    unet, factor = pipe.unet, pipe.vae_scale_factor
-    before_step, after_step = hooks
-    scheduler = create_scheduler(request.sampler, pipe.scheduler.config, request.steps)
-    generator = torch.Generator().manual_seed(seed)
-    options = {"generator": generator} if _takes_generator(scheduler) else {}
-    shape = (1, unet.config.in_channels, request.height // factor, request.width // factor)
-    latents: Tensor = torch.randn(shape, generator=generator).to(unet.device) * scheduler.init_noise_sigma
-    for step, timestep in enumerate(scheduler.timesteps, start=1):
-        before_step()
-        model_input = scheduler.scale_model_input(latents, timestep).to(unet.dtype)
-        predicted = _guided(unet, model_input, timestep, inputs, request.cfg_scale)
-        latents = scheduler.step(predicted, timestep, latents, **options, return_dict=False)[0]
-        after_step(step)
-    return latents
+Hooks = tuple[Callable[[], None], Callable[[int, Callable[[], Tensor]], None]]
+"""Called before and after each call of the model; the latter with how many of this picture are done."""
 
 
-def _takes_generator(scheduler: Any) -> bool:
-    return "generator" in inspect.signature(scheduler.step).parameters
+class _Artist:
+    """Draws the pictures of one request, with what they share."""
 
+    def __init__(self, pipe: Any, request: Request) -> None:
+        self.pipe, self.request, self.passes = pipe, request, passes(request)
+        self.calls = sum(one.calls for one in self.passes)
+        self.levels = Levels(pipe.scheduler)
+        texts = Texts(pipe, request.clip_skip, request.embeddings)
+        prompts = (request.prompt, request.negative_prompt)
+        before = [None, self.passes[0].steps]
+        self.guides = [
+            Guide(pipe, texts, prompts, request.cfg_scale, (one, steps))
+            for one, steps in zip(self.passes, before, strict=False)
+        ]
+        size = (request.width, request.height)
+        self.canvas = Canvas(pipe, request.start, size) if request.start else None
 
-def unet_inputs(sides: Sequence[Prompted], request: Request) -> dict[str, Any]:
-    """What the U-Net is told besides latents and time, one row a side. SDXL hears of the size: uncut."""
-    inputs: dict[str, Any] = {"encoder_hidden_states": torch.cat([side.embeddings for side in sides])}
-    pooled = [side.pooled for side in sides if side.pooled is not None]
-    if pooled:
-        size = (request.height, request.width)
-        frames = torch.tensor([(*size, 0, 0, *size)] * len(sides), device=pooled[0].device)
-        inputs["added_cond_kwargs"] = {"text_embeds": torch.cat(pooled), "time_ids": frames.float()}
-    return inputs
+    def picture(self, seed: int, hooks: Hooks) -> Image.Image:
+        canvas, hires = self.canvas, self.request.hires
+        if canvas and not self.calls and not hires:
+            return canvas.picture
+        latents = self._walk(0, seed, hooks, canvas.latents if canvas else None)
+        if canvas:
+            latents = canvas.finish(latents)
+        if hires:
+            size = (self.passes[1].width, self.passes[1].height)
+            latents = self._walk(1, seed, hooks, upscale(self.pipe, latents, size, hires.upscaler))
+        image = decode(self.pipe, latents)
+        return canvas.paste(image) if canvas else image
 
+    @torch.no_grad()
+    def _walk(self, number: int, seed: int, hooks: Hooks, origin: Tensor | None) -> Tensor:
+        """One pass: from noise, or from `origin` with as much noise as the pass begins at."""
+        one = self.passes[number]
+        if origin is not None and not one.calls:
+            return origin
+        scheduler = self._scheduler(one, seed)
+        timesteps = last_steps(scheduler, one.steps)
+        generator = torch.Generator().manual_seed(seed)
+        noise = self._noise(one, generator)
+        if origin is None or self._denoise(number) >= 1:
+            latents = noise * scheduler.init_noise_sigma
+        else:
+            latents = scheduler.add_noise(origin, noise, timesteps[:1])
+        before_call, after_call = hooks
+        done = sum(earlier.calls for earlier in self.passes[:number])
+        for call, timestep in enumerate(timesteps):
+            before_call()
+            given = scheduler.scale_model_input(latents, timestep)
+            predicted = self.guides[number].predict(given, timestep, call)
+            if self.canvas and number == 0:
+                predicted = self.canvas.hold(self.levels, predicted, given, timestep)
+            options = step_options(scheduler, generator, call)
+            latents = scheduler.step(predicted, timestep, latents, **options, return_dict=False)[0]
+            after_call(done + call + 1, partial(self.levels.origin, predicted, given, timestep))
+        return latents
 
-def _guided(unet: Any, latents: Tensor, timestep: Tensor, inputs: dict[str, Any], cfg_scale: float) -> Tensor:
-    """Classifier-free guidance in fp32, negative side first; a scale of 1 needs no negative pass."""
-    if cfg_scale == 1:
-        only: Tensor = unet(latents, timestep, **inputs).sample
-        return only.float()
-    without, with_prompt = unet(torch.cat([latents, latents]), timestep, **inputs).sample.float().chunk(2)
-    guided: Tensor = without + cfg_scale * (with_prompt - without)
-    return guided
+    def _scheduler(self, one: Pass, seed: int) -> Any:
+        wanted, config = self.request, self.pipe.scheduler.config
+        return create_scheduler(wanted.sampler, config, one.schedule_steps, wanted.schedule, seed=seed)
 
+    def _denoise(self, number: int) -> float:
+        """How much of what a pass starts from is drawn anew."""
+        begin = self.request.hires if number else self.request.start
+        return begin.denoise if begin else 1.0
 
-@torch.no_grad()
-def decode(pipe: Any, latents: Tensor) -> Image.Image:
-    """Latents [1, channels, height, width] of one picture → RGB. NotFiniteError where they are broken."""
-    config = pipe.vae.config
-    scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-    pixels = pipe.vae.decode(scaled.to(pipe.vae.dtype)).sample[0].float()
-    if not bool(torch.isfinite(pixels).all()) or not bool(torch.isfinite(latents).all()):
-        raise NotFiniteError("The model's numbers left the range that can be drawn.")
-    levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+    def _noise(self, one: Pass, generator: torch.Generator) -> Tensor:
+        unet, factor = self.pipe.unet, self.pipe.vae_scale_factor
+        shape = (1, unet.config.in_channels, one.height // factor, one.width // factor)
+        return torch.randn(shape, generator=generator).to(unet.device)

@@ -1,0 +1,99 @@
+"""Starting from a picture instead of noise, and drawing only a part of it anew (inpaint).
+
+Where the mask keeps the picture, what the model means at each step is replaced by the picture itself, so
+every sampler serves; at the end the kept pixels are put back, to the bit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from app.contract.jobs import StartPicture
+from worker.inference.errors import SettingsError
+from worker.inference.levels import Levels
+from worker.inference.pictures import Size, encode, fitted
+
+
+@dataclass(frozen=True)
+class Start:
+    """A picture to start from. Bright parts of `mask` (greys, any size) are drawn anew; None = everywhere."""
+
+    picture: Image.Image
+    denoise: float = 0.75
+    mask: Image.Image | None = None
+    mask_blur: int = 4
+
+
+def read_start(start: StartPicture, files: Mapping[str, Path]) -> Start:
+    """Open the files of a job's start. SettingsError where one is no picture."""
+    if not 0 <= start.denoise <= 1:
+        raise SettingsError("The denoising strength must be between 0 and 1.")
+    mask = start.mask and _opened(files[start.mask.sha256], "L", "The mask")
+    picture = _opened(files[start.file.sha256], "RGB", "The picture to start from")
+    return Start(picture, start.denoise, mask, max(0, start.mask_blur))
+
+
+def _opened(path: Path, mode: str, what: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert(mode)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SettingsError(f"{what} cannot be read. Choose a PNG or JPEG file.") from error
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A start brought to the size of the job, for all its pictures."""
+
+    pipe: Any
+    start: Start
+    size: Size
+
+    @cached_property
+    def picture(self) -> Image.Image:
+        return fitted(self.start.picture, self.size)
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """Of the picture: [1, C, h, w]."""
+        return encode(self.pipe, self.picture)
+
+    @cached_property
+    def mask(self) -> Image.Image | None:
+        if self.start.mask is None:
+            return None
+        mask = fitted(self.start.mask, self.size)
+        return mask.filter(ImageFilter.GaussianBlur(self.start.mask_blur)) if self.start.mask_blur else mask
+
+    @cached_property
+    def _drawn(self) -> Tensor | None:
+        """How much of each latent is drawn anew, 0-1: [1, 1, h, w]."""
+        if self.mask is None:
+            return None
+        shares = torch.from_numpy(np.array(self.mask, dtype=np.float32))[None, None] / 255
+        return F.avg_pool2d(shares, self.pipe.vae_scale_factor).to(self.latents.device)
+
+    def hold(self, levels: Levels, predicted: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """A prediction that means the picture itself where the mask keeps it."""
+        if self._drawn is None:
+            return predicted
+        meant = torch.lerp(self.latents, levels.origin(predicted, noisy, timestep), self._drawn)
+        return torch.where(self._drawn == 1, predicted, levels.prediction(meant, noisy, timestep))
+
+    def finish(self, latents: Tensor) -> Tensor:
+        """The latents at the end, the kept ones as they were."""
+        if self._drawn is None:
+            return latents
+        return torch.where(self._drawn == 1, latents, torch.lerp(self.latents, latents, self._drawn))
+
+    def paste(self, image: Image.Image) -> Image.Image:
+        """The picture's own pixels where the mask keeps them."""
+        return image if self.mask is None else Image.composite(image, self.picture, self.mask)
