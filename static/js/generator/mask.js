@@ -18,6 +18,7 @@ const tell = (words) => {
 /** Let a person paint; gives a PNG, or null when the dialog was closed without saving. */
 export async function editMask(picture, old) {
   build();
+  await Promise.allSettled([picture.decode(), old?.decode()]);
   const factor = Math.min(1, SIDE / Math.max(picture.naturalWidth, picture.naturalHeight));
   canvas.width = Math.max(1, Math.round(picture.naturalWidth * factor));
   canvas.height = Math.max(1, Math.round(picture.naturalHeight * factor));
