@@ -21,6 +21,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 console = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
+Vae = Annotated[int | None, typer.Option(help="Version id of a VAE instead of the base's own.")]
+STARTER = "Starter 1"
+"""What the shipped checkpoint is called as a base model."""
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif"}
 BATCH = 8
 """Pictures a request: small enough that progress moves."""
@@ -56,6 +59,7 @@ def train(
     name: Annotated[str, typer.Option(help="What it is called.")],
     type: Annotated[str, typer.Option(help="style, character or concept.")] = "style",
     base: Annotated[str, typer.Option(help="Version id or AIR of the base; empty = the starter.")] = "",
+    vae: Vae = None,
     trigger: Annotated[str, typer.Option(help="Trigger word.")] = "",
     preset: Annotated[str, typer.Option(help="quick, normal or best.")] = "normal",
     max_steps: Annotated[int | None, typer.Option(help="Train exactly so many steps.")] = None,
@@ -74,7 +78,7 @@ def train(
         "name": name,
         "type": type,
         "dataset": dataset,
-        "base": _base(client, base),
+        "base": _base(client, base) | ({"vae_version_id": vae} if vae else {}),
         "trigger_word": trigger,
         "preset": preset,
         "params": _params(param or [], max_steps),
@@ -117,10 +121,11 @@ def _base(client: Client, base: str) -> dict[str, Any]:
         return {"model_version_id": int(base)}
     found = client.get("/api/v1/models", types="Checkpoint", limit=50)["items"]
     named = [m for m in found if not base or m["name"].lower() == base.lower()]
-    versions = [v["id"] for m in named for v in m["modelVersions"]]
+    listed = [v for m in named for v in m["modelVersions"]]
+    versions = [v["id"] for v in listed if base or v["baseModel"] == STARTER]
     if not versions:
         names = ", ".join(m["name"] for m in found) or "none"
-        raise stop(f"There is no base model “{base}” here. Installed: {names}.", EXIT_REFUSED)
+        raise stop(f"There is no base model “{base or STARTER}” here. Installed: {names}.", EXIT_REFUSED)
     return {"model_version_id": versions[0]}
 
 
@@ -234,6 +239,7 @@ def generate(
     base: Annotated[
         str, typer.Option(help="Version id or name of the checkpoint; empty = the starter.")
     ] = "",
+    vae: Vae = None,
     lora: Annotated[
         list[str] | None, typer.Option(help="VERSION or VERSION:STRENGTH; may be given often.")
     ] = None,
@@ -252,6 +258,7 @@ def generate(
     width, height = _size(size)
     body = {
         "model_version_id": _version(client, base),
+        "vae_version_id": vae,
         "prompt": prompt,
         "negative_prompt": negative,
         "resources": [_resource(text) for text in lora or []],

@@ -19,6 +19,7 @@ from app.contract.states import JobState
 from app.datasets.models import Dataset
 from app.jobs import service
 from tests.app.conftest import Visitor
+from tests.app.gallery.test_matching import page
 from tests.app.gallery.things import published
 from tests.app.training.factories import make_base
 from tests.factories import make_job, make_user
@@ -84,6 +85,23 @@ def test_a_dry_run_leaves_nothing_behind(db: Session, run: Run, owner: User, tmp
     assert said.exit_code == 0, said.stderr
     assert json.loads(said.stdout)["steps"] == 4
     assert db.query(Dataset).count() == 0
+
+
+def test_without_a_base_it_is_the_starter_and_a_vae_can_be_named(
+    db: Session, run: Run, owner: User, tmp_path: Path
+) -> None:
+    folder = str(photos(tmp_path / "photos"))
+    page(db, owner, "Checkpoint", "SDXL 1.0", architecture="sdxl", name="Other")
+    missing = run("train", folder, "--name", "Tuscany", "--dry-run")
+    assert missing.exit_code == 2
+    assert "no base model “Starter 1” here. Installed: Other" in missing.stderr
+    base = make_base(db, owner)
+    page(db, owner, "Checkpoint", "SDXL 1.0", architecture="sdxl", name="Newer")
+    vae = page(db, owner, "VAE", "Starter 1", architecture="starter", name="Clear")
+    said = run("train", folder, "--name", "Tuscany", "--vae", str(vae.id), "--json")
+    assert said.exit_code == 0, said.stderr
+    asked = json.loads(said.stdout)["input"]["base"]
+    assert (asked["model_version_id"], asked["vae_version_id"]) == (base.id, vae.id)
 
 
 def test_train_queues_and_says_so_in_json(db: Session, run: Run, owner: User, tmp_path: Path) -> None:
