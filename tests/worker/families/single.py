@@ -16,6 +16,7 @@ from tests.worker.tiny import tiny_models
 from worker.families import catalog
 from worker.families.checkpoints import Layout
 from worker.families.clip_tokenizer import clip_tokenizer
+from worker.families.latent_unet import text_targets, unet_targets
 from worker.families.single_file import Part, empty_model
 
 Weights = Mapping[str, Tensor]
@@ -113,3 +114,25 @@ def write_configs(folder: Path, layout: Layout, models: Mapping[str, Any]) -> Pa
     for name in ("scheduler", *layout.tokenizers):
         (folder / f"{name}.json").write_text(json.dumps(layout.config(name)))
     return folder
+
+
+def true_modules(family: str, models: dict[str, Any]) -> list[str]:
+    """Every module that a training with convolutions and text encoders adapts, at true size."""
+    attention, convolutions = unet_targets(models["unet"])
+    second = text_targets(models["text_encoder_2"]) if family == "sdxl" else ()
+    return [
+        *(f"model.{name}" for name in (*attention, *convolutions)),
+        *(f"text_encoder.{name}" for name in text_targets(models["text_encoder"])),
+        *(f"text_encoder_2.{name}" for name in second),
+    ]
+
+
+def single_file(family: str, models: dict[str, Any]) -> dict[str, str]:
+    """Names of weights in a checkpoint of one file, by our modules: `model.…` → `input_blocks.…`."""
+    layout = layout_of(family)
+    part = layout.part("unet")
+    names = {}
+    for name, _ in models["unet"].named_parameters():
+        place = part.names(name, layout.config("unet"))
+        names[f"model.{name.rsplit('.', 1)[0]}"] = place.key.rsplit(".", 1)[0]
+    return names
