@@ -6,32 +6,22 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.contract.family import FamilySpec
-from app.contract.jobs import Cell, GenerateJob
+from app.contract.jobs import GenerateJob
+from app.contract.passes import passes
 from app.contract.samplers import model_calls, split_sampler
+from app.generation.facts import cell_job
 from app.jobs.models import Job
 
 
 def work(job: GenerateJob) -> float:
     """Pixels times calls of the model, over all pictures: what time grows with."""
-    if job.grid is not None:
-        return sum(_picture(job, cell) for cell in job.grid.cells)
-    return len(job.seeds) * _picture(job, Cell(x=0, y=0))
+    if job.grid is None:
+        return len(job.seeds) * _picture(job)
+    return sum(_picture(cell_job(job, n)) for n in range(len(job.grid.cells)))
 
 
-def _picture(job: GenerateJob, cell: Cell) -> float:
-    sampler, steps = split_sampler(cell.sampler or job.sampler)[0], cell.steps or job.steps
-    pixels = float(job.width * job.height)
-    share = job.start.denoise if job.start else 1.0
-    total = pixels * _calls(sampler, steps, share)
-    if job.hires is not None:
-        again = _calls(sampler, job.hires.steps or steps, job.hires.denoise)
-        total += pixels * job.hires.scale**2 * again
-    return total
-
-
-def _calls(sampler: str, steps: int, share: float) -> int:
-    """A start from a picture takes only the last `share` of the steps."""
-    return model_calls(sampler, max(1, round(steps * share)))
+def _picture(job: GenerateJob) -> float:
+    return float(sum(one.calls * one.width * one.height for one in passes(job)))
 
 
 def eta_seconds(db: Session, family: str, amount: float) -> float | None:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from app.contract.family import FamilySpec
 from app.contract.jobs import UPSCALERS
+from app.contract.passes import hires_size
 from app.contract.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, split_sampler
 from app.core.errors import FieldError, Invalid
-from app.generation.schemas import DENOISE, MASK_BLUR, GenerationIn, HiresIn
+from app.generation.schemas import DENOISE, MASK_BLUR, GenerationIn
 
 HIRES_SIDES = 2
 """A hires picture may have sides so many times the family's longest."""
@@ -71,21 +72,18 @@ def _hires(body: GenerationIn, spec: FamilySpec) -> Iterator[FieldError]:
     hires, limits = body.hires, spec.generation
     if hires is None:
         return
+    if body.mask is not None:
+        words = "a part of a picture cannot be drawn anew with it; switch one of them off"
+        yield FieldError("#/hires", words, "not-together")
     if hires.upscaler not in UPSCALERS:
         yield FieldError("#/hires/upscaler", f"choose one of {', '.join(UPSCALERS)}", "enum")
     if hires.steps is not None and hires.steps > limits.max_steps:
         yield FieldError("#/hires/steps", f"give at most {limits.max_steps}", "out-of-range")
-    sides = hires_size(body.width or limits.width, body.height or limits.height, hires, limits.multiple)
+    sides = hires_size(body.width or limits.width, body.height or limits.height, hires.scale)
     longest = HIRES_SIDES * limits.max_side
     if max(sides) > longest:
         words = f"makes {sides[0]} × {sides[1]}; at most {longest} pixels a side are possible"
         yield FieldError("#/hires/scale", words, "out-of-range")
-
-
-def hires_size(width: int, height: int, hires: HiresIn, multiple: int) -> tuple[int, int]:
-    """Pixels of the finished picture: whole steps of `multiple`."""
-    scaled = [max(multiple, round(side * hires.scale / multiple) * multiple) for side in (width, height)]
-    return scaled[0], scaled[1]
 
 
 def _grid(body: GenerationIn) -> Iterator[FieldError]:

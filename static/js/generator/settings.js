@@ -55,8 +55,7 @@ function summaries(form) {
   say("start", start.value ? `${mask.value ? "only the mask, " : ""}${Math.round(denoise.value * 100)} % anew` : "none");
   const [width, height] = sizeOf(form);
   const scale = Number(form.elements.hires_scale.value) || 1;
-  const step = Number(form.dataset.multiple);
-  const scaled = [width, height].map((side) => Math.round((side * scale) / step) * step).join(" × ");
+  const scaled = [width, height].map((side) => Math.round((side * scale) / 8) * 8).join(" × ");
   say("hires", hires.checked ? `× ${scale}, ${scaled}` : "off");
   form.querySelector("[data-hires-size]").textContent = `${width} × ${height} becomes ${scaled} pixels.`;
   say("compare", compare.checked ? axisWords(form) : "off");

@@ -33,14 +33,18 @@ def hashed(db: Session, version: ModelVersion, kind: str, value: str) -> None:
     db.flush()
 
 
-def test_remix_keeps_everything(db: Session, user: User) -> None:
+@pytest.mark.parametrize(
+    "rest",
+    [{"mask": 0, "mask_blur": 7}, {"hires": {"scale": 2, "upscaler": "Lanczos", "denoise": 0.3, "steps": 9}}],
+)
+def test_remix_keeps_everything(db: Session, user: User, rest: dict[str, Any]) -> None:
     vae, lora, start = make_component(db, user, "VAE", "soft"), make_lora(db, user), make_image(db, user)
     base = make_base(db, user)
+    rest = {name: start.id if name == "mask" else value for name, value in rest.items()}
     wanted = body(
         base.id, seed=5, steps=12, sampler="Euler", schedule="Karras", vae_version_id=vae.id,
         resources=[{"model_version_id": lora.id, "strength": 0.6, "text_encoder_strength": 0.2}],
-        init_image=start.id, denoise=0.4, mask=start.id, mask_blur=7,
-        hires={"scale": 2, "upscaler": "Lanczos", "denoise": 0.3, "steps": 9},
+        init_image=start.id, denoise=0.4, **rest,
     )  # fmt: skip
     image = deliver(db, service.start_generation(db, user, wanted))
     filled = prefill.from_query(db, user, image=image.id)

@@ -105,6 +105,7 @@ def test_a_private_picture_of_somebody_else_cannot_be_a_start(db: Session, user:
         ({"mask_blur": 9}, "#/mask_blur"),
         ({"denoise": 0.3}, "#/denoise"),
         ({"hires": {"upscaler": "Magic"}}, "#/hires/upscaler"),
+        ({"hires": {}, "mask": 1, "init_image": 1}, "#/hires"),
         ({"hires": {"steps": 140}}, "#/hires/steps"),
         ({"hires": {"scale": 4}, "width": 256}, "#/hires/scale"),
         ({"sampler": "Euler a", "schedule": "Karras"}, "#/schedule"),
@@ -135,7 +136,7 @@ def test_work_counts_calls_of_the_model(db: Session, user: User) -> None:
     assert work(planned(db, user, sampler="Heun", steps=20)) == 39 * 128 * 128
     assert work(planned(db, user, sampler="Euler", steps=20, init_image=image, denoise=0.5)) == plain / 2
     hires = {"scale": 2, "denoise": 0.5, "steps": 10}
-    assert work(planned(db, user, sampler="Euler", steps=20, hires=hires)) == plain + 5 * 4 * 128 * 128
+    assert work(planned(db, user, sampler="Euler", steps=20, hires=hires)) == plain + 10 * 4 * 128 * 128
 
 
 def test_a_picture_keeps_all_that_made_it(db: Session, user: User) -> None:
