@@ -19,6 +19,8 @@ from app.gallery.schemas import (
     VersionPatch,
 )
 from app.gallery.shapes import model_out, version_out
+from app.images import service as images
+from app.images.sending import send_image
 from app.jobs import idempotency
 from app.web.deps import Db, Store
 from app.web.downloads import content_disposition, send_blob
@@ -163,13 +165,9 @@ def preview(
     """The first picture of the version, named as those programs look for it."""
     found = files.get_file(db, viewer, file_id, key=key)
     image = files.preview_image(found, viewer)
-    return send_blob(
-        request,
-        store,
-        image.blob_sha256,
-        name=f"{files.stem(found)}.preview.png",
-        media_type=image.media_type,
-    )
+    plain = images.is_sent_plain(db, viewer, image)
+    name = f"{files.stem(found)}.preview.png"
+    return send_image(request, store, image, plain=plain, attachment=True, name=name)
 
 
 @router.post("/api/v1/reports", status_code=201, tags=["reports"])
