@@ -6,7 +6,7 @@ The worker draws by it, forms and estimates count by it. Sides are pixels.
 from typing import Protocol
 
 from app.contract.family import Frozen
-from app.contract.jobs import Hires
+from app.contract.jobs import Cell, GenerateJob, Hires
 from app.contract.samplers import model_calls
 
 MULTIPLE = 8
@@ -46,6 +46,18 @@ class Pass(Frozen):
     steps: int
     calls: int
     """Of the model: some samplers ask it twice a step."""
+
+
+def picture_job(job: GenerateJob, index: int) -> GenerateJob:
+    """The job of picture `index` alone: with what its cell changes, without the grid."""
+    seed = job.seeds[index] if index < len(job.seeds) else job.seeds[0]
+    if job.grid is None:
+        return job.model_copy(update={"seeds": (seed,)})
+    cell = job.grid.cells[index]
+    values = {name: getattr(cell, name) for name in Cell.model_fields if name not in ("x", "y", "seed")}
+    changes = {name: value for name, value in values.items() if value is not None}
+    seeds = (seed if cell.seed is None else cell.seed,)
+    return job.model_copy(update={**changes, "grid": None, "seeds": seeds})
 
 
 def passes(job: Drawable) -> list[Pass]:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from app.contract.jobs import UPSCALERS, Hires
+from app.contract.jobs import UPSCALERS, GenerateJob, Hires
 from app.contract.passes import Pass, passes
 from worker.inference.conditioning import Texts
 from worker.inference.embeddings import Embedding
@@ -46,6 +46,27 @@ class Request:
     start: Start | None = None
     hires: Hires | None = None
     embeddings: tuple[Embedding, ...] = ()
+
+
+def request_of(
+    job: GenerateJob, start: Start | None = None, embeddings: tuple[Embedding, ...] = ()
+) -> Request:
+    """The request of a job without grid; `start` and `embeddings` are its files, opened."""
+    return Request(
+        prompt=job.prompt,
+        negative_prompt=job.negative_prompt,
+        sampler=job.sampler,
+        steps=job.steps,
+        cfg_scale=job.cfg_scale,
+        width=job.width,
+        height=job.height,
+        seeds=job.seeds,
+        clip_skip=job.clip_skip,
+        schedule=job.schedule,
+        start=start,
+        hires=job.hires,
+        embeddings=embeddings,
+    )
 
 
 class _Stopped(Exception):

@@ -5,27 +5,35 @@ is told in the `Finished` event, in words for the person who asked; only defects
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
+
+from PIL import Image
 
 from app.contract.events import Finished, LogLine, Picture, Progress, Unplaced
-from app.contract.jobs import GenerateJob, LoraRef
+from app.contract.jobs import EmbeddingRef, GenerateJob, LoraRef
 from worker.device import is_out_of_memory, peak_memory, prepare
 from worker.families.base import CheckpointRefused
-from worker.inference.draw import Request, draw
+from worker.inference.draw import Request, draw, request_of
+from worker.inference.embeddings import Embedding, EmbeddingError, read_embedding
 from worker.inference.errors import LoraError, NotFiniteError, SettingsError
+from worker.inference.grid import Series, series_of
 from worker.inference.infotext import describe, embed_png, write
 from worker.inference.lora_files import MAX_STRENGTH, MIN_STRENGTH, LoraUse, autov3
 from worker.inference.pool import PipelinePool, Warm
+from worker.inference.preview import Previewer
 from worker.inference.prompt import LoraTag, read_prompt
 from worker.inference.sparing import sparing
+from worker.inference.start import Start, read_start
 from worker.reporter import Reporter
 
 __all__ = ["Request", "draw", "run_generate"]
 
 Outcome = Literal["succeeded", "canceled", "paused", "failed"]
+Used = TypeVar("Used", LoraRef, EmbeddingRef)
 _ENDINGS: dict[str, Outcome] = {"cancel": "canceled", "pause": "paused"}
 
 
@@ -34,7 +42,7 @@ def run_generate(
 ) -> Finished:
     """Draw the job's pictures into `out` as 000.png, 001.png, …; report each as soon as it is written.
 
-    `files` has a local path for the sha256 of the checkpoint and of every LoRA. A `cancel` acts before
+    `files` has a local path for the sha256 of every file that the job names. A `cancel` acts before
     the next step; a `pause` does too, and since pictures depend on seeds alone the job is then run anew.
     """
     prepare(pool.device, job.threads)
@@ -68,6 +76,8 @@ def _attempt(run: "_Run") -> Finished | None:
         return run.failed("checkpoint-refused", str(error))
     except LoraError as error:
         return run.failed("lora-unusable", str(error))
+    except EmbeddingError as error:
+        return run.failed("embedding-unusable", str(error))
     except SettingsError as error:
         return run.failed("invalid-settings", str(error))
     except (RuntimeError, MemoryError) as error:
@@ -90,26 +100,53 @@ class _Run:
     saved: set[int] = field(default_factory=set)
     unplaced: dict[str, Unplaced] = field(default_factory=dict)
     """By the LoRA's name."""
+    told: set[str] = field(default_factory=set)
+    hashes: dict[str, str] = field(default_factory=dict)
+    """AutoV3 by sha256, as far as they had to be computed."""
+    total: int = 0
+    begun: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     def pictures(self) -> Finished:
         self.reporter.report(Progress(phase="preparing"))
         self.out.mkdir(parents=True, exist_ok=True)
-        uses = self.lora_uses()
+        self.done, self.begun = 0, time.monotonic()
+        everything = series_of(self.job)
+        self.total = sum(series.calls for series in everything)
         if self.stopped():
             return self.finished()
         base = self.job.base
         vae = self.files[base.vae.sha256] if base.vae else None
         warm = self.pool.get(base, self.files[base.file.sha256], vae)
-        self.attach(warm, uses)
-        named = self.with_hashes()
-        request = _request(self.job)
-        drawing = draw(warm.pipe, request, on_step=self.step_counter(), should_stop=self.stopped)
         with sparing(warm.pipe, wanted=self.sparing):
-            for index, image in drawing:
-                infotext = write(describe(named, self.job.seeds[index]))
-                self.save(index, embed_png(image, infotext), infotext)
+            for series in everything:
+                if not self.stopped():
+                    self.attach(warm, self.lora_uses(series.job))
+                    self.draw(warm, series)
         return self.finished()
+
+    def draw(self, warm: Warm, series: Series) -> None:
+        """Pictures that differ in their seed alone, with the LoRAs that act now."""
+        named, before = self.with_hashes(series.job), self.done
+        previewer = Previewer(warm.pipe, self.out, self.reporter.report)
+        drawing = draw(
+            warm.pipe,
+            request_of(series.job, self.start, self.embeddings),
+            on_step=lambda done, _: self.count(before + done),
+            should_stop=self.stopped,
+            on_look=lambda place, meant: previewer.look(series.places[place], meant),
+        )
+        for place, image in drawing:
+            seed = series.job.seeds[place]
+            self.save(series.places[place], seed, image, write(describe(named, seed)))
+
+    @cached_property
+    def start(self) -> Start | None:
+        return read_start(self.job.start, self.files) if self.job.start else None
+
+    @cached_property
+    def embeddings(self) -> tuple[Embedding, ...]:
+        return tuple(read_embedding(self.files[one.file.sha256], one.name) for one in self.job.embeddings)
 
     def attach(self, warm: Warm, uses: Sequence[LoraUse]) -> None:
         """Make these LoRAs act; what has no place in the checkpoint is told once."""
@@ -124,76 +161,83 @@ class _Run:
         self.sparing = True
         self.warn("The memory was full. Drawing again with models unloaded and the picture decoded in tiles.")
 
-    def save(self, index: int, png: bytes, infotext: str) -> None:
+    def save(self, index: int, seed: int, image: Image.Image, infotext: str) -> None:
         if index in self.saved:
             return
         self.saved.add(index)
         name = f"{index:03d}.png"
-        (self.out / name).write_bytes(png)
+        (self.out / name).write_bytes(embed_png(image, infotext))
         self.reporter.report(
             Picture(
                 index=index,
-                seed=self.job.seeds[index],
+                seed=seed,
                 path=name,
-                width=self.job.width,
-                height=self.job.height,
+                width=image.width,
+                height=image.height,
                 infotext=infotext,
             )
         )
 
-    def step_counter(self) -> Callable[[int, int], None]:
-        begin = time.monotonic()
-
-        def count(done: int, total: int) -> None:
-            self.done = done
-            rate = done / max(time.monotonic() - begin, 1e-6)
-            self.reporter.report(
-                Progress(
-                    phase="sampling",
-                    current=done,
-                    total=total,
-                    rate=round(rate, 3),
-                    eta_seconds=round((total - done) / rate, 1),
-                )
+    def count(self, done: int) -> None:
+        """So many calls of the model are done."""
+        self.done = done
+        rate = done / max(time.monotonic() - self.begun, 1e-6)
+        self.reporter.report(
+            Progress(
+                phase="sampling",
+                current=done,
+                total=self.total,
+                rate=round(rate, 3),
+                eta_seconds=round((self.total - done) / rate, 1),
             )
-
-        return count
+        )
 
     def stopped(self) -> bool:
         while self.wish is None and (command := self.reporter.command()) is not None:
             self.wish = command if command in _ENDINGS else None
         return self.wish is not None
 
-    def lora_uses(self) -> list[LoraUse]:
-        """The job's LoRAs; a tag in the prompt that names one replaces its strength."""
-        prompt = read_prompt(self.job.prompt)
-        negative = read_prompt(self.job.negative_prompt)
+    def lora_uses(self, job: GenerateJob) -> list[LoraUse]:
+        """The LoRAs of a series; a tag in the prompt that names one replaces its strength."""
+        prompt, negative = read_prompt(job.prompt), read_prompt(job.negative_prompt)
         tags = {tag.name: tag for tag in prompt.loras}
-        known = {lora.name for lora in self.job.loras}
+        known = {lora.name for lora in job.loras}
         for name in tags.keys() - known:
             self.warn(f"The prompt names the LoRA “{name}”, which is not among those chosen: ignored.")
         for words in prompt.ignored:
             self.warn(f"{words} means nothing here: ignored.")
         if negative.loras or negative.ignored:
             self.warn("LoRAs in the negative prompt have no effect: ignored.")
-        return [self.lora_use(lora, tags) for lora in self.job.loras]
+        return [self.lora_use(lora, tags) for lora in job.loras]
 
     def lora_use(self, lora: LoraRef, tags: Mapping[str, LoraTag]) -> LoraUse:
-        tag = tags.get(lora.name) or LoraTag(lora.name, lora.strength, lora.strength)
+        apart = lora.text_encoder_strength
+        own = LoraTag(lora.name, lora.strength if apart is None else apart, lora.strength)
+        tag = tags.get(lora.name, own)
         strengths = [max(MIN_STRENGTH, min(MAX_STRENGTH, value)) for value in (tag.unet, tag.text_encoder)]
         if strengths != [tag.unet, tag.text_encoder]:
             self.warn(f"The strength of the LoRA “{lora.name}” was brought into the range from -1 to 2.")
         return LoraUse(self.files[lora.file.sha256], lora.file.sha256, lora.name, *strengths)
 
-    def with_hashes(self) -> GenerateJob:
+    def with_hashes(self, job: GenerateJob) -> GenerateJob:
         """The job with AutoV3 hashes filled in where they were not known."""
-        loras = tuple(
-            lora if lora.autov3 else lora.model_copy(update={"autov3": autov3(self.files[lora.file.sha256])})
-            for lora in self.job.loras
-        )
-        return self.job.model_copy(update={"loras": loras})
+        loras = tuple(map(self.with_hash, job.loras))
+        embeddings = tuple(map(self.with_hash, job.embeddings))
+        return job.model_copy(update={"loras": loras, "embeddings": embeddings})
+
+    def with_hash(self, used: Used) -> Used:
+        if used.autov3:
+            return used
+        sha256 = used.file.sha256
+        if sha256 not in self.hashes:
+            self.hashes[sha256] = autov3(self.files[sha256])
+        return used.model_copy(update={"autov3": self.hashes[sha256]})
 
     def warn(self, message: str) -> None:
+        """Tell it once, however many series there are."""
+        if message in self.told:
+            return
+        self.told.add(message)
         self.reporter.report(LogLine(level="warning", message=message))
 
     def finished(self) -> Finished:
@@ -215,17 +259,3 @@ class _Run:
             run_seconds=seconds,
             unplaced=tuple(self.unplaced.values()),
         )
-
-
-def _request(job: GenerateJob) -> Request:
-    return Request(
-        prompt=job.prompt,
-        negative_prompt=job.negative_prompt,
-        sampler=job.sampler,
-        steps=job.steps,
-        cfg_scale=job.cfg_scale,
-        width=job.width,
-        height=job.height,
-        seeds=job.seeds,
-        clip_skip=job.clip_skip,
-    )
