@@ -15,6 +15,7 @@ from app.core.errors import FieldError, Forbidden, Invalid
 from app.core.storage import Storage
 from app.gallery import service
 from app.gallery.headers import recognise_blob
+from app.gallery.matching import recognised
 from app.gallery.models import ModelVersion
 from app.gallery.queries import find_by_hash, link_resource
 from app.gallery.schemas import MODEL_TYPES as ALL_TYPES
@@ -72,6 +73,11 @@ def base_choices(seen: Recognised | None) -> list[str]:
         return [*dict.fromkeys(name for name in names if name != OTHER), OTHER]
     told = [seen.base_model] if seen and seen.base_model else []
     return list(dict.fromkeys([*told, *known.names]))
+
+
+def version_bases(version: ModelVersion) -> list[str]:
+    """What the owner may say later: the present word first, then what else can be true."""
+    return list(dict.fromkeys([version.base_model, *base_choices(recognised(version))]))
 
 
 def create_page(db: Session, user: User, body: PageIn) -> ModelVersion:

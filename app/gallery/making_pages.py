@@ -80,7 +80,8 @@ def _chooser(request: Request, db: Db, user: User, model: Model | None, error: s
     return render(
         request, "gallery/new.html", model=model, address=_address(model), error=error, endings=MODELS,
         pickles=PICKLES, plain_bytes=PLAIN_BYTES, back=model_path(model) if model else "",
-        unfinished=uploads.list_uploads(db, user, endings=MODELS), status=422 if error else 200,
+        unfinished=uploads.list_uploads(db, user, endings=MODELS), arrived=uploads.arrived_bytes,
+        status=422 if error else 200,
     )  # fmt: skip
 
 
@@ -92,7 +93,8 @@ def _form(
     shown = values or _prefilled(look, model)
     return render(
         request, "gallery/form.html", look=look, seen=seen, model=model, address=_address(model),
-        rows=rows(seen) if seen else [], types=making.type_choices(seen), bases=bases, values=shown,
+        rows=rows(seen) if seen else [], file_words=words.file_words(seen) if seen else "",
+        types=making.type_choices(seen), bases=bases, values=shown,
         standing=standing(seen, shown["base_model"], runs=seen.family is not None) if seen else None,
         errors=tried.errors if tried else {}, status=tried.status if tried else 200, type_words=words.TYPES,
         categories=words.CATEGORIES, licences=words.LICENCE_NAMES, ratings=RATINGS,

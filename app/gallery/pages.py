@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse
 
 from app.accounts.deps import CurrentUser, OptionalUser
 from app.accounts.models import User
-from app.gallery import making_pages, queries, reports, service, words
+from app.gallery import making, making_pages, queries, reports, service, words
 from app.gallery.matching import recognised
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model, can_view_version
@@ -83,7 +83,7 @@ def edit_form(request: Request, db: Db, user: CurrentUser, model_id: int) -> Res
 def _edit_page(request: Request, model: Model) -> Response:
     return render(
         request, "gallery/edit.html", model=model, categories=words.CATEGORIES, ratings=RATINGS,
-        uses=COMMERCIAL_USE, path_of=model_path,
+        uses=COMMERCIAL_USE, path_of=model_path, bases_of=making.version_bases,
     )  # fmt: skip
 
 
@@ -164,10 +164,15 @@ def edit_version(
     description: Annotated[str, Form(max_length=50_000)] = "",
     trained_words: Annotated[str, Form(max_length=2000)] = "",
     strength: Annotated[float, Form(ge=-1, le=2)] = 0.8,
+    base_model: Annotated[str, Form(max_length=60)] = "",
 ) -> Response:  # fmt: skip
     service.version_of(db, user, model_id, version_id)
     patch = VersionPatch(
-        name=name, description=description, trained_words=trained_words.split(","), strength=strength
+        name=name,
+        description=description,
+        trained_words=trained_words.split(","),
+        strength=strength,
+        base_model=base_model or None,
     )
     version = service.set_version(db, user, version_id, patch)
     return redirect(request, model_path(version.model, version=version))

@@ -27,8 +27,9 @@ def upload_out(upload: Upload, missing: list[int]) -> UploadOut:
     return UploadOut(
         id=upload.id, name=upload.name, size=upload.size, part_size=upload.part_size,
         parts=service.part_count(upload), missing=missing, state=upload.state,
-        sha256=upload.blob_sha256, announced_sha256=upload.declared_sha256, hashes=_public(upload.hashes), job=upload.job_id,
-        created_at=upload.created_at, expires_at=upload.expires_at,
+        sha256=upload.blob_sha256, announced_sha256=upload.declared_sha256,
+        hashes=_public(upload.hashes), job=upload.job_id, created_at=upload.created_at,
+        expires_at=upload.expires_at,
     )  # fmt: skip
 
 

@@ -141,6 +141,11 @@ def _have(db: Session, uploads: Sequence[Upload]) -> dict[str, set[int]]:
     return found
 
 
+def arrived_bytes(upload: Upload, missing: Sequence[int]) -> int:
+    """How much of the file is there, when the parts with these numbers are not."""
+    return upload.size - sum(part_bytes(upload, number) for number in missing)
+
+
 def list_uploads(
     db: Session, user: User, *, endings: tuple[str, ...] = ("",), limit: int = 100
 ) -> list[tuple[Upload, list[int]]]:

@@ -1,5 +1,6 @@
 """A model file from the disk to its page, as people do it in a browser: broken off, resumed, filled in."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,14 @@ from app.accounts.models import User
 from app.core.db import unit_of_work
 from app.core.storage import get_storage
 from app.gallery.models import Model, ModelVersion
+from app.jobs import leases
 from app.uploads import service as uploads
 from hatch_build import build
 from tests.app.recognition.listings import KOHYA, lora, whole
 from tests.app.site import log_in, serving
 from tests.e2e.browser import chromium
 from tests.factories import make_user
+from worker.files_job import run_files_job
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[3]
@@ -180,6 +183,32 @@ def test_another_file_does_not_go_on_with_a_session(
         page.click("[data-go-on]")
     chooser.value.set_files(str(file))
     page.wait_for_url("**/models/new?upload=*")
+    page.context.close()
+
+
+def work_on_files() -> None:
+    """Do the one waiting job of the queue as a worker does it."""
+    with unit_of_work() as db:
+        job = leases.claim(db, "w", ["files"])
+    assert job is not None
+    run_files_job(get_storage(), job, time.monotonic())
+
+
+def test_a_large_file_waits_for_a_worker(
+    browser: Browser, site: Site, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "AT_ONCE_BYTES", 0)
+    page = site.open(browser, "/models/new")
+    page.set_input_files("[data-file]", str(file))
+    expect(page.locator("[data-words]")).to_contain_text("no worker is running to check it")
+    page.close()
+    page = site.tab(page.context, "/models/new")
+    expect(page.locator("[data-unfinished]")).to_contain_text("it is being checked")
+    page.click("[data-go-on]")
+    expect(page.locator("[data-words]")).to_contain_text("no worker is running to check it")
+    work_on_files()
+    page.wait_for_url("**/models/new?upload=*")
+    expect(page.locator("h2#recognised")).to_have_text("This is a LoRA for SD 1.5")
     page.context.close()
 
 
