@@ -63,9 +63,3 @@ def decode_apart(source: Path, folder: Path, name: str) -> Decoded:
     except Undecodable as error:
         words = f"{name} {error.words}"
         raise Invalid(words, [FieldError("#/file", words, error.code)], code=error.code) from error
-
-
-def find_text(source: Path) -> str:
-    """Generation data of a file that was decoded safely before, as an infotext; empty where there is none."""
-    found = read_file(source)
-    return found.text if found else ""

@@ -68,7 +68,9 @@ def image_resources(job: GenerateJob, vae_version_id: int | None = None) -> list
     base = job.base
     found = [_row("checkpoint", base.name, base.model_version_id, None, base.file.sha256[:10])]
     found += [_row("lora", x.title or x.name, x.model_version_id, x.strength, x.autov3) for x in job.loras]
-    found += [_row("embed", x.title or x.name, x.model_version_id, None, x.autov3) for x in job.embeddings]
+    found += [
+        _row("embedding", x.title or x.name, x.model_version_id, None, x.autov3) for x in job.embeddings
+    ]
     if base.vae is not None:
         found.append(_row("vae", base.vae.name, vae_version_id, None, base.vae.sha256[:10]))
     return found

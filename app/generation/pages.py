@@ -35,13 +35,19 @@ def generator(
     image: int | None = None,
     training: str | None = None,
     epoch: int | None = None,
+    compare: bool = False,
     start: int | None = None,
     key: str | None = None,
 ) -> Response:
-    """The page, filled from a model, from a picture (Remix, or as a start) or from an epoch."""
+    """The page, filled from a model, from a picture (Remix, or as a start) or from an epoch.
+
+    `compare`: with a grid of all epochs of that training.
+    """
     filled = prefill.from_query(
         db, user, version=version, image=image, training=training, epoch=epoch, start=start, key=key
     )
+    if compare and training is not None:
+        prefill.compare_epochs(filled, training)
     filters = image_queries.ImageFilters(mine=True)
     return render(
         request,

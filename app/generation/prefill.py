@@ -48,6 +48,13 @@ def from_query(
     return finish(db, user, filled)
 
 
+def compare_epochs(filled: Filled, training_id: str) -> None:
+    """Switch on a grid of all epochs of a training, with a column without the LoRA."""
+    filled.fields |= {
+        "compare": "on", "x_axis": "epoch", "x_training": training_id, "x_values": "all", "baseline": "on",
+    }  # fmt: skip
+
+
 def from_form(db: Session, user: User, form: dict[str, str]) -> Filled:
     """The form as it was left, drawn anew: after a reload, or with another model."""
     filled = Filled(base=one_choice(db, user, "Checkpoint", form.get("model_version_id")))
@@ -197,7 +204,7 @@ def _from_meta(db: Session, user: User, image: Image, filled: Filled) -> None:
 
 
 def _resource(db: Session, user: User, resource: Any, apart: dict[Any, Any], filled: Filled) -> None:
-    kinds = {"checkpoint": "Checkpoint", "lora": "LORA", "vae": "VAE", "embed": "TextualInversion"}
+    kinds = {"checkpoint": "Checkpoint", "lora": "LORA", "vae": "VAE", "embedding": "TextualInversion"}
     choice = one_choice(db, user, kinds.get(resource.kind, "LORA"), resource.model_version_id)
     if choice is None:
         filled.notes.append(f"{resource.name} is not installed here.")

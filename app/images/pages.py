@@ -73,7 +73,7 @@ def shown_settings(image: Image) -> list[tuple[str, Any]]:
     labels = {
         "Model": "Model", "sampler": "Sampler", "steps": "Steps", "cfgScale": "CFG", "seed": "Seed",
         "clipSkip": "Clip skip", "Schedule type": "Schedule", "Denoising strength": "Denoise",
-        "program": "Made in",
+        "Hires upscale": "Hires scale", "Hires upscaler": "Upscaler", "VAE": "VAE", "program": "Made in",
     }  # fmt: skip
     shown = [
         (label, _figure(image.meta[name]))

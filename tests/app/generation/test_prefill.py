@@ -82,6 +82,17 @@ def test_an_epoch_is_remixed_as_an_epoch(db: Session, user: User) -> None:
     assert filled.notes == []
 
 
+def test_all_epochs_of_a_training_are_compared(db: Session, user: User) -> None:
+    training = make_training(db, user, epochs=3)
+    filled = prefill.from_query(db, user, training=training.id, epoch=2)
+    prefill.compare_epochs(filled, training.id)
+    base = str(training.payload["base"]["model_version_id"])
+    form = {"model_version_id": base, "training": training.id, "epoch": "2"}
+    form |= {name: str(value) for name, value in filled.fields.items()}
+    found = service.estimate(db, user, body_of(form))
+    assert found.pictures == 4
+
+
 def test_others_see_of_a_shared_picture_what_it_tells(db: Session, user: User) -> None:
     lora = make_lora(db, user)
     start = make_image(db, user)

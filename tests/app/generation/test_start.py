@@ -150,7 +150,7 @@ def test_a_picture_keeps_all_that_made_it(db: Session, user: User) -> None:
     )  # fmt: skip
     image = deliver(db, service.start_generation(db, user, wanted))
     assert [(r.kind, r.model_version_id) for r in image.resources] == [
-        ("checkpoint", wanted.model_version_id), ("lora", lora.id), ("embed", neg.id), ("vae", vae.id)
+        ("checkpoint", wanted.model_version_id), ("lora", lora.id), ("embedding", neg.id), ("vae", vae.id)
     ]  # fmt: skip
     assert image.meta["sampler"] == "Euler Karras"
     assert image.meta["resources"][0]["textEncoderWeight"] == 0.3
