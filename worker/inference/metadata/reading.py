@@ -36,15 +36,16 @@ from worker.inference.metadata.texts import (
     xmp_comment,
 )
 
-KINDS = ("checkpoint", "lora", "embedding", "vae")
 MAX_RESOURCES = 40
 PRIVATE = ("User",)
 """Settings that tell who made the picture; some programs write them unasked."""
+UNSAID = ("Default", "Undefined")
+"""What SD.Next and Civitai write for a model's own sampler."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A model that a picture names: `kind` of KINDS, hash in lower-case hex or empty, weight of a LoRA."""
+    """A model that a picture names: checkpoint, lora, embedding or vae; hash in lower-case hex or empty."""
 
     kind: str
     name: str
@@ -218,6 +219,8 @@ def _a1111(text: str) -> Found | None:
     elif tool == "Fooocus":
         info = _fooocus_text(info)
     kept = {key: text for key, text in info.settings.items() if key not in PRIVATE}
+    if kept.get("Sampler") in UNSAID:
+        del kept["Sampler"]
     return Found(tool, replace(info, settings=kept))
 
 

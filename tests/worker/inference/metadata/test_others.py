@@ -360,6 +360,14 @@ def test_who_wrote_a_text(tmp_path: Path, text: str, tool: str) -> None:
     assert found.tool == tool
 
 
+@pytest.mark.parametrize("name", ["Default", "Undefined"])
+def test_a_sampler_that_is_not_said_is_none(tmp_path: Path, name: str) -> None:
+    text = f"a heron\nSteps: 20, Size: 512x512, Sampler: {name}, Seed: 3, App: SD.Next, Version: 0b4f9bc"
+    found = read_file(written(tmp_path, png(parameters=text)))
+    assert found is not None
+    assert (found.tool, found.info.sampler, found.info.steps) == ("SD.Next", None, 20)
+
+
 def test_stable_diffusion_cpp_has_names_of_its_own(tmp_path: Path) -> None:
     text = (
         "a heron<lora:ink:1>\nSteps: 4, CFG scale: 1.500000, Guidance: 3.500000, Seed: 42, Size: 512x512, "
