@@ -4,7 +4,7 @@ What a person set is never changed in silence: defaults that were left alone may
 rest the request is refused with what would fit. Estimates are corrected by what runs took here.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ RAM_SHARE = 0.75
 RUNS = 10
 CALIBRATED_WITH = 4
 """Pictures that a worker's timed steps are planned for."""
+SMALLEST_DIM = 4
 LEAST, MOST = 0.5, 3.0
 """A correction beyond these is not believed."""
 
@@ -103,7 +104,8 @@ def plan_memory(
 
 
 def _because(words: str, device: Device) -> str:
-    return f"{words[0].upper()}{words[1:]}, because {device.name} has {gigabytes(device.available or 0)}."
+    room = gigabytes(device.available or 0)
+    return f"{words[0].upper()}{words[1:]}, because {device.name} has room for {room}."
 
 
 def gigabytes(count: int) -> str:
@@ -173,10 +175,9 @@ def _refusal(spec: FamilySpec, job: TrainJob, device: Device, found: Fit, factor
     fields = [
         FieldError(f"#/params/{name}", f"{_said(value)} would fit.", "out-of-memory-expected")
         for name, value in cure.items()
-        if name != "sample_size"
     ]
     return Invalid(
-        f"This training needs about {needed} of memory; {device.name} has {gigabytes(available)}. "
+        f"This training needs about {needed} of memory; {device.name} has room for {gigabytes(available)}. "
         + _advice(cure, found),
         fields,
         code="out-of-memory-expected",
@@ -188,21 +189,32 @@ def _refusal(spec: FamilySpec, job: TrainJob, device: Device, found: Fit, factor
 
 
 def lower_settings(spec: FamilySpec, job: TrainJob, device: Device, factor: float) -> dict[str, Any]:
-    """Settings that would fit, by name: without losing quality where that is enough, else a resolution.
+    """Settings that would fit, by name: without losing quality where that is enough, else smaller.
 
     Empty where nothing fits.
     """
-    available = device.available or 0
-    limits = spec.params["resolution"]
-    side = job.params.resolution
-    while side >= (limits.minimum or 1):
-        smaller = job.model_copy(update={"params": job.params.model_copy(update={"resolution": side})})
-        found = fit(spec, smaller, device.kind, available, factor=factor)
+    for smaller, own in _smaller(spec, job):
+        found = fit(spec, smaller, device.kind, device.available or 0, factor=factor)
         if found and found.fits:
-            own = {} if side == job.params.resolution else {"resolution": side}
             return own | {c.field: c.after for c in found.changes if c.field != "sparing"}
-        side -= int(limits.step or 1)
     return {}
+
+
+def _smaller(spec: FamilySpec, job: TrainJob) -> Iterator[tuple[TrainJob, dict[str, Any]]]:
+    """The job itself, then with less resolution and network dim, and what differs.
+
+    Resolution falls to a half, then the dim is halved; an adapter that is trained further keeps its dim.
+    """
+    p, limits = job.params, spec.params["resolution"]
+    least, step = int(limits.minimum or 64), int(limits.step or 64)
+    dims = [p.network_dim >> n for n in range(8) if n == 0 or p.network_dim >> n >= SMALLEST_DIM]
+    dims = dims[:1] if job.continue_from else dims
+    for dim in dims:
+        end = least if dim == dims[-1] else max(least, p.resolution // 2)
+        for side in range(p.resolution, end - 1, -step):
+            values = {"resolution": side, "network_dim": dim}
+            own = {name: value for name, value in values.items() if value != getattr(p, name)}
+            yield job.model_copy(update={"params": p.model_copy(update=own)}), own
 
 
 def _said(value: Any) -> str:
@@ -215,6 +227,7 @@ def _advice(cure: dict[str, Any], found: Fit) -> str:
         "batch_size": "batch size {}",
         "gradient_accumulation": "gradient accumulation {}",
         "resolution": "resolution {}",
+        "network_dim": "network dim {}",
     }
     if cure:
         words = [names[name].format(value) for name, value in cure.items()]

@@ -229,7 +229,7 @@ def fitted(facts: TrainMemory, runs: list[tuple[TrainParams, dict[str, int]]], d
             rows.append([1.0 if n == "overhead" else times * pixels * float(n == name) for n in names])
             values.append(float(peaks[phase] - known))
     matrix, wanted = np.array(rows), np.array(values)
-    scale = matrix.max(axis=0)
+    scale = matrix.max(axis=0).clip(min=1)
     found = np.linalg.lstsq(matrix / scale, wanted, rcond=None)[0] / scale
     found = found.clip(min=0)
     found[0] += max(0.0, float((wanted - matrix @ found).max()))

@@ -9,6 +9,9 @@ import pytest
 
 from tests.worker.tiny import tiny_base
 from worker.facts import VERSION, Facts
+from worker.handlers import ProductHandlers
+from worker.main import Worker
+from worker.ram import total_ram
 
 REAL = (sys.executable, "-m", "worker.child")
 ROOT = Path(__file__).parents[2]
@@ -58,3 +61,13 @@ def test_a_folder_that_cannot_be_written_stops_no_worker(real_db: str, tmp_path:
     assert broken.values == {"version": VERSION}
     broken._command = ("/does/not/exist",)
     broken.measure_once("generate", threading.Event())
+
+
+@pytest.mark.parametrize(("device", "known"), [("cpu", True), ("0", False)])
+def test_a_worker_without_a_card_says_how_much_memory_is_free(
+    real_db: str, tmp_path: Path, device: str, known: bool
+) -> None:
+    worker = Worker(["train"], device, ProductHandlers())
+    said = worker._row()["facts"].get("memory_free_bytes", 0)
+    assert (said > 0) is known
+    assert said <= total_ram()

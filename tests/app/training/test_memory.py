@@ -76,7 +76,10 @@ def test_on_a_small_card_the_batch_shrinks_and_is_made_up_for(db: Session) -> No
     assert params["batch_size"] * params["gradient_accumulation"] == 4
     assert params["batch_size"] < 4
     assert [change.field for change in memory.changes] == ["batch_size", "gradient_accumulation"]
-    assert memory.changes[0].detail == f"Batch size {params['batch_size']}, because NVIDIA RTX has 8.9 GB."
+    assert (
+        memory.changes[0].detail
+        == f"Batch size {params['batch_size']}, because NVIDIA RTX has room for 8.9 GB."
+    )
     assert memory.needed_bytes <= memory.available_bytes
     plan = describe_plan(db, plan_training(db, user, body))
     assert plan.memory == memory
@@ -100,7 +103,7 @@ def test_what_was_chosen_is_refused_with_what_would_fit(db: Session) -> None:
         plan_training(db, user, body)
     error = caught.value
     assert error.code == "out-of-memory-expected"
-    assert "NVIDIA RTX has 5.1 GB. It fits with gradient checkpointing on" in error.detail
+    assert "NVIDIA RTX has room for 5.1 GB. It fits with gradient checkpointing on" in error.detail
     assert error.errors[0].pointer == "#/params/gradient_checkpointing"
     fitting = body.model_copy(update={"params": chosen | error.extra["would_fit"]})
     assert plan_training(db, user, fitting).memory is not None
@@ -117,6 +120,14 @@ def test_a_resolution_is_only_suggested(db: Session) -> None:
         update={"params": body.params | {"resolution": caught.value.extra["would_fit"]["resolution"]}}
     )
     assert plan_training(db, user, smaller).memory is not None
+
+
+def test_a_network_that_is_too_large_is_told(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 9)
+    with pytest.raises(Invalid) as caught:
+        plan_training(db, user, body_of(db, user, SDXL, params={"network_dim": 128}))
+    assert caught.value.extra["would_fit"]["network_dim"] < 128
 
 
 def test_where_nothing_fits_it_says_what_else_to_do(db: Session) -> None:
@@ -141,7 +152,7 @@ def test_on_a_processor_the_free_memory_counts(db: Session) -> None:
     hello(db, 64, device="CPU", memory_free_bytes=5 * GB)
     _, memory = planned(db, user, training_body(db, user))
     assert (memory.device, memory.available_bytes, memory.measured) == ("this machine", 5 * GB, True)
-    with pytest.raises(Invalid, match=r"this machine has 5\.0 GB"):
+    with pytest.raises(Invalid, match=r"this machine has room for 5\.0 GB"):
         plan_training(db, user, body_of(db, user, SDXL))
 
 
@@ -230,7 +241,7 @@ def test_the_review_says_what_is_needed_of_what_and_what_was_changed(db: Session
     hello(db, 6)
     _, page = review(db, browser, user, {"base_model": "SD 1.5", "family": "sd1"})
     assert re.search(r"<dt>Memory</dt><dd[^>]*>Needs about \d\.\d GB of 5\.1 GB \(NVIDIA RTX\)</dd>", page)
-    assert "Gradient checkpointing on, because NVIDIA RTX has 5.1 GB." in page
+    assert "Gradient checkpointing on, because NVIDIA RTX has room for 5.1 GB." in page
 
 
 def test_the_review_without_a_machine_online_says_so(db: Session, browser: Browser) -> None:

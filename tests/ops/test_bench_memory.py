@@ -1,0 +1,108 @@
+"""The bench of memory: what is counted from shapes, and what is made of measured peaks."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from app.contract.family import TrainMemory
+from app.contract.jobs import TrainParams
+from tests.bench import memory
+from tests.bench.meter import peak_of
+from tests.worker.tiny import PARAMS
+from worker.families import catalog
+from worker.families.memory import Figures, adapter_bytes, needs
+
+
+def linear(**options: Any) -> int:
+    """1000 rows through a frozen layer of 8 → 16 numbers: 32 kB in, 64 kB out."""
+    layer = nn.Linear(8, 16, bias=False).requires_grad_(False)
+    return peak_of(layer, lambda: layer(torch.empty(1000, 8)), **options)
+
+
+def test_the_meter_counts_what_lives_and_not_the_weights() -> None:
+    assert linear() == 32_000 + 64_000
+
+
+def test_half_precision_under_autocast_takes_its_own_copies() -> None:
+    assert linear(bf16=True) > 32_000 + 32_000
+
+
+def test_norms_are_wide_only_as_on_a_card() -> None:
+    def normed(*, cuda: bool) -> int:
+        norm = nn.LayerNorm(64).to(torch.bfloat16)
+        return peak_of(norm, lambda: norm(torch.empty(1000, 64, dtype=torch.bfloat16)), bf16=True, cuda=cuda)
+
+    assert normed(cuda=True) > normed(cuda=False)
+
+
+def test_what_waits_for_the_backward_pass_is_counted() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(32, 32, bias=False) for _ in range(8))
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                values = layer(values).tanh()
+            return values
+
+    deep = Deep()
+    with_gradients = peak_of(deep, lambda: deep(torch.empty(1000, 32)))
+    frozen = peak_of(deep.requires_grad_(False), lambda: deep(torch.empty(1000, 32)))
+    assert with_gradients > 8 * 1000 * 32 * 4 > frozen
+
+
+def test_counts_of_the_starter_are_those_of_its_models() -> None:
+    known = catalog.specs()["starter"].memory
+    assert known is not None
+    assert memory.counts("starter") == known.model_dump(exclude={"devices"})
+
+
+@pytest.mark.parametrize("name", ["starter", "sd1", "sdxl"])
+def test_every_family_knows_what_it_takes(name: str) -> None:
+    spec = catalog.specs()[name]
+    assert spec.memory is not None
+    for device in ("cpu", "cuda"):
+        on = spec.memory.devices[device]
+        for precision in ("fp32", "bf16"):
+            assert 0 < on.step_checkpointed[precision] < on.step[precision]
+
+
+FACTS = TrainMemory(model=1000, text=100, vae=50, rank=10, rank_convolutions=5, rank_text=3, devices={})
+
+
+def measured(p: TrainParams) -> dict[str, int]:
+    """Peaks as a machine with 5000 bytes of overhead would have them, 2 bytes a pixel and so on."""
+    pixels, held = p.resolution**2, 4000 + adapter_bytes(FACTS, p)
+    step = 1 if p.gradient_checkpointing else 2
+    return {
+        "caching": 5000 + 4600 + 3 * pixels,
+        "training": 5000 + held + step * pixels * p.batch_size,
+        "sampling": 5000 + held + 600 + 4 * pixels,
+    }
+
+
+def test_a_fit_finds_what_made_the_peaks() -> None:
+    chosen = [(64, 1, False), (64, 4, False), (96, 4, False), (64, 4, True), (96, 4, True)]
+    runs = [
+        (PARAMS.model_copy(update={"resolution": r, "batch_size": b, "gradient_checkpointing": c}), c)
+        for r, b, c in chosen
+    ]
+    found = memory.fitted(FACTS, [(p, measured(p)) for p, _ in runs], "cpu")
+    assert found.overhead == pytest.approx(5000, abs=50)
+    assert (found.step["fp32"], found.step_checkpointed["fp32"]) == pytest.approx((2, 1), abs=0.1)
+    assert (found.encode, found.draw) == pytest.approx((3, 4), abs=0.1)
+    assert found.measured_on
+
+
+def test_no_measured_peak_is_above_the_estimate() -> None:
+    spec = catalog.specs()["starter"]
+    chosen = PARAMS.model_copy(update={"resolution": 64, "batch_size": 4})
+    peaks = measured(chosen) | {"training": 2 * measured(chosen)["training"]}
+    found = memory.fitted(FACTS, [(PARAMS, measured(PARAMS)), (chosen, peaks)], "cpu")
+    facts = FACTS.model_copy(update={"devices": {"cpu": found}})
+    said = needs(spec.model_copy(update={"memory": facts}), Figures(chosen), "cpu")
+    assert said is not None
+    assert said.training >= peaks["training"] - 10
