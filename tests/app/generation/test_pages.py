@@ -167,7 +167,11 @@ def test_a_preview_is_shown_while_a_picture_is_drawn(db: Session, browser: Brows
     job = service.start_generation(db, user, body(make_base(db, user).id, seed=5))
     path = f"/generate/jobs/{job.id}"
     assert "data-preview" not in client.get(path, headers=HTMX).text
-    job.status, job.fence, job.progress = "running", 1, {"current": 5, "total": 20, "preview": 3}
+    job.status, job.fence, job.progress = (
+        "running",
+        1,
+        {"current": 5, "total": 20, "preview": {"n": 3, "index": 0}},
+    )
     get_storage().put(service.preview_key(job), png())
     assert f'src="{path}/preview?n=3"' in client.get(path, headers=HTMX).text
     shown = client.get(f"{path}/preview", params={"n": 3})
