@@ -78,11 +78,11 @@ def normalise_clip(source: Path, form: str, out: Path, limits: ClipLimits) -> No
     `form` is libav's name of the format, so that no other reader of its hundred is ever asked.
     """
     try:
-        with av.open(source, format=form, options={"protocol_whitelist": "file"}) as container:
-            stream = _stream(container, limits)
-            seen = survey(container, stream, limits)
-            container.seek(0)
-            return _write(container, stream, seen, out, limits.frame)
+        options = {"protocol_whitelist": "file"}
+        with av.open(source, format=form, options=options) as container:
+            seen = survey(container, _stream(container, limits), limits)
+        with av.open(source, format=form, options=options) as container:
+            return _write(container, _stream(container, limits), seen, out, limits.frame)
     except Refused:
         raise
     except MemoryError as error:
@@ -219,7 +219,8 @@ def _encode(frames: Iterable[VideoFrame], seen: Survey, shape: Shape, target: Pa
         film.width, film.height, film.pix_fmt = shape.width, shape.height, "yuv420p"
         context = film.codec_context
         context.gop_size, context.thread_count = max(1, round(seen.rate)), THREADS
-        context.color_range, context.colorspace = 1, 1  # limited, BT.709: what browsers take for granted
+        # Limited range, BT.709: what browsers take for granted.
+        context.color_range = context.colorspace = context.color_trc = context.color_primaries = 1
         for number, frame in enumerate(frames):
             made = upright(frame)
             strip.add(number, made)

@@ -15,6 +15,11 @@ from PIL import Image
 
 from app.datasets.normalise import Limits, check_size
 
+UNSPECIFIED = 2
+HD_HEIGHT = 720
+"""From here on, a film that does not say how its colours are coded has those of HD."""
+HIGH_DYNAMIC_RANGE = {16, 18}
+"""PQ and HLG, as numbered in H.273."""
 SEE_THROUGH = {"rgba", "bgra", "argb", "abgr", "ya8", "pal8"}
 _TRANSPOSED: dict[tuple[bool, bool], str] = {
     (True, False): "clock",
@@ -68,11 +73,11 @@ class Upright:
         self._shape = shape
         self._pixels = pixels
         self._graph: Graph | None = None
-        self._for: tuple[int, int, str] | None = None
+        self._for: tuple[object, ...] | None = None
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
         frame = flattened(frame)
-        kind = (frame.width, frame.height, frame.format.name)
+        kind = (frame.width, frame.height, frame.format.name, frame.color_trc, frame.colorspace)
         if self._graph is None or kind != self._for:
             self._graph, self._for = self._make(frame), kind
         frame.pts, frame.time_base = 0, Fraction(1, 1000)
@@ -84,20 +89,31 @@ class Upright:
     def _make(self, frame: VideoFrame) -> Graph:
         shape, graph = self._shape, Graph()
         graph.threads = 1
-        size = f"{shape.width}:{shape.height}:flags=bicubic+accurate_rnd"
-        matrix = ":out_color_matrix=bt709:out_range=tv" if self._pixels == "yuv420p" else ""
+        scale = f"{shape.width}:{shape.height}:flags=bicubic+accurate_rnd{colours(frame, self._pixels)}"
         chain = [
             graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
             ),
             *(graph.add(name, argument or None) for name, argument in shape.turns),
-            graph.add("scale", size + matrix),
+            graph.add("scale", scale),
             graph.add("setsar", "1"),
             graph.add("format", self._pixels),
             graph.add("buffersink"),
         ]
         graph.link_nodes(*chain).configure()
         return graph
+
+
+def colours(frame: VideoFrame, pixels: str) -> str:
+    """What the scaler must know: films of phones with high dynamic range become plain ones, BT.709."""
+    found = ""
+    if frame.colorspace == UNSPECIFIED and frame.height >= HD_HEIGHT and frame.format.name.startswith("yuv"):
+        found += ":in_color_matrix=bt709"
+    if pixels == "yuv420p":
+        found += ":out_color_matrix=bt709:out_range=tv"
+    if frame.color_trc in HIGH_DYNAMIC_RANGE:
+        found += ":out_primaries=bt709:out_transfer=bt709"
+    return found
 
 
 def flattened(frame: VideoFrame) -> VideoFrame:

@@ -19,13 +19,14 @@ const pathOf = (file) => file.path || file.webkitRelativePath || file.name;
 const stemOf = (path) => path.replace(/\.[^./]+$/, "").toLowerCase();
 
 // [{name, files}]: a picture with its label is one piece of work; labels alone go last, together.
-export function pieces(files) {
+// What is larger than `alone` goes in parts, so its label goes with the others.
+export function pieces(files, alone = Infinity) {
   const wanted = files.filter((file) => !CHAFF.test(pathOf(file)));
   const labels = new Map(wanted.filter((file) => LABEL.test(file.name)).map((file) => [stemOf(pathOf(file)), file]));
   const work = [];
   for (const file of wanted.filter((one) => !LABEL.test(one.name))) {
-    const label = labels.get(stemOf(pathOf(file)));
-    labels.delete(stemOf(pathOf(file)));
+    const label = file.size > alone ? undefined : labels.get(stemOf(pathOf(file)));
+    if (label) labels.delete(stemOf(pathOf(file)));
     work.push({ name: file.name, files: label ? [file, label] : [file] });
   }
   const rest = [...labels.values()];
@@ -78,7 +79,7 @@ class Batch {
 
   add(files) {
     if (!this.running && !this.waiting.length) this.reset();
-    for (const work of pieces(files)) {
+    for (const work of pieces(files, this.sessionBytes)) {
       work.size = work.files.reduce((sum, file) => sum + file.size, 0);
       work.state = "waiting";
       this.total += work.size;
@@ -168,7 +169,7 @@ class Batch {
 
   // Waits for a worker's job; what it added is loaded anew.
   async follow(work, job) {
-    const told = (current) => this.waits(work, current.status === "queued" ? "waiting for a worker" : "being unpacked");
+    const told = (current) => this.waits(work, current.status === "queued" ? "waiting for a worker" : "being read");
     const output = await this.session(work, work.files[0]).follow(job, told, 2000);
     await this.store.reload();
     return { ...output, accepted: [], labels: [] };
@@ -232,12 +233,14 @@ export function uploader(root, store, sessionBytes) {
     batch.stale = false;
     report();
     root.dispatchEvent(new CustomEvent("uploads-done"));
-    say(`Upload finished: ${count(store.items.length, "picture")} in the set${batch.rejected.length ? `, ${count(batch.rejected.length, "file")} left out` : ""}.`);
+    say(`Upload finished: ${count(store.items.length, store.noun)} in the set${batch.rejected.length ? `, ${count(batch.rejected.length, "file")} left out` : ""}.`);
   }
 
   // All errors at once, each with its file's name.
   function report() {
-    const { rejected, duplicates, lonely, notes } = batch;
+    const { rejected, duplicates, notes } = batch;
+    const there = new Set(store.items.map((item) => stemOf(item.name)));
+    const lonely = batch.lonely.filter((name) => !there.has(stemOf(name.split("/").at(-1))));
     problems.hidden = !rejected.length && !duplicates.length && !lonely.length && !notes.size;
     if (problems.hidden) return;
     const close = h("button", { type: "button", class: "btn small", onclick: () => (problems.hidden = true) }, rejected.length ? "Go on without them" : "Close");
@@ -249,7 +252,7 @@ export function uploader(root, store, sessionBytes) {
       const names = duplicates.slice(0, 20).map((one) => one.name).join(", ");
       parts.push(h("p", { class: "notice" }, `Already in the set: ${names}${duplicates.length > 20 ? ` and ${duplicates.length - 20} more` : ""}.`));
     }
-    if (lonely.length) parts.push(h("p", { class: "notice" }, `${count(lonely.length, "label waits", "labels wait")} for a picture of the same name: ${lonely.slice(0, 20).join(", ")}.`));
+    if (lonely.length) parts.push(h("p", { class: "notice" }, `${count(lonely.length, "label waits", "labels wait")} for a ${store.noun} of the same name: ${lonely.slice(0, 20).join(", ")}.`));
     for (const words of notes) parts.push(h("p", { class: "notice" }, words));
     problems.replaceChildren(...parts, close);
   }

@@ -185,6 +185,26 @@ def test_a_large_clip_is_read_by_a_worker(
     assert (item["name"], item["frames"]) == ("a.mp4", 24)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_clip_that_came_in_parts(
+    api: TestClient, clips: str, db: Session, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    data = film(24, 12)
+    upload = api.post("/api/v1/uploads", json={"name": "boat.mp4", "size": len(data)}).json()
+    for number in upload["missing"]:
+        assert api.put(f"/api/v1/uploads/{upload['id']}/parts/{number}", content=data).status_code == 204
+    assert api.post(f"/api/v1/uploads/{upload['id']}/complete").status_code == 202
+    if not at_once:
+        monkeypatch.setattr(service, "IN_REQUEST_BYTES", 1000)
+    answer = api.post(f"/api/v1/datasets/{clips}/items", json={"upload": upload["id"]})
+    assert answer.status_code == (200 if at_once else 202), answer.text
+    if not at_once:
+        job = FilesJob.model_validate(db.get_one(Job, answer.json()["id"]).payload)
+        FILES_TASKS[job.task](db, get_storage(), job)
+    (item,) = api.get(f"/api/v1/datasets/{clips}/items").json()["items"]
+    assert (item["name"], item["frames"], item["media"]) == ("boat.mp4", 24, "video")
+
+
 def test_the_example_set_is_for_pictures(api: TestClient, clips: str, browser: Browser, owner: User) -> None:
     answer = api.post(f"/api/v1/datasets/{clips}/example")
     assert (answer.status_code, answer.json()["code"]) == (422, "dataset-media")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from app.core.config import get_settings
 from app.core.db import unit_of_work
 from app.datasets.models import Dataset
 from tests.app.datasets.films import film, gif
@@ -16,7 +17,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def clips(site: Site) -> Site:
+def clips(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Larger clips go in parts, as everything over 16 MB does, and their labels after them."""
+    monkeypatch.setattr(get_settings().limits, "upload_bytes", 3000)
     with unit_of_work() as db:
         dataset = db.get_one(Dataset, site.dataset)
         dataset.media, dataset.label_type = "video", "caption"

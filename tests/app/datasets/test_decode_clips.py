@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -131,6 +132,20 @@ def test_fast_and_large_clips_are_brought_down(decode: Decode) -> None:
     assert (done.width, done.height) == (320, 128)
     assert done.clip == {"fps": 60.0, "frames": 12, "duration": 0.2}
     assert "scaled-down" in done.warnings
+
+
+def test_high_dynamic_range_becomes_plain(decode: Decode) -> None:
+    """HLG as phones film it: its white at three quarters of the signal is white here."""
+
+    def hlg(stream: Any) -> None:
+        context = stream.codec_context
+        context.color_trc, context.color_primaries, context.colorspace, context.color_range = 18, 9, 9, 1
+
+    grey = Image.new("RGB", (96, 64), (191, 191, 191))
+    for change, wanted in ((hlg, 253), (None, 191)):
+        done = decode(film(3, change=change, pixels="yuv420p10le", codec="libx265", picture=grey))
+        found = shown(done.picture.read_bytes())[1].getpixel((48, 32))
+        assert all(abs(value - wanted) <= 4 for value in found), found
 
 
 def test_odd_sides_and_long_pixels(decode: Decode) -> None:
