@@ -4,6 +4,7 @@ Loses its lease: kills the child and writes nothing more. Loses its child: the j
 the queue and the loss counts. Is asked to stop: lets the child save, then gives the job back.
 """
 
+import contextlib
 import logging
 import os
 import queue
@@ -12,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from app.contract.events import (
     LogLine,
     Metric,
     Picture,
+    Preview,
     Progress,
     ResumePoint,
     Sample,
@@ -54,6 +56,7 @@ LOOK_SECONDS = 0.2
 DRAIN_SECONDS = 8.0
 STORE_ATTEMPTS = 5
 T = TypeVar("T")
+PREVIEW_NAME = "preview.jpg"
 MEDIA_TYPES = {".png": "image/png", ".safetensors": "application/octet-stream"}
 
 
@@ -63,15 +66,17 @@ class StorageAway(AppError):
 
 @dataclass
 class Pending:
-    """Progress and points of the curves that are not yet written: only the newest progress counts."""
+    """Progress, points of the curves and a preview that are not yet written: only the newest counts."""
 
     progress: Progress | None = None
+    preview: Preview | None = None
     metrics: list[Metric] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
     @property
     def due(self) -> bool:
-        return bool(self.progress or self.metrics) and time.monotonic() - self.since >= FLUSH_SECONDS
+        waits = self.progress or self.metrics or self.preview
+        return bool(waits) and time.monotonic() - self.since >= FLUSH_SECONDS
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class Supervisor:
         self._number = 0
         self._told: set[Command] = set()
         self._draining: float | None = None
+        self._previewed = False
 
     def run(self, get_child: Callable[[], Child]) -> None:
         """Do the job. The caller looks at `child.alive` afterwards. Never raises for what befalls one job."""
@@ -111,6 +117,8 @@ class Supervisor:
         finally:
             self.heart.stop()
             self.heart.join()
+            if self._previewed:
+                self._forget_preview()
             shutil.rmtree(self.out, ignore_errors=True)
 
     def _work(self, get_child: Callable[[], Child]) -> None:
@@ -198,16 +206,19 @@ class Supervisor:
             heard = time.monotonic()
             match event:
                 case None | Finished():
-                    self._flush(pending)
+                    self._flush(replace(pending, preview=None))
                     return event
                 case Progress():
                     pending.progress = event
                 case Metric():
                     pending.metrics.append(event)
+                case Preview():
+                    pending.preview = event
                 case dict():
                     continue
                 case _:
-                    pending = self._flush(pending)
+                    done = isinstance(event, Picture)
+                    pending = self._flush(replace(pending, preview=None if done else pending.preview))
                     if failure := self._record(event):
                         child.kill()
                         return failure
@@ -228,6 +239,11 @@ class Supervisor:
         return True
 
     def _flush(self, pending: Pending) -> Pending:
+        if preview := pending.preview:
+            with contextlib.suppress(OSError, obstore.exceptions.BaseError):  # the next one follows
+                self._previewed = True
+                self.shop.storage.put(self._preview_key, (self.out / preview.path).read_bytes())
+                self._write(lambda db, job: leases.record_preview(db, job, preview))
         if pending.progress or pending.metrics:
             self._write(lambda db, job: leases.record_progress(db, job, pending.progress, pending.metrics))
         return Pending()
@@ -245,6 +261,14 @@ class Supervisor:
             case _:
                 log.error("%s: unexpected event %s", self.name, event.kind)
         return None
+
+    @property
+    def _preview_key(self) -> str:
+        return f"jobs/{self.lease.job_id}/{self.lease.fence}/{PREVIEW_NAME}"
+
+    def _forget_preview(self) -> None:
+        with contextlib.suppress(obstore.exceptions.BaseError):
+            self.shop.storage.delete([self._preview_key])
 
     def _deliver(self, event: Checkpoint | Sample | Picture | ResumePoint) -> None:
         """A file goes under this fence's own prefix; the transaction makes a blob and its rows of it."""

@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.contract.events import Command, Finished, LogLine, Metric, Progress, ResumePoint
+from app.contract.events import Command, Finished, LogLine, Metric, Preview, Progress, ResumePoint
 from app.contract.states import LEASED, JobState
 from app.core.blobs import Blob, release_blobs
 from app.core.config import get_settings
@@ -66,6 +66,7 @@ def claim(db: Session, worker_id: str, queues: Sequence[str], *, warm: Warm | No
     job.attempt = job.lost + 1
     job.worker_id = worker_id
     job.phase = "preparing"
+    _forget_preview(job)
     job.lease_until = _lease_end()
     job.heartbeat_at = func.now()
     if first:
@@ -146,6 +147,19 @@ def record_progress(db: Session, job: Job, progress: Progress | None, metrics: S
         service.add_event(db, job, "metric", {"points": points})
 
 
+def record_preview(db: Session, job: Job, preview: Preview) -> None:
+    """A newer look at the picture that is being drawn lies in storage; `n` counts them."""
+    before = job.progress.get("preview") or {}
+    job.progress = {**job.progress, "preview": {"n": before.get("n", 0) + 1, "index": preview.index}}
+    service.add_event(db, job, "progress", {"phase": job.phase, **job.progress})
+
+
+def _forget_preview(job: Job) -> None:
+    """What another worker drew before, or what is done: its file is gone."""
+    if "preview" in job.progress:
+        job.progress = {name: value for name, value in job.progress.items() if name != "preview"}
+
+
 def _progress(job: Job, p: Progress) -> dict[str, object]:
     """Progress as the API shows it.
 
@@ -155,7 +169,8 @@ def _progress(job: Job, p: Progress) -> dict[str, object]:
     if job.type == "training" and p.phase != "training":
         fraction = job.progress.get("fraction") or 0.0
     shown = p.model_dump(exclude={"kind", "phase"})
-    return {"fraction": fraction, **shown, "updated_at": utcnow().isoformat()}
+    seen = {"preview": job.progress["preview"]} if "preview" in job.progress else {}
+    return {"fraction": fraction, **shown, **seen, "updated_at": utcnow().isoformat()}
 
 
 def record_log(db: Session, job: Job, line: LogLine) -> None:
@@ -177,6 +192,7 @@ def finish(db: Session, job: Job, finished: Finished) -> None:
         "run_seconds": finished.run_seconds,
         "peak_vram_bytes": finished.peak_memory_bytes,
     }
+    _forget_preview(job)
     job.metrics = {**job.metrics, **{name: value for name, value in figures.items() if value is not None}}
     match finished.outcome:
         case "failed":

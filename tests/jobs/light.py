@@ -1,6 +1,6 @@
 """Runs in a child process: jobs that take milliseconds and need no torch, through the real child.
 
-A job's prompt says what it is to do: `steps=5 pause=0.02 pictures=2 die=9 print hang`.
+A job's prompt says what it is to do: `steps=5 pause=0.02 pictures=2 die=9 print hang look`.
 """
 
 import hashlib
@@ -8,7 +8,17 @@ import os
 import time
 from typing import Any
 
-from app.contract.events import Checkpoint, Command, Finished, LogLine, Metric, Picture, Progress, ResumePoint
+from app.contract.events import (
+    Checkpoint,
+    Command,
+    Finished,
+    LogLine,
+    Metric,
+    Picture,
+    Preview,
+    Progress,
+    ResumePoint,
+)
 from worker.child import Task, main
 
 
@@ -31,6 +41,9 @@ def _wished(task: Task) -> Command | None:
 def generate(task: Task) -> Finished:
     said = options(task.job.prompt)
     for index, seed in enumerate(task.job.seeds):
+        if "look" in said:
+            (task.out / "preview.jpg").write_bytes(f"so far {index}".encode())
+            task.reporter.report(Preview(index=index, path="preview.jpg"))
         time.sleep(float(said.get("pause", 0.01)))
         if wished := _wished(task):
             return Finished(outcome="canceled" if wished == "cancel" else "paused")

@@ -43,6 +43,20 @@ def test_pictures_come_one_by_one_and_the_child_stays_warm(yard: Yard, start: St
     assert list((worker.shop.run_folder / "work").iterdir()) == []
 
 
+def test_a_preview_is_there_while_the_picture_is_drawn_and_gone_after_it(yard: Yard, start: Start) -> None:
+    job_id = yard.generate("look pause=2", pictures=5)
+    start("generate")
+    yard.until(lambda: "preview" in yard.job(job_id).progress, "a preview")
+    job = yard.job(job_id)
+    assert job.progress["preview"]["n"] >= 1
+    index = job.progress["preview"]["index"]
+    shown = bytes(get_storage().get(f"jobs/{job_id}/{job.fence}/preview.jpg")).decode()
+    assert shown in (f"so far {index}", f"so far {index + 1}")
+    yard.steer("cancel", job_id)
+    assert "preview" not in yard.until_state(job_id, "canceled").progress
+    yard.until(lambda: list(get_storage().list("jobs")) == [], "the preview to be gone")
+
+
 def test_a_training_has_a_child_of_its_own(yard: Yard, start: Start) -> None:
     job_id = yard.train("steps=7")
     start("train")

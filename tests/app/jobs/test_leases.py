@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.contract.events import Finished, LogLine, Metric, Progress, ResumePoint
+from app.contract.events import Finished, LogLine, Metric, Preview, Progress, ResumePoint
 from app.contract.states import JobState
 from app.core.blobs import Blob
 from app.core.storage import get_storage
@@ -178,6 +178,25 @@ def test_progress_and_curves(db: Session) -> None:
     leases.finish(db, leases.hold(db, lease), Finished(outcome="succeeded"))
     left = list(db.scalars(select(JobEvent.kind).order_by(JobEvent.id)))
     assert left == ["status", "log", "status", "done"]
+
+
+def test_previews_are_counted_and_belong_to_one_attempt(db: Session) -> None:
+    make_job(db, make_user(db))
+    job, _ = claim(db)
+    leases.record_preview(db, job, Preview(index=0, path="preview.jpg"))
+    leases.record_preview(db, job, Preview(index=2, path="preview.jpg"))
+    leases.record_progress(db, job, Progress(phase="sampling", current=1, total=2), [])
+    assert job.progress["preview"] == {"n": 2, "index": 2}
+    told = db.scalars(select(JobEvent).where(JobEvent.kind == "progress").order_by(JobEvent.id)).all()
+    assert [event.data["preview"]["n"] for event in told] == [1, 2, 2]
+    end_lease(db, job)
+    reaper.reap(db)
+    again, lease = claim(db)
+    assert "preview" not in again.progress
+    leases.record_preview(db, again, Preview(index=1, path="preview.jpg"))
+    leases.finish(db, leases.hold(db, lease), Finished(outcome="succeeded"))
+    assert "preview" not in again.progress
+    assert again.progress["current"] == 1
 
 
 def test_a_new_attempt_forgets_the_points_after_its_save(db: Session) -> None:
