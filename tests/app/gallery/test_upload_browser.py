@@ -11,12 +11,15 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from app.accounts.models import User
+from app.core.config import get_settings
 from app.core.db import unit_of_work
 from app.core.storage import get_storage
+from app.datasets import service as datasets
 from app.gallery.models import Model, ModelVersion
 from app.jobs import leases
 from app.uploads import service as uploads
 from hatch_build import build
+from tests.app.datasets.pictures import png, zipped
 from tests.app.recognition.listings import KOHYA, lora, whole
 from tests.app.site import log_in, serving
 from tests.e2e.browser import chromium
@@ -209,6 +212,22 @@ def test_a_large_file_waits_for_a_worker(
     work_on_files()
     page.wait_for_url("**/models/new?upload=*")
     expect(page.locator("h2#recognised")).to_have_text("This is a LoRA for SD 1.5")
+    page.context.close()
+
+
+def test_large_zips_of_pictures_go_the_same_way(
+    browser: Browser, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(get_settings().limits, "upload_bytes", 100)
+    with unit_of_work() as db:
+        dataset = datasets.create_dataset(db, db.get_one(User, site.user), name="Towns").id
+    (tmp_path / "towns.zip").write_bytes(zipped([("a.png", png(1)), ("a.txt", b"bell tower")]))
+    page = site.open(browser, f"/datasets/{dataset}")
+    sent: list[str] = []
+    page.on("request", lambda r: sent.append(r.url) if r.method == "PUT" else None)
+    page.set_input_files("[data-files]", str(tmp_path / "towns.zip"))
+    expect(page.locator("[data-item]")).to_have_count(1)
+    assert sent
     page.context.close()
 
 
