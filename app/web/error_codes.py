@@ -47,6 +47,9 @@ CODES: dict[str, str] = {
     ),
     "disk-full": "The server's disk has too little room. Delete what you do not need, or ask the admin.",
     "duplicate-lora": "The same LoRA was named twice. Name it once, with the strength that you want.",
+    "embedding-unusable": (
+        "An embedding does not fit this checkpoint or cannot be read. Remove it or choose another one."
+    ),
     "empty-file": "The file is empty. Copy or download it again.",
     "few-pictures": "Advice: with so few pictures the result is likely stiff. 15 to 30 are best.",
     "file-cut-off": "The file is not whole: its copy or download broke off. Fetch it again.",
@@ -85,18 +88,23 @@ CODES: dict[str, str] = {
     "link-gone": "A link that works once was used already, or is too old. Ask the admin for a new one.",
     "login-failed": "The name or the password is not right.",
     "lora-base-mismatch": "The LoRA was trained for another kind of base model than the chosen checkpoint.",
+    "lora-base-unknown": (
+        "It is not known for which base model this was made. Its owner can say so on its page."
+    ),
     "lora-unusable": (
         "A LoRA does not fit this checkpoint or cannot be read. Remove it or choose another one."
     ),
     "method-not-allowed": "This address exists and does not take that kind of request.",
     "name-taken": "Somebody has this name already. Choose another one.",
+    "no-frames": "The file has no moving pictures in it. Export it again as MP4 (H.264).",
     "no-generation-data": (
         "The picture holds no generation data that is known here. Type the settings, or start from the picture."
     ),
-    "no-frames": "The file has no moving pictures in it. Export it again as MP4 (H.264).",
     "not-a-clip": "The file is no clip that can be read. MP4, WebM, MOV, GIF and pictures are taken.",
     "not-a-lora": "A trained LoRA can only become a version of a model page of the type LORA.",
     "not-a-model": "The file is no safetensors file and no zipped diffusers folder.",
+    "not-a-vae": "What was named as a VAE is none. Choose a page of the type VAE.",
+    "not-an-embedding": "What was named as an embedding is none. Choose a page of the type TextualInversion.",
     "not-finite": (
         "The numbers ran over while drawing. Lower the CFG scale, the weights or the LoRA strength."
     ),
@@ -153,6 +161,9 @@ CODES: dict[str, str] = {
     "upload-complete": "The upload is complete. Its parts cannot be changed any more.",
     "upload-failed": "The upload failed and cannot go on. Start a new one.",
     "upload-incomplete": "The upload is not complete yet. Send what is missing and complete it first.",
+    "vae-base-mismatch": "The VAE is for another kind of base model. Choose one for the checkpoint's own kind.",
+    "vae-base-unknown": "It is not known for which base model the VAE is. Its owner can say so on its page.",
+    "vae-missing": "The checkpoint holds no VAE, so it cannot make pictures alone. Name one for it.",
     "validation-failed": (
         "Some fields are wrong. `errors` lists each with a JSON pointer and what to correct."
     ),

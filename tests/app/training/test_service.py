@@ -112,7 +112,7 @@ def test_checkpoints_expire_unless_published(db: Session) -> None:
     user = make_user(db)
     job = make_training(db, user, epochs=2)
     publishing.publish_checkpoint(db, user, job.id, PublishIn(checkpoint=1))
-    db.get_one(TrainingRun, job.id).keep_until = utcnow() - timedelta(seconds=1)
+    db.get_one(TrainingRun, job.id).keep_until = utcnow() - timedelta(hours=1)
     db.flush()
     assert service.expire_checkpoints(db) == 1
     assert service.list_checkpoint_rows(db, job.id) == []
@@ -122,7 +122,7 @@ def test_checkpoints_expire_unless_published(db: Session) -> None:
 
 def test_a_run_that_has_not_ended_keeps_its_pictures(db: Session) -> None:
     job = make_training(db, make_user(db))
-    db.get_one(TrainingRun, job.id).keep_until = utcnow() - timedelta(seconds=1)
+    db.get_one(TrainingRun, job.id).keep_until = utcnow() - timedelta(hours=1)
     jobs.change_state(db, job, JobState.PAUSED)
     assert service.expire_checkpoints(db) == 0
     assert db.scalar(select(func.count()).where(TrainingItem.job_id == job.id)) == 10
