@@ -98,7 +98,7 @@ CODES: dict[str, str] = {
     "name-taken": "Somebody has this name already. Choose another one.",
     "no-frames": "The file has no moving pictures in it. Export it again as MP4 (H.264).",
     "no-generation-data": (
-        "The picture holds no generation data that is known here. Type the settings, or start from the picture."
+        "The picture holds no generation data that is known here. Type the settings, or start from it."
     ),
     "not-a-clip": "The file is no clip that can be read. MP4, WebM, MOV, GIF and pictures are taken.",
     "not-a-lora": "A trained LoRA can only become a version of a model page of the type LORA.",
@@ -161,7 +161,7 @@ CODES: dict[str, str] = {
     "upload-complete": "The upload is complete. Its parts cannot be changed any more.",
     "upload-failed": "The upload failed and cannot go on. Start a new one.",
     "upload-incomplete": "The upload is not complete yet. Send what is missing and complete it first.",
-    "vae-base-mismatch": "The VAE is for another kind of base model. Choose one for the checkpoint's own kind.",
+    "vae-base-mismatch": "The VAE is for another kind of base model. Choose one for that of the checkpoint.",
     "vae-base-unknown": "It is not known for which base model the VAE is. Its owner can say so on its page.",
     "vae-missing": "The checkpoint holds no VAE, so it cannot make pictures alone. Name one for it.",
     "validation-failed": (
