@@ -19,7 +19,7 @@ from app.gallery.permissions import can_view_version
 from app.images.models import Image
 from app.images.permissions import can_view_image
 from app.recognition import HeaderRefused, Recognised
-from app.recognition.bases import family_of_base
+from app.recognition.bases import architectures_of, family_of_base
 from worker.families.catalog import specs
 
 FORMATS = {".safetensors": "SafeTensor", ".zip": "Diffusers", ".gguf": "GGUF", ".ckpt": "PickleTensor"}
@@ -176,13 +176,18 @@ def stem(file: ModelFile) -> str:
     return file.name.rsplit(".", 1)[0] or "model"
 
 
+A1111_VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
+"""Its own words for bases; it passes over any other."""
+
+
 def sidecar(file: ModelFile) -> dict[str, object]:
     """What A1111, Forge and InvokeAI read from `<stem>.json` beside a LoRA."""
     version = file.version
     autov3 = next((h.value for h in file.hashes if h.kind == "AutoV3"), "")
+    bases = architectures_of(version.base_model)
     return {
         "description": version.model.description[:2000],
-        "sd version": version.base_model,
+        "sd version": next((word for base, word in A1111_VERSIONS.items() if base in bases), "Unknown"),
         "activation text": ", ".join(version.trained_words),
         "preferred weight": version.strength,
         "negative text": "",

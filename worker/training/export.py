@@ -36,9 +36,8 @@ def export_adapter(run: Run, path: Path, moment: Moment) -> Checkpoint:
     if not run.adapter.is_finite():
         raise diverged(moment.step)
     tensors = exported_tensors(run)
-    content = serialise(
-        tensors, training_metadata(family.spec, job, run.examples, moment), family, job, moment
-    )
+    facts = training_metadata(family.spec, job, run.examples, moment, short_hashes(job, run.files))
+    content = serialise(tensors, facts, family, job, moment)
     path.parent.mkdir(parents=True, exist_ok=True)
     ensure_space(path.parent, len(content))
     temporary = path.with_suffix(".tmp")
@@ -68,11 +67,25 @@ def serialise(
     digest = tensor_hash(plain)
     facts = facts | {"sshs_model_hash": digest, "sshs_legacy_hash": legacy_hash(plain)}
     facts |= model_spec(family.spec, job, moment, digest)
-    content = save(dict(tensors), facts)
-    if header_length(content) > HEADER_LIMIT:
-        facts.pop("modelspec.thumbnail", None)
+    for spare in ("", "modelspec.thumbnail", "ss_tag_frequency", "bottega_params"):
+        facts.pop(spare, None)
         content = save(dict(tensors), facts)
+        if header_length(content) <= HEADER_LIMIT:
+            break
     return content
+
+
+def short_hashes(job: TrainJob, files: Mapping[str, Path]) -> dict[str, str]:
+    """AutoV1 by sha256 of the base's files that are single ones, as sd-scripts names them."""
+    wanted = [blob.sha256 for blob in (job.base.file, job.base.vae) if blob]
+    return {name: file_legacy_hash(files[name]) for name in wanted if name in files and files[name].is_file()}
+
+
+def file_legacy_hash(path: Path) -> str:
+    """`legacy_hash` of a file, of which only that part is read."""
+    with path.open("rb") as file:
+        file.seek(_LEGACY_START)
+        return hashlib.sha256(file.read(_LEGACY_LENGTH)).hexdigest()[:8]
 
 
 def header_length(content: bytes) -> int:

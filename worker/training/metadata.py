@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,12 +45,19 @@ class Moment:
 
 
 def training_metadata(
-    spec: FamilySpec, job: TrainJob, examples: Sequence[Example], moment: Moment
+    spec: FamilySpec,
+    job: TrainJob,
+    examples: Sequence[Example],
+    moment: Moment,
+    short_hashes: Mapping[str, str],
 ) -> dict[str, str]:
-    """All `ss_*` keys, and the settings as they were resolved."""
+    """All `ss_*` keys, and the settings as they were resolved.
+
+    `short_hashes` has AutoV1 by sha256 of the checkpoint and the VAE, where they are single files.
+    """
     facts = (
         _identity(job, moment)
-        | _base(spec, job)
+        | _base(spec, job, short_hashes)
         | _optimisation(job)
         | _network(job)
         | _loss(job)
@@ -108,12 +115,22 @@ def _identity(job: TrainJob, moment: Moment) -> dict[str, Any]:
     }
 
 
-def _base(spec: FamilySpec, job: TrainJob) -> dict[str, Any]:
-    return {
+def _base(spec: FamilySpec, job: TrainJob, short_hashes: Mapping[str, str]) -> dict[str, Any]:
+    file, vae = job.base.file, job.base.vae
+    facts: dict[str, Any] = {
+        "ss_sd_model_name": file.name,
+        "ss_sd_model_hash": short_hashes.get(file.sha256),
+        "ss_new_sd_model_hash": file.sha256,
+    }
+    if vae:
+        facts |= {
+            "ss_vae_name": vae.name,
+            "ss_vae_hash": short_hashes.get(vae.sha256),
+            "ss_new_vae_hash": vae.sha256,
+        }
+    return {name: value for name, value in facts.items() if value} | {
         "ss_base_model_version": spec.ss_base_model_version,
         "ss_v2": "False",
-        "ss_sd_model_name": job.base.name,
-        "ss_new_sd_model_hash": job.base.file.sha256,
         "ss_clip_skip": job.params.clip_skip,
         "ss_max_token_length": spec.token_limit,
         "ss_cache_latents": True,

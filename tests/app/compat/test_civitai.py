@@ -8,6 +8,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from app.gallery import service
+from app.gallery.files import sidecar
 from app.gallery.models import Model, ModelFile
 from app.images.models import Image, ImageResource
 from app.images.service import create_sample
@@ -335,6 +336,12 @@ def test_sidecar_and_preview(client: TestClient, model: Model) -> None:
     preview = client.get(f"/files/{file.id}/preview/tuscany.preview.png")
     assert preview.content == b"picture"
     assert "tuscany.preview.png" in preview.headers["content-disposition"]
+
+
+@pytest.mark.parametrize(("base", "word"), [("SD 1.5", "SD1"), ("Pony", "SDXL"), ("Flux.1 D", "Unknown")])
+def test_a_sidecar_names_the_base_in_a1111_s_words(base: str, word: str, model: Model) -> None:
+    model.versions[0].base_model = base
+    assert sidecar(model.versions[0].files[0])["sd version"] == word
 
 
 def test_a_picture_stays_private_inside_a_public_model(client: TestClient, db: Session, model: Model) -> None:

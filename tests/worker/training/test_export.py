@@ -13,16 +13,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from app.contract.events import Checkpoint
-from app.contract.jobs import TrainJob
+from app.contract.jobs import BlobRef, CheckpointRef, TrainJob
+from app.recognition.unet_names import ARCHITECTURES, text_modules
 from tests.worker.tiny import tiny_job, tiny_pictures
 from tests.worker.training.conftest import Trained, merged_deltas
 from worker.draws import Draws
 from worker.families import catalog
+from worker.families.kohya_keys import sdxl_name
 from worker.reporter import NullReporter
 from worker.training.buckets import place
 from worker.training.dataset import Example, load_examples
-from worker.training.export import header_length, legacy_hash, serialise, tensor_hash
-from worker.training.metadata import TAG_BYTES, Moment, tag_counts, training_metadata
+from worker.training.export import header_length, legacy_hash, serialise, short_hashes, tensor_hash
+from worker.training.metadata import TAG_BYTES, Moment, model_spec, tag_counts, training_metadata
 
 Plain = tuple[TrainJob, NullReporter, Path]
 ABSENT_ON_PURPOSE = {
@@ -125,6 +127,7 @@ def test_metadata_is_true_of_the_run(plain_run: Plain, last: tuple[Path, Checkpo
     expected = {
         "ss_output_name": "tiny",
         "ss_base_model_version": spec.ss_base_model_version,
+        "ss_sd_model_name": job.base.file.name,
         "ss_new_sd_model_hash": job.base.file.sha256,
         "ss_steps": "4",
         "ss_epoch": "2",
@@ -166,6 +169,71 @@ def test_metadata_is_true_of_the_run(plain_run: Plain, last: tuple[Path, Checkpo
     assert len(buckets) == 2
 
 
+def test_checkpoint_and_vae_of_single_files_are_named_with_all_their_hashes(tmp_path: Path) -> None:
+    contents = {"base.safetensors": bytes(range(256)) * 5000, "vae.safetensors": b"vae" * 400_000}
+    blobs, files = {}, {}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        blobs[name] = BlobRef(sha256=digest, size=len(content), name=name)
+        files[digest] = tmp_path / name
+    pictures = tiny_pictures(tmp_path, 1)
+    base = CheckpointRef(
+        file=blobs["base.safetensors"], vae=blobs["vae.safetensors"], format="SafeTensor", family="sdxl",
+        name="Base of mine", base_model="Pony",
+    )  # fmt: skip
+    job = tiny_job(pictures, base=base)
+    moment = Moment(epoch=1, step=1, started_at=0.0, finished_at=1.0, prediction_type="v_prediction")
+    examples = load_examples(job, {job.items[0].file.sha256: pictures[0]}, 8, Draws(0))
+    spec = catalog.specs()["sdxl"]
+    facts = training_metadata(spec, job, examples, moment, short_hashes(job, files))
+    expected = {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"}
+    for name, kind in (("base.safetensors", "sd_model"), ("vae.safetensors", "vae")):
+        content = contents[name]
+        expected |= {
+            f"ss_{kind}_name": name,
+            f"ss_{kind}_hash": hashlib.sha256(content[0x100000:0x110000]).hexdigest()[:8],
+            f"ss_new_{kind}_hash": hashlib.sha256(content).hexdigest(),
+        }
+    assert {name: facts.get(name) for name in expected} == expected
+    spec_facts = model_spec(spec, job, moment, "ab" * 32)
+    assert spec_facts["modelspec.prediction_type"] == "v"
+    assert spec_facts["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+    assert short_hashes(job, {blobs["base.safetensors"].sha256: tmp_path}) == {}  # a folder has none
+
+
+def test_the_header_stays_small_enough_for_comfyui(tmp_path: Path) -> None:
+    """Every layer of SDXL, as many tags as are kept, and a thumbnail; with more than that, less is said."""
+    modules = [f"model.{name}" for name in ARCHITECTURES["sdxl"].unet.modules() if "norm" not in name]
+    modules += [f"text_encoder_2.{name}" for name in text_modules(44) if ".layers." in name]
+    tensors = {
+        f"{sdxl_name(module)}.{part}": torch.zeros(1)
+        for module in modules
+        for part in ("lora_down.weight", "lora_up.weight", "alpha")
+    }
+    assert len(modules) > 722 + 6 * 44
+    (path,) = tiny_pictures(tmp_path, 1)
+    item: Any = None
+    label = ", ".join(f"tag {number}" for number in range(50_000))
+    counts = tag_counts([Example(0, item, path, place(64, 64, [(64, 64)]), (label,), held_out=False)])
+    moment = Moment(1, 1, 0.0, 1.0, "epsilon", thumbnail=path)
+    job, family = tiny_job([path]), catalog.load("sdxl")
+    facts = {"ss_tag_frequency": json.dumps({"1_tiny": counts}), "ss_seed": "1"}
+    content = serialise(tensors, facts, family, job, moment)
+    header = json.loads(content[8 : 8 + header_length(content)])["__metadata__"]
+    assert header_length(content) < 2**20
+    assert {"ss_tag_frequency", "modelspec.thumbnail", "sshs_model_hash"} <= header.keys()
+    room, picture = 2**20 - header_length(content), len(header["modelspec.thumbnail"])
+    for more, lost in (
+        (room, {"modelspec.thumbnail"}),
+        (room + picture + 100, {"modelspec.thumbnail", "ss_tag_frequency"}),
+    ):
+        content = serialise(tensors, facts | {"ss_training_comment": "x" * more}, family, job, moment)
+        assert header_length(content) <= 2**20
+        fewer = json.loads(content[8 : 8 + header_length(content)])["__metadata__"]
+        assert header.keys() - fewer.keys() == lost
+
+
 def test_counts_agree_where_pictures_are_kept_out(tmp_path: Path) -> None:
     """Folders, buckets and the total count the same pictures; the one for measuring is told apart."""
     pictures = tiny_pictures(tmp_path, 9, ((64, 64), (120, 60)))
@@ -174,7 +242,8 @@ def test_counts_agree_where_pictures_are_kept_out(tmp_path: Path) -> None:
     )
     files = {item.file.sha256: path for item, path in zip(job.items, pictures, strict=True)}
     moment = Moment(epoch=1, step=1, started_at=0.0, finished_at=1.0, prediction_type="epsilon")
-    facts = training_metadata(catalog.specs()["starter"], job, load_examples(job, files, 8, Draws(0)), moment)
+    examples = load_examples(job, files, 8, Draws(0))
+    facts = training_metadata(catalog.specs()["starter"], job, examples, moment, {})
     (folder,) = json.loads(facts["ss_dataset_dirs"]).values()
     assert folder == {"n_repeats": 3, "img_count": 8}
     assert facts["ss_num_train_images"] == "24"
