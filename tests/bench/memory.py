@@ -1,7 +1,7 @@
 """`./dev bench memory FAMILY … [--computed]`: what trainings take, for the estimate before the start.
 
-On a machine that has the family's checkpoint (the starter) every phase is measured in fresh processes, over
-a few settings. `--computed` counts from the shapes of the models at true size instead, without weights.
+Every phase is measured in fresh processes over a few settings, with random weights at true size where no
+checkpoint is at hand. `--computed` counts from the shapes of the models instead, without any weights.
 Both write `worker/families/FAMILY/memory.json`.
 """
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 from app.contract.family import DeviceMemory, TrainMemory
 from app.contract.jobs import SamplePrompt, TrainParams
+from tests.bench.full_size import write_checkpoint
 from tests.bench.meter import peak_of
 from tests.bench.report import machine, write_section
 from worker import device as devices
@@ -56,7 +58,15 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"batch_size": 4, "precision": "bf16", "larger": True},
     {"batch_size": 4, "precision": "bf16", "gradient_checkpointing": True, "larger": True},
 )
+LARGE_SETTINGS: tuple[dict[str, Any], ...] = (
+    {"batch_size": 1, "precision": "bf16", "gradient_checkpointing": False},
+    {"batch_size": 2, "precision": "bf16", "gradient_checkpointing": False},
+    {"batch_size": 1, "precision": "bf16", "gradient_checkpointing": True},
+    {"batch_size": 2, "precision": "bf16", "gradient_checkpointing": True, "larger": True},
+)
+"""For families of some gigabytes. What is not measured with them stays as it was computed."""
 STEPS = 3
+SIDE_ON_A_CPU = 256
 
 
 # --- from shapes -----------------------------------------------------------------------------------------
@@ -174,25 +184,32 @@ def computed(name: str, device: str) -> DeviceMemory:
 # --- from runs -------------------------------------------------------------------------------------------
 
 
-def settings_of(name: str, chosen: dict[str, Any]) -> TrainParams:
+def settings_of(name: str, chosen: dict[str, Any], device: str) -> TrainParams:
     spec = catalog.specs()[name]
-    side = spec.resolution * (3 if chosen.get("larger") else 2) // 2
+    side = spec.resolution if device == "cuda" else min(spec.resolution, SIDE_ON_A_CPU)
     values = {key: value for key, value in chosen.items() if key != "larger"}
-    return resolve_params(spec, "style", "normal", 4, values | {"resolution": min(side, 256)})
+    values["resolution"] = side * 3 // 2 if chosen.get("larger") else side
+    return resolve_params(spec, "style", "normal", 4, values)
 
 
-def run_phases(name: str, chosen: dict[str, Any]) -> dict[str, int]:
+def hurried(family: Any) -> Any:
+    """The family, whose samples are drawn in two steps: a peak needs no more."""
+    spec = family.spec
+    quick = spec.generation.model_copy(update={"steps": 2})
+    return replace(family, spec=spec.model_copy(update={"generation": quick}))
+
+
+def run_phases(family: Any, base: Path, params: TrainParams) -> dict[str, int]:
     """Peaks of a short run, in this process: caching, training, sampling."""
-    device, family, params = devices.choose_device(), catalog.load(name), settings_of(name, chosen)
+    device = devices.choose_device()
     devices.prepare(device, 2)
     side = params.resolution
     with tempfile.TemporaryDirectory() as folder:
-        job, files = noise_job(family, WEIGHTS, params, Path(folder))
-        job = job.model_copy(
-            update={"sample_prompts": (SamplePrompt(prompt="a house", width=side, height=side),)}
-        )
+        job, files = noise_job(family, base, params, Path(folder))
+        prompt = SamplePrompt(prompt="a house", width=side, height=side)
+        job = job.model_copy(update={"sample_prompts": (prompt,)})
         monitor = Monitor(NullReporter(), STEPS, 1)
-        run = prepare(Task(job, family, files, Path(folder) / "out", monitor, device, Draws(0)))
+        run = prepare(Task(job, hurried(family), files, Path(folder) / "out", monitor, device, Draws(0)))
         found = {"caching": devices.peak_memory(device)}
         devices.reset_peak(device)
         stream = Stream(run.trained, params.batch_size, params.batch_size, run.rng)
@@ -204,15 +221,19 @@ def run_phases(name: str, chosen: dict[str, Any]) -> dict[str, int]:
         return found | {"sampling": devices.peak_memory(device)}
 
 
-def in_a_process(name: str, chosen: dict[str, Any]) -> dict[str, int]:
-    command = [sys.executable, "-m", "tests.bench.memory", name, "--part", json.dumps(chosen)]
+def in_a_process(name: str, base: Path, params: TrainParams) -> dict[str, int]:
+    command = [sys.executable, "-m", "tests.bench.memory", name, "--base", str(base)]
+    command += ["--part", params.model_dump_json()]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def fitted(facts: TrainMemory, runs: list[tuple[TrainParams, dict[str, int]]], device: str) -> DeviceMemory:
-    """Overhead and bytes a pixel that explain the peaks, by least squares; none is above the estimate."""
+    """Overhead and bytes a pixel that explain the peaks, by least squares; none is above the estimate.
+
+    What no run tells of stays as `facts` have it.
+    """
     names = ["overhead", "step fp32", "step bf16", "step_checkpointed fp32", "step_checkpointed bf16"]
     names += ["encode", "draw"]
     rows, values = [], []
@@ -233,34 +254,63 @@ def fitted(facts: TrainMemory, runs: list[tuple[TrainParams, dict[str, int]]], d
     found = np.linalg.lstsq(matrix / scale, wanted, rcond=None)[0] / scale
     found = found.clip(min=0)
     found[0] += max(0.0, float((wanted - matrix @ found).max()))
-    by_name = dict(zip(names, found.round(1).tolist(), strict=True))
+    seen = matrix.any(axis=0)
+    by_name = {n: value for n, value, told in zip(names, found.round(1).tolist(), seen, strict=True) if told}
+    by_name = known_before(facts, device) | by_name
     return DeviceMemory(
         measured_on=machine(),
         overhead=round(by_name["overhead"]),
-        step={precision: by_name[f"step {precision}"] for precision in ("fp32", "bf16")},
-        step_checkpointed={p: by_name[f"step_checkpointed {p}"] for p in ("fp32", "bf16")},
+        step=_by_precision(by_name, "step"),
+        step_checkpointed=_by_precision(by_name, "step_checkpointed"),
         encode=by_name["encode"],
         draw=by_name["draw"],
     )
 
 
+def _by_precision(by_name: dict[str, float], prefix: str) -> dict[str, float]:
+    return {p: by_name[f"{prefix} {p}"] for p in BYTES if f"{prefix} {p}" in by_name}
+
+
+def known_before(facts: TrainMemory, device: str) -> dict[str, float]:
+    on = facts.devices.get(device)
+    if on is None:
+        return {}
+    plain = {f"step {p}": value for p, value in on.step.items()}
+    return plain | {f"step_checkpointed {p}": value for p, value in on.step_checkpointed.items()}
+
+
 # --- both ------------------------------------------------------------------------------------------------
+
+
+def path_of(name: str) -> Path:
+    return FAMILIES / name / "memory.json"
+
+
+def facts_of(name: str) -> TrainMemory:
+    """Counted now; what is known of devices is as it was."""
+    path = path_of(name)
+    before = TrainMemory.model_validate_json(path.read_text()).devices if path.exists() else {}
+    return TrainMemory(**counts(name), devices=before)
 
 
 def write_facts(name: str, found: dict[str, DeviceMemory]) -> TrainMemory:
     """Replace what is known for these kinds of device."""
-    path = FAMILIES / name / "memory.json"
-    before = TrainMemory.model_validate_json(path.read_text()).devices if path.exists() else {}
-    facts = TrainMemory(**counts(name), devices=before | found)
-    path.write_text(facts.model_dump_json(indent=2) + "\n")
+    facts = facts_of(name)
+    facts = facts.model_copy(update={"devices": facts.devices | found})
+    path_of(name).write_text(facts.model_dump_json(indent=2) + "\n")
     return facts
 
 
 def measure(name: str) -> list[tuple[str, str]]:
     device = devices.choose_device().type
-    runs = [(settings_of(name, chosen), in_a_process(name, chosen)) for chosen in SETTINGS]
-    bare = TrainMemory(**counts(name), devices={})
-    facts = write_facts(name, {device: fitted(bare, runs, device)})
+    large = name != "starter"
+    planned = [settings_of(name, chosen, device) for chosen in (LARGE_SETTINGS if large else SETTINGS)]
+    with tempfile.TemporaryDirectory(prefix="bottega-memory-") as folder:
+        base = Path(folder) / "checkpoint.safetensors" if large else WEIGHTS
+        if large:
+            write_checkpoint(name, base)
+        runs = [(params, in_a_process(name, base, params)) for params in planned]
+    facts = write_facts(name, {device: fitted(facts_of(name), runs, device)})
     spec = catalog.specs()[name].model_copy(update={"memory": facts})
     return [(words_of(p), compared(spec, p, peaks, device)) for p, peaks in runs]
 
@@ -286,23 +336,22 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("families", nargs="+", choices=list(catalog.specs()))
     parser.add_argument("--computed", nargs="*", choices=["cpu", "cuda"], help="count from shapes, for these")
     parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.part:
-        print(json.dumps(run_phases(options.families[0], json.loads(options.part))))
+        params = TrainParams.model_validate_json(options.part)
+        print(json.dumps(run_phases(catalog.load(options.families[0]), options.base, params)))
         return
     for name in options.families:
         if options.computed is not None:
-            facts = write_facts(
-                name, {kind: computed(name, kind) for kind in options.computed or ("cpu", "cuda")}
+            kinds = options.computed or ("cpu", "cuda")
+            print(
+                name,
+                write_facts(name, {kind: computed(name, kind) for kind in kinds}).model_dump_json(indent=2),
             )
-            print(f"{name}: {facts.model_dump_json(indent=2)}")
-        elif name != "starter":
-            parser.error(f"{name} has no checkpoint here to measure with. Use --computed.")
         else:
-            write_section(
-                f"memory-{name}", f"Memory of trainings: {catalog.specs()[name].title}",
-                f"./dev bench memory {name}", measure(name),
-            )  # fmt: skip
+            title = f"Memory of trainings: {catalog.specs()[name].title}"
+            write_section(f"memory-{name}", title, f"./dev bench memory {name}", measure(name))
 
 
 if __name__ == "__main__":

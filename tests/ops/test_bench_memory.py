@@ -1,5 +1,6 @@
 """The bench of memory: what is counted from shapes, and what is made of measured peaks."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from app.contract.family import TrainMemory
 from app.contract.jobs import TrainParams
 from tests.bench import memory
 from tests.bench.meter import peak_of
-from tests.worker.tiny import PARAMS
+from tests.worker.tiny import PARAMS, tiny_base
 from worker.families import catalog
 from worker.families.memory import Figures, adapter_bytes, needs
 
@@ -106,3 +107,30 @@ def test_no_measured_peak_is_above_the_estimate() -> None:
     said = needs(spec.model_copy(update={"memory": facts}), Figures(chosen), "cpu")
     assert said is not None
     assert said.training >= peaks["training"] - 10
+
+
+def test_what_no_run_tells_of_stays_as_it_was_computed() -> None:
+    computed = memory.DeviceMemory(
+        overhead=1,
+        step={"fp32": 9.0, "bf16": 8.0},
+        step_checkpointed={"fp32": 3.0, "bf16": 2.0},
+        encode=1,
+        draw=1,
+    )
+    facts = FACTS.model_copy(update={"devices": {"cpu": computed}})
+    found = memory.fitted(facts, [(PARAMS, measured(PARAMS))], "cpu")
+    assert found.step["bf16"] == 8.0
+    assert found.step["fp32"] != 9.0
+    assert found.step_checkpointed == computed.step_checkpointed
+
+
+def test_a_short_run_tells_the_peaks_of_its_phases(tmp_path: Path) -> None:
+    peaks = memory.run_phases(catalog.load("starter"), tiny_base(tmp_path), PARAMS)
+    assert list(peaks) == ["caching", "training", "sampling"]
+    assert min(peaks.values()) > 100 << 20
+
+
+def test_settings_are_small_without_a_card() -> None:
+    assert {memory.settings_of("sdxl", s, "cpu").resolution for s in memory.LARGE_SETTINGS} == {256, 384}
+    assert {memory.settings_of("sdxl", s, "cuda").resolution for s in memory.LARGE_SETTINGS} == {1024, 1536}
+    assert {memory.settings_of("starter", s, "cpu").resolution for s in memory.SETTINGS} == {128, 192}
