@@ -8,6 +8,7 @@ of it by the buttons that people have. Linux only; not as root it needs unprivil
 import argparse
 import fcntl
 import os
+import re
 import shutil
 import socket
 import struct
@@ -62,7 +63,7 @@ def upload(page: Page, file: Path, rows: Rows) -> None:
     rows.append(("what the form says", page.inner_text("h2#recognised")))
     page.fill("[name=name]", "Random fifteen")
     page.click("main .sticky-action button.primary")
-    page.wait_for_url("**/models/*-*", timeout=SECONDS * 1000)
+    page.wait_for_url(re.compile(r"/models/\d+"))
 
 
 def draw(page: Page, rows: Rows) -> None:

@@ -38,6 +38,17 @@ def test_a_seed_that_is_no_number_does_not_break_the_review(db: Session, browser
     assert draft.fields["sample_prompts"] == [{"prompt": "house", "seed": 1}]
 
 
+def test_prompts_that_are_emptied_mean_no_samples(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    draft = drafts.create_draft(db, user)
+    client, address = browser(user), f"/train/{draft.id}/review"
+    client.post(address, data={"preset": "quick", "prompt-0": "", "prompt-1": ""})
+    assert "sample_prompts" not in draft.fields
+    client.post(address, data={"prompt-0": "house", "seed-0": "1"})
+    client.post(address, data={"prompt-0": "", "seed-0": "1"})
+    assert draft.fields["sample_prompts"] == []
+
+
 def test_a_failed_training_can_be_tried_again_and_says_its_words_once(db: Session, browser: Browser) -> None:
     user = make_user(db)
     job = make_training(db, user)
