@@ -66,6 +66,9 @@ def one_choice(db: Session, user: User, kind: str, version_id: Any) -> Choice | 
 
 def finish(db: Session, user: User, filled: Filled) -> Filled:
     """Choose a base where none is, hold the cards against it, and keep what is still there."""
+    if filled.base is not None and filled.spec is None:
+        filled.notes.insert(0, f"{filled.base.name} {filled.base.obstacle or 'cannot draw here yet'}.")
+        filled.base = None
     if filled.base is None:
         filled.base = _last_base(db, user, filled)
     if filled.base is not None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from app.accounts.deps import CurrentUser
 from app.contract.jobs import UPSCALERS
 from app.contract.samplers import SAMPLERS
-from app.core.errors import AppError, Invalid
+from app.core.errors import AppError, Conflict, Invalid
 from app.gallery.picker import list_choices, list_fitting
 from app.generation import estimate, grid_pages, picture_pages, prefill, reading, service
 from app.generation.filled import Filled, list_trainings
@@ -87,7 +87,12 @@ def generate(request: Request, db: Db, user: CurrentUser, form: FormFields) -> R
 @router.post("/generate/form")
 def redraw(request: Request, db: Db, user: CurrentUser, form: FormFields) -> Response:
     """The form as it was left, or with another model: after a reload, an undo, a choice."""
-    filled = prefill.from_form(db, user, form)
+    return _form(request, db, user, prefill.from_form(db, user, form))
+
+
+def _form(request: Request, db: Db, user: CurrentUser, filled: Filled) -> Response:
+    if filled.spec is None:
+        raise Conflict("No model can draw here yet. The admin installs one with ./dev up.")
     return render(request, "generation/_form.html", **_context(db, user, filled))
 
 
@@ -107,7 +112,7 @@ def read(
         filled = reading.read_text(db, user, text, base=base)
     else:
         raise Invalid("Drop a picture or paste its generation data.")
-    return render(request, "generation/_form.html", **_context(db, user, filled))
+    return _form(request, db, user, filled)
 
 
 @router.post("/generate/estimate")

@@ -18,15 +18,19 @@ from app.generation.grid import add_grid
 from app.generation.limits import check
 from app.generation.resolve import Resources, resolve
 from app.generation.schemas import MAX_SEED, GenerationIn
-from app.generation.sources import start_picture
+from app.generation.sources import keep_data, start_picture
 from app.training.plan import family_spec, threads
 from app.training.schemas import Warned
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A generation that could start now. `notes` are what a person should know before it does."""
+    """A generation that could start now. `notes` are what a person should know before it does.
 
+    `body` is the request, with pictures that came inside it kept as uploads.
+    """
+
+    body: GenerationIn
     job: GenerateJob
     spec: FamilySpec
     notes: list[Warned]
@@ -37,11 +41,12 @@ def plan_generation(db: Session, user: User, body: GenerationIn) -> Planned:
     base = refs.checkpoint_ref(db, user, body.model_version_id, vae_version_id=body.vae_version_id)
     spec = family_spec(base)
     check(body, spec)
+    body = keep_data(db, user, body)
     found = resolve(db, user, body, base)
     job = _job(body, spec, base, found).model_copy(update={"start": start_picture(db, user, body)})
     if body.grid is not None:
         job = add_grid(db, user, body, job, spec)
-    return Planned(job, spec, found.notes)
+    return Planned(body, job, spec, found.notes)
 
 
 def _job(body: GenerationIn, spec: FamilySpec, base: CheckpointRef, found: Resources) -> GenerateJob:
@@ -71,9 +76,9 @@ def _seeds(body: GenerationIn) -> tuple[int, ...]:
     return tuple((first + n) % (MAX_SEED + 1) for n in range(body.quantity or 1))
 
 
-def echo(body: GenerationIn, planned: Planned) -> dict[str, Any]:
+def echo(planned: Planned) -> dict[str, Any]:
     """The request with everything resolved, as the job shows it."""
-    job = planned.job
+    body, job = planned.body, planned.job
     shared = {"prompt", "negative_prompt", "steps", "cfg_scale", "width", "height", "clip_skip"}
     return {
         "model_version_id": body.model_version_id,
@@ -88,9 +93,9 @@ def echo(body: GenerationIn, planned: Planned) -> dict[str, Any]:
         "quantity": None if job.grid else len(job.seeds),
         "sampler": joined_name(job.sampler, job.schedule),
         "schedule": job.schedule,
-        "init_image": _source(body.init_image),
+        "init_image": _dumped(body.init_image),
         "denoise": job.start.denoise if job.start else None,
-        "mask": _source(body.mask),
+        "mask": _dumped(body.mask),
         "mask_blur": job.start.mask_blur if job.start and job.start.mask else None,
         "hires": job.hires.model_dump() if job.hires else None,
         "grid": _dumped(body.grid),
@@ -110,10 +115,3 @@ def _lora(lora: LoraRef) -> dict[str, Any]:
 
 def _dumped(part: Any) -> dict[str, Any] | None:
     return part.model_dump(exclude_none=True) if part is not None else None
-
-
-def _source(source: Any) -> dict[str, Any] | None:
-    """Without the picture itself, which is as long as a book."""
-    if source is None:
-        return None
-    return {"data": "…"} if source.data is not None else source.model_dump(exclude_none=True)

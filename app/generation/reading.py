@@ -129,9 +129,6 @@ def _resource(db: Session, user: User, named: Resource, info: Infotext, filled: 
             filled.base = _find(db, user, "Checkpoint", named)
             if filled.base is None:
                 filled.notes.append(f"The model is not installed here: {_shown(named)}.")
-            elif not filled.base.family:
-                filled.notes.append(f"{filled.base.name} cannot draw here yet.")
-                filled.base = None
         case "vae":
             found = _find(db, user, "VAE", named)
             filled.fields["vae_version_id"] = found.version_id if found else None

@@ -22,6 +22,8 @@ from app.training.schemas import Warned
 from worker.inference.prompt import LoraTag, read_prompt
 
 EPOCH_STRENGTH = 0.8
+MAX_TAGS = 20
+"""LoRAs that a prompt may name."""
 
 
 @dataclass
@@ -50,6 +52,9 @@ def resolve(db: Session, user: User, body: GenerationIn, base: CheckpointRef) ->
     if body.checkpoint_of_training is not None:
         found.add(epoch_ref(db, user, body.checkpoint_of_training), "#/checkpoint_of_training")
     prompt, negative = read_prompt(body.prompt), read_prompt(body.negative_prompt or "")
+    if len(prompt.loras) > MAX_TAGS:
+        words = f"names {len(prompt.loras)} LoRAs; at most {MAX_TAGS} are possible"
+        raise Invalid(f"The prompt {words}.", [FieldError("#/prompt", words, "too-many")])
     for tag in prompt.loras:
         _tagged(db, user, tag, base, found)
     for words in prompt.ignored:

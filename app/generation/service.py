@@ -35,7 +35,7 @@ def start_generation(db: Session, user: User, body: GenerationIn) -> Job:
         type="generation",
         queue="generate",
         title=(planned.job.prompt or planned.job.base.name)[:200],
-        input=echo(body, planned),
+        input=echo(planned),
         payload=planned.job.model_dump(mode="json"),
         webhook=body.webhook.model_dump() if body.webhook else None,
     )
@@ -47,7 +47,7 @@ def estimate(db: Session, user: User, body: GenerationIn) -> GenerationEstimate:
     return GenerationEstimate(
         pictures=len(planned.job.seeds),
         eta_seconds=eta_seconds(db, planned.job.base.family, work(planned.job)),
-        input=echo(body, planned),
+        input=echo(planned),
         queue_position=jobs.count_ahead(db, user.id, "generate"),
         warnings=planned.notes,
     )

@@ -6,6 +6,7 @@ Only our own drawings go in, scaled so that the whole stays below `MAX_PIXELS`.
 import io
 import math
 import textwrap
+import threading
 from dataclasses import dataclass
 
 from PIL import Image as Pillow
@@ -27,6 +28,7 @@ MAX_CELL = 768
 GAP, LABEL = 8, 34
 INK, PAPER, EMPTY = "#201b16", "#ffffff", "#f1ece4"
 CHARACTERS = 40
+_TURN = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,14 @@ def get_table(db: Session, user: User, job_id: str) -> Table:
 
 
 def draw(table: Table) -> bytes:
-    """The table as PNG. Errors: Conflict while there is no picture."""
+    """The table as PNG; one at a time, because each may take 100 MB. Errors: Conflict without a picture."""
     if not table.drawn:
         raise Conflict("No picture of this grid is there yet.", code="job-not-finished")
+    with _TURN:
+        return _draw(table)
+
+
+def _draw(table: Table) -> bytes:
     grid, cell = table.grid, _cell_size(table)
     left = 0 if grid.y_labels == ("",) else _label_width(grid)
     top = 2 * LABEL + GAP if grid.x_axis else LABEL

@@ -7,6 +7,8 @@ import base64
 import binascii
 import io
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,6 +61,18 @@ def get_picture(db: Session, user: User, upload_id: str) -> Blob:
     return db.get_one(Blob, made.blob_sha256)
 
 
+def keep_data(db: Session, user: User, body: GenerationIn) -> GenerationIn:
+    """The request with its pictures as uploads where they came inside it. Errors: Invalid at the field."""
+    kept = {}
+    for name in ("init_image", "mask"):
+        source = getattr(body, name)
+        if source is not None and source.data is not None:
+            with _at(f"#/{name}"):
+                upload = keep_picture(db, user, io.BytesIO(_bytes(source.data)))
+            kept[name] = SourceIn(upload=upload.id)
+    return body.model_copy(update=kept) if kept else body
+
+
 def start_picture(db: Session, user: User, body: GenerationIn) -> StartPicture | None:
     """What a request starts from. Errors: Invalid that names the field."""
     if body.init_image is None:
@@ -77,12 +91,17 @@ def _ref(blob: Blob, name: str) -> BlobRef:
 
 
 def _blob(db: Session, user: User, source: SourceIn, pointer: str) -> Blob:
-    try:
+    with _at(pointer):
         if source.image is not None:
             return db.get_one(Blob, images.get_image(db, user, source.image).blob_sha256)
-        if source.upload is not None:
-            return get_picture(db, user, source.upload)
-        return get_picture(db, user, keep_picture(db, user, io.BytesIO(_bytes(source.data or ""))).id)
+        return get_picture(db, user, source.upload or "")
+
+
+@contextmanager
+def _at(pointer: str) -> Iterator[None]:
+    """What goes wrong with a picture is told at the field that named it."""
+    try:
+        yield
     except AppError as error:
         if error.status not in (404, 409, 422):
             raise

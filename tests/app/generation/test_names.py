@@ -75,6 +75,12 @@ def test_a_tag_for_another_base_is_refused_in_words(db: Session) -> None:
     assert (caught.value.code, caught.value.errors[0].pointer) == ("lora-base-mismatch", "#/prompt")
 
 
+def test_a_prompt_names_only_so_many(db: Session) -> None:
+    user = make_user(db)
+    with pytest.raises(Invalid, match="21 LoRAs"):
+        plan(db, user, body(make_base(db, user).id, prompt="".join(f"<lora:x{n}:1>" for n in range(21))))
+
+
 def test_strengths_beyond_the_range_are_held_and_told(db: Session) -> None:
     user = make_user(db)
     make_lora(db, user)

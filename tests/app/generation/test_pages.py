@@ -89,6 +89,22 @@ def test_the_form_is_drawn_with_all_that_it_held(db: Session, browser: Browser) 
     assert 'value="3, 5"' in text
 
 
+def test_without_a_model_the_form_says_so(db: Session, browser: Browser) -> None:
+    client = browser(make_user(db))
+    assert "No model can draw here yet" in client.get("/generate").text
+    answer = client.post("/generate/form", data={"prompt": "house"}, headers=HTMX)
+    assert (answer.status_code, "No model can draw here yet" in answer.text) == (409, True)
+
+
+def test_a_model_that_cannot_draw_is_told_and_another_taken(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    able = make_base(db, user)
+    other = make_base(db, user, family=None, base_model="SD 3.5")
+    page = browser(user).get("/generate", params={"version": other.id}).text
+    assert "SD 3.5" in page
+    assert f'name="model_version_id" value="{able.id}"' in page
+
+
 def test_a_picture_is_kept_shown_and_started_from(db: Session, browser: Browser) -> None:
     user = make_user(db)
     base = make_base(db, user).id
