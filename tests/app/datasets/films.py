@@ -54,7 +54,8 @@ def _write(
     picture: Image.Image | None,
 ) -> None:  # fmt: skip
     movie.metadata["title"] = "SecretTitle"
-    stream = movie.add_stream(codec, rate=rate)
+    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    stream = movie.add_stream(codec, rate=rate, options=quiet)
     stream.width, stream.height, stream.pix_fmt = *size, pixels
     if change:
         change(stream)
