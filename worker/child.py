@@ -49,6 +49,8 @@ class Task:
     resume: Path | None = None
     resume_seconds: float = 180.0
     """How often a training leaves a resume point."""
+    full_while: str | None = None
+    """The phase in which an earlier process was killed because memory was full."""
     locks: Path = Path()
     """Folder of the device's locks."""
     device: str = "cpu"
@@ -84,6 +86,7 @@ def run_train(task: Task) -> Finished:
             task.reporter,
             resume=task.resume,
             resume_seconds=task.resume_seconds,
+            full_while=task.full_while,
         )
 
 
@@ -209,6 +212,7 @@ def run_task(message: dict[str, Any], runners: Mapping[str, Runner], out: IO[str
             turns,
             resume=resume,
             resume_seconds=float(message["resume_seconds"]),
+            full_while=message.get("full_while"),
             locks=Path(message["locks"]),
             device=message["device"],
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 CGROUP = Path("/sys/fs/cgroup")
+VMSTAT = Path("/proc/vmstat")
 
 
 def total_ram(cgroup: Path = CGROUP) -> int:
@@ -51,3 +52,12 @@ def own_bytes(processes: Iterable[int]) -> int:
             memory = psutil.Process(pid).memory_info()
             found += memory.rss - getattr(memory, "shared", 0)
     return found
+
+
+def memory_kills() -> int:
+    """How often this system's kernel has killed a process because memory was full."""
+    try:
+        lines = VMSTAT.read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

@@ -9,7 +9,6 @@ import logging
 import os
 import queue
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -47,6 +46,7 @@ from app.jobs.leases import Lease, LeaseLost
 from app.jobs.models import Job
 from worker.child_process import Child
 from worker.deliveries import Handlers
+from worker.endings import MemoryWatch, describe_ending
 from worker.heart import Heart
 from worker.models_cache import CacheError, ModelsCache
 
@@ -132,6 +132,7 @@ class Supervisor:
             words = "This job was made by another version of Bottega. Start it again."
             self._end(Finished(outcome="failed", code="job-unreadable", detail=words))
             return
+        self._watch = MemoryWatch()
         child = self.child = get_child()
         child.send(message)
         self._write(leases.start_running)
@@ -153,6 +154,7 @@ class Supervisor:
             "job": job.model_dump(mode="json"),
             "files": {sha256: str(path) for sha256, path in files.items()},
             "resume": self._resume_file(),
+            "full_while": self.row.metrics.get("memory_phase"),
             "resume_seconds": get_settings().queue.resume_seconds,
             "out": str(self.out),
             "locks": str(self.shop.run_folder),
@@ -325,13 +327,23 @@ class Supervisor:
         if self.heart.lost:
             raise LeaseLost(self.lease.job_id)
         child.process.wait()
-        how = _ending(child.process.returncode)
+        how = describe_ending(child.process.returncode)
+        full = self._watch.killed(child.process.returncode)
+        if full and self.row.metrics.get("memory_kills"):
+            words = "The machine's memory was full, also with less. Choose a smaller resolution or batch."
+            self._end(Finished(outcome="failed", code="out-of-memory", detail=words))
+            return
         log.warning("%s: its process ended: %s", self.name, how)
 
         def write(db: Session, job: Job) -> None:
-            words = f"The process that did this job ended ({how})."
+            why = ": the machine's memory was full. It begins again with less" if full else f" ({how})"
+            words = f"The process that did this job ended{why}."
             leases.record_log(db, job, LogLine(level="error", message=words))
-            leases.lose(db, job)
+            if full:
+                job.metrics = {**job.metrics, "memory_kills": 1, "memory_phase": job.phase}
+                leases.give_back(db, job)
+            else:
+                leases.lose(db, job)
 
         with self.heart.lock:
             self._write(write)
@@ -372,10 +384,3 @@ def outlast_outage(action: Callable[[], T], expired: Callable[[], bool]) -> T:
                 raise LeaseLost("the database was away for too long") from error
         time.sleep(wait)
         wait = min(2 * wait, 1.0)
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    name = signal.Signals(-code).name
-    return f"{name}, perhaps because memory ran out" if -code == signal.SIGKILL else name

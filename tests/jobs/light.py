@@ -6,6 +6,7 @@ A job's prompt says what it is to do: `steps=5 pause=0.02 pictures=2 die=9 print
 import hashlib
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from app.contract.events import (
@@ -59,6 +60,8 @@ def generate(task: Task) -> Finished:
 def train(task: Task) -> Finished:
     said = options(task.job.trigger_word)
     steps, done = int(said.get("steps", 6)), 0
+    if task.full_while:
+        task.reporter.report(LogLine(message=f"with less, as memory was full while {task.full_while}"))
     if task.resume is not None:
         done = int(task.resume.read_text().split()[-1])
         task.reporter.report(LogLine(message=f"going on from {done}"))
@@ -66,6 +69,8 @@ def train(task: Task) -> Finished:
         time.sleep(float(said.get("pause", 0.02)))
         if said.get("die") == str(step) and task.resume is None:
             os.abort() if "abort" in said else os.kill(os.getpid(), 9)
+        if "full" in said and step == done + 2 and (task.full_while is None or "always" in said):
+            _run_out_of_memory(Path(said["full"]))
         wished = _wished(task)
         if wished == "cancel":
             return Finished(outcome="canceled", steps=step)
@@ -77,6 +82,13 @@ def train(task: Task) -> Finished:
             return Finished(outcome="paused", steps=step)
     _checkpoint(task, steps)
     return Finished(outcome="succeeded", steps=steps, run_seconds=0.1)
+
+
+def _run_out_of_memory(vmstat: Path) -> None:
+    """What the kernel does: count it, and kill."""
+    count = int(vmstat.read_text().split()[-1])
+    vmstat.write_text(f"nr_free_pages 9\noom_kill {count + 1}\n")
+    os.kill(os.getpid(), 9)
 
 
 def _save(task: Task, step: int) -> None:

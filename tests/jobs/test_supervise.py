@@ -15,6 +15,7 @@ from app.jobs import workers
 from app.jobs.models import Job, JobMetric
 from app.jobs.reaper import sweep_dead_files
 from tests.jobs.conftest import Start, Yard
+from worker import ram
 from worker.main import remove_dead_work
 
 
@@ -128,6 +129,33 @@ def test_a_job_that_kills_its_child_each_time_ends(yard: Yard, start: Start) -> 
     job = yard.until_state(job_id, "failed", "succeeded")
     assert job.error is not None
     assert (job.error["code"], job.lost) == ("worker-lost", 2)
+
+
+@pytest.fixture
+def vmstat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kernel's count of processes that it killed for memory."""
+    path = tmp_path / "vmstat"
+    path.write_text("nr_free_pages 9\noom_kill 3\n")
+    monkeypatch.setattr(ram, "VMSTAT", path)
+    return path
+
+
+def test_a_child_killed_for_memory_begins_again_with_less(yard: Yard, start: Start, vmstat: Path) -> None:
+    job_id = yard.train(f"steps=8 full={vmstat}")
+    start("train")
+    job = yard.until_state(job_id, "succeeded", "failed")
+    assert (job.status, job.lost) == ("succeeded", 0), "no lost lease is counted"
+    assert any("memory was full. It begins again with less." in line for line in yard.messages(job_id))
+    assert "with less, as memory was full while training" in yard.messages(job_id)
+
+
+def test_a_child_killed_for_memory_twice_ends_with_words(yard: Yard, start: Start, vmstat: Path) -> None:
+    job_id = yard.train(f"steps=8 full={vmstat} always")
+    start("train")
+    job = yard.until_state(job_id, "succeeded", "failed")
+    assert job.error is not None
+    assert (job.error["code"], job.lost) == ("out-of-memory", 0)
+    assert "Choose a smaller resolution or batch." in job.error["detail"]
 
 
 def test_a_lost_lease_kills_the_child_and_writes_nothing(yard: Yard, start: Start) -> None:

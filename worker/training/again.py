@@ -20,14 +20,13 @@ CHANGED = ("gradient_checkpointing", "batch_size", "gradient_accumulation", "spa
 """All that remedies touch."""
 
 
-def with_less(task: Task) -> Task | None:
+def with_less(task: Task, phase: str) -> Task | None:
     """The task with the next remedy for the phase in which memory ran out, said in the log.
 
     None where it began again already, or nothing is left to save on. Frees what the run held.
     """
     if task.lowered:
         return None
-    phase = task.monitor.phase
     cure = next(remedies(task.job, phase=phase), None)
     if cure is None:
         return None

@@ -50,6 +50,7 @@ def train(
     resume: Path | None = None,
     device: torch.device | None = None,
     resume_seconds: float = RESUME_SECONDS,
+    full_while: str | None = None,
 ) -> Finished:
     """Train one LoRA; the last event reported is the returned one.
 
@@ -62,9 +63,11 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     monitor = Monitor(reporter, steps_for(job.params, len(job.items)), job.params.epochs)
     task = Task(job, family, files, out, monitor, device, Draws(job.params.seed))
-    finished = attempt(task, resume, resume_seconds)
     retries = 0
-    if finished.code == OUT_OF_MEMORY and (smaller := with_less(task)):
+    if full_while and (smaller := with_less(task, full_while)):
+        task, retries = smaller, 1
+    finished = attempt(task, resume, resume_seconds)
+    if finished.code == OUT_OF_MEMORY and (smaller := with_less(task, monitor.phase)):
         finished, retries = attempt(smaller, resume, resume_seconds), 1
     figures = {"peak_memory_bytes": devices.peak_memory(device), "memory_retries": retries}
     finished = finished.model_copy(update=figures)

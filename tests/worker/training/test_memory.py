@@ -183,3 +183,13 @@ def test_only_what_differs_is_kept(pictures: list[Path]) -> None:
     job = tiny_job(pictures)
     assert difference(job, job) == {}
     assert difference(job, job.model_copy(update={"sparing": True})) == {"sparing": True}
+
+
+def test_a_run_whose_process_was_killed_for_memory_begins_with_less(
+    base: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    job, files, reporter = tiny_job(pictures), tiny_files(base, pictures), NullReporter()
+    full = Full(lambda parts, _: not checkpointed(parts))
+    finished = train(job, full, files, tmp_path / "out", reporter, full_while="training")
+    assert (finished.outcome, full.raised, finished.memory_retries) == ("succeeded", 0, 1)
+    assert "gradient checkpointing on" in told(reporter.events)[0]
