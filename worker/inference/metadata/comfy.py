@@ -11,6 +11,7 @@ from typing import Any
 from worker.inference.metadata.facts import Facts, File, number_of, size_of, stem, text_of
 from worker.inference.metadata.graph import Graph, Node
 from worker.inference.metadata.infotext import SecondPass, plain
+from worker.inference.metadata.others import objects
 from worker.inference.metadata.samplers import name_sampler
 from worker.inference.metadata.walk import LATENTS, MODELS, Walk
 
@@ -123,12 +124,16 @@ class _Picture:
         return next((up for up in self.walk.chain(node, ("sigmas", "sigma")) if "steps" in up.inputs), None)
 
     def sampler(self, node: Node) -> tuple[str, str]:
-        name = self.walk.text(node.inputs.get("sampler_name"))
+        name = self.walk.text(node.inputs.get("sampler_name"), "sampler_name")
         if not name and (chosen := self.walk.source(node, "sampler")):
-            name = self.walk.text(chosen.inputs.get("sampler_name")) or chosen.type.removeprefix("Sampler")
-        schedule = self.walk.text(node.inputs.get("scheduler"))
+            name = self.walk.text(
+                chosen.inputs.get("sampler_name"), "sampler_name"
+            ) or chosen.type.removeprefix("Sampler")
+        schedule = self.walk.text(node.inputs.get("scheduler"), "scheduler")
         if not schedule and (sigmas := self.sigmas(node)):
-            schedule = self.walk.text(sigmas.inputs.get("scheduler")) or sigmas.type.removesuffix("Scheduler")
+            schedule = self.walk.text(
+                sigmas.inputs.get("scheduler"), "scheduler"
+            ) or sigmas.type.removesuffix("Scheduler")
         return name_sampler(text_of(name), text_of(schedule) or "normal")
 
     def seed(self) -> int | None:
@@ -192,16 +197,12 @@ class _Picture:
             stack = self.walk.source(node, "lora_stack")
             for up in (stack, *self.walk.chain(stack, ("lora_stack",))) if stack else ():
                 loras = [*_loras(self.walk, up), *loras]
-            name = next((stem(self.file(node, key)) for key in CHECKPOINTS if key in node.inputs), "")
+            name = next(
+                (stem(self.walk.text(node.inputs[key], key)) for key in CHECKPOINTS if key in node.inputs), ""
+            )
             if name:
                 return File(name), _unique(loras)
         return None, _unique(loras)
-
-    def file(self, node: Node, key: str) -> str:
-        value = node.inputs[key]
-        if isinstance(value, dict):  # a chooser with a preview
-            value = value.get("content", "")
-        return self.walk.text(value)
 
     def vae(self) -> File | None:
         for node in self.walk.graph.values():
@@ -273,29 +274,32 @@ def _loras(walk: Walk, node: Node) -> Iterator[File]:
     inputs = node.inputs
     if "lora_name" in inputs:
         unet = _first(walk, inputs, "strength_model", "lora_model_strength", "strength", "lora_wt", "weight")
-        yield from _lora(
-            walk.text(inputs["lora_name"]), unet, _first(walk, inputs, "strength_clip", "lora_clip_strength")
-        )
+        text = _first(walk, inputs, "strength_clip", "lora_clip_strength")
+        yield from _lora(walk.text(inputs["lora_name"], "lora_name"), unet, text)
     for key, value in inputs.items():
-        if isinstance(value, dict) and isinstance(value.get("lora"), str):
-            if value.get("on", True):
-                yield from _lora(
-                    value["lora"], number_of(value.get("strength")), number_of(value.get("strengthTwo"))
-                )
+        if isinstance(value, dict) and isinstance(value.get("lora"), str) and value.get("on", True):
+            unet, text = number_of(value.get("strength")), number_of(value.get("strengthTwo"))
+            yield from _lora(value["lora"], unet, text)
         elif (number := _NUMBERED.fullmatch(key)) and isinstance(value, str):
-            n = number[1]
-            if inputs.get(f"switch_{n}") != "Off":
-                unet = _first(
-                    walk, inputs, f"model_weight_{n}", f"strength_{n}", f"model_str_{n}", f"lora_wt_{n}"
-                )
-                yield from _lora(value, unet, _first(walk, inputs, f"clip_weight_{n}", f"clip_str_{n}"))
+            yield from _numbered(walk, inputs, value, number[1])
     listed = inputs.get("loras")
     listed = listed.get("__value__") if isinstance(listed, dict) else listed
-    for entry in listed[:100] if isinstance(listed, list) else []:
-        if isinstance(entry, dict) and entry.get("active", True):
-            yield from _lora(
-                entry.get("name"), number_of(entry.get("strength")), number_of(entry.get("clipStrength"))
-            )
+    for entry in objects(listed):
+        if entry.get("active", True):
+            unet, text = number_of(entry.get("strength")), number_of(entry.get("clipStrength"))
+            yield from _lora(entry.get("name"), unet, text)
+
+
+def _numbered(walk: Walk, inputs: dict[str, Any], name: str, n: str) -> Iterator[File]:
+    """One place of a stack. Places behind its count, and those switched off, hold what was chosen once."""
+    count = walk.number(inputs.get("lora_count"))
+    if inputs.get(f"switch_{n}") == "Off" or (count is not None and int(n) > count):
+        return
+    if inputs.get("input_mode") == "simple":
+        yield from _lora(name, _first(walk, inputs, f"lora_wt_{n}"), None)
+        return
+    unet = _first(walk, inputs, f"model_weight_{n}", f"strength_{n}", f"model_str_{n}", f"lora_wt_{n}")
+    yield from _lora(name, unet, _first(walk, inputs, f"clip_weight_{n}", f"clip_str_{n}"))
 
 
 def _lora(name: object, unet: float | None, text: float | None) -> Iterator[File]:

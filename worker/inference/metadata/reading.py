@@ -102,16 +102,19 @@ Readings = tuple[Facts, list[str]] | None
 
 
 def read_texts(texts: Texts) -> Found | None:
-    """The first reading that finds something; programs that say who they are come before guesses."""
+    """The first reading that finds something. An infotext beside ComfyUI's graph says more than the graph."""
     for tool, reading in _READERS.items():
         if (made := reading(texts)) is not None:
-            facts, notes = made
-            info = compose(_with_size(facts, texts))
-            return Found(tool, info, tuple(notes))
-    for text in _candidates(texts):
-        if (found := _a1111(text)) is not None:
-            return found
-    return None
+            return _found(tool, made, texts)
+    found = next((found for text in _candidates(texts) if (found := _a1111(text)) is not None), None)
+    if (found is None or not found.info.settings) and (made := _comfy(texts)) is not None:
+        return _found("ComfyUI", made, texts)
+    return found
+
+
+def _found(tool: str, made: tuple[Facts, list[str]], texts: Texts) -> Found:
+    facts, notes = made
+    return Found(tool, compose(_with_size(facts, texts)), tuple(notes))
 
 
 def _with_size(facts: Facts, texts: Texts) -> Facts:
@@ -191,7 +194,6 @@ _READERS: dict[str, Callable[[Texts], Readings]] = {
     "NovelAI": _novelai,
     "Draw Things": _draw_things,
     "Civitai": _where("extraMetadata", civitai.generated),
-    "ComfyUI": _comfy,
 }
 
 

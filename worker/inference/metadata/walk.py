@@ -24,10 +24,12 @@ LATENTS = (
 )  # fmt: skip
 TEXTS = (
     "populated_text", "text", "prompt", "string", "value", "wildcard_text", "prompt_text", "text_input",
-    "result", "text_0", "STRING", "content",
+    "result", "text_0", "STRING", "content", "positive",
 )  # fmt: skip
 PAIRS = (("text_g", "text_l"), ("clip_l", "clip_g", "t5xxl"), ("t5xxl", "clip_l"), ("text1", "text2"))
-_PART = re.compile(r"(?:text|string|str|prompt|input|s|t)_?(?:[a-z]|[0-9]{1,2})", re.IGNORECASE)
+SIDES = (("text_positive", "text_negative"), ("positive", "negative"), ("positive_prompt", "negative_prompt"))
+"""Of nodes that give both prompts as texts, the first output being the positive one."""
+_PART = re.compile(r"(?:text|string|str|prompt|part|input|s|t)_?(?:[a-z]|[0-9]{1,2})", re.IGNORECASE)
 _SEPARATORS = ("delimiter", "separator", "seperator", "sep")
 _NEVER = (
     "clip",
@@ -93,27 +95,32 @@ class Walk:
         upward = self.follow(node, ())
         return self.number([upward[0].id, upward[1]], *keys, depth=depth + 1) if upward else None
 
-    def text(self, value: object, depth: int = 0) -> str:
-        """A literal text, or what text nodes put together."""
+    def text(self, value: object, key: str = "", depth: int = 0) -> str:
+        """A literal text, or what text nodes put together; `key` is what the wanted value is called."""
+        if isinstance(value, dict):  # a chooser with a preview
+            value = value.get("content")
         if isinstance(value, str):
             return clean(value[:MAX_PROMPT])
         found = link_of(self.graph, value)
         if found is None or depth > 30 or not self.step():
             return ""
         inputs = found[0].inputs
+        both = next((pair for pair in SIDES if all(key in inputs for key in pair)), None)
+        if both:
+            return self.text(inputs[both[min(found[1], 1)]], key, depth + 1)
         parts = [key for key in inputs if _PART.fullmatch(key) and isinstance(inputs[key], str | list)]
         if len(parts) > 1 and not any(key in inputs for key in TEXTS[:2]):
             return self._joined(inputs, parts, depth)
-        for key in TEXTS:
-            if key in inputs and (text := self.text(inputs[key], depth + 1)):
+        for name in (key, *TEXTS):
+            if name in inputs and (text := self.text(inputs[name], key, depth + 1)):
                 return text
         upward = self.follow(found[0], ())
-        return self.text([upward[0].id, upward[1]], depth + 1) if upward else ""
+        return self.text([upward[0].id, upward[1]], key, depth + 1) if upward else ""
 
     def _joined(self, inputs: dict[str, Any], parts: list[str], depth: int) -> str:
         said = next((inputs[key] for key in _SEPARATORS if isinstance(inputs.get(key), str)), None)
         between = (" " if said is None else said[:20]).replace("\\n", "\n")
-        texts = [self.text(inputs[key], depth + 1) for key in parts]
+        texts = [self.text(inputs[key], depth=depth + 1) for key in parts]
         return between.join(text for text in texts if text)[:MAX_PROMPT]
 
     # conditioning

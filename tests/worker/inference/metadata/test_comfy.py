@@ -333,3 +333,54 @@ def test_cycles_and_endless_splits_end() -> None:
     assert set(reading(splitting(28)).info.prompt) <= {"x"}
     samplers = {str(n): sampler(latent_image=[str(n + 1), 0]) for n in range(100, 900)}
     assert reading(simple() | samplers).tool == "ComfyUI"
+
+
+def test_texts_and_names_may_come_from_nodes_that_hold_several() -> None:
+    styled = node("SDXLPromptStyler", text_positive="a pier", text_negative="fog", style="none")
+    chosen = node("Sampler Selector", sampler_name="heun", scheduler="exponential")
+    graph = simple(
+        n2=node("CLIPTextEncode", text=["20", 0], clip=["1", 1]),
+        n3=node("CLIPTextEncode", text=["20", 1], clip=["1", 1]),
+        n5=sampler(sampler_name=["21", 0], scheduler=["21", 1]),
+        n20=styled,
+        n21=chosen,
+        n1=node("CheckpointLoader|pysssss", ckpt_name={"content": "harbour.safetensors", "image": None}),
+    )
+    info = reading(graph).info
+    assert (info.prompt, info.negative_prompt) == ("a pier", "fog")
+    assert (info.sampler, info.schedule, info.model) == ("Heun Exponential", "Exponential", "harbour")
+
+
+def test_a_stack_counts_only_what_is_in_use() -> None:
+    stack = node(
+        "LoRA Stacker",
+        input_mode="simple",
+        lora_count=1,
+        lora_name_1="ink.safetensors",
+        lora_wt_1=0.7,
+        model_str_1=1.0,
+        clip_str_1=1.0,
+        lora_name_2="oil.safetensors",
+        lora_wt_2=1.0,
+    )
+    graph = simple(
+        n8=stack,
+        n9=node("Apply", model=["1", 0], clip=["1", 1], lora_stack=["8", 0]),
+        n5=sampler(model=["9", 0]),
+    )
+    assert reading(graph).info.loras == [UsedLora("ink", 0.7)]
+
+
+def test_an_infotext_beside_the_graph_says_more() -> None:
+    texts = Texts()
+    texts.keep("prompt", json.dumps(simple()))
+    texts.keep(
+        "parameters", "a pier\nSteps: 9, Sampler: Euler, Seed: 3, Model hash: 0123456789, Version: ComfyUI"
+    )
+    found = read_texts(texts)
+    assert found is not None
+    assert (found.tool, found.info.prompt, found.info.model_hash) == ("ComfyUI", "a pier", "0123456789")
+    words = Texts()
+    words.keep("prompt", json.dumps(simple()))
+    words.keep("parameters", "only words")
+    assert read_texts(words) == reading(simple())
