@@ -117,6 +117,9 @@ class _Picture:
         sigmas = self.sigmas(node)
         return _short(self.walk.number(sigmas.inputs.get(keys[0]), keys[0])) if sigmas else None
 
+    def word(self, node: Node, key: str) -> str:
+        return self.walk.text(node.inputs.get(key), key)
+
     def sigmas(self, node: Node) -> Node | None:
         """The node that lays the noise levels, for samplers that take them from outside."""
         if "sigmas" not in node.inputs:
@@ -124,16 +127,11 @@ class _Picture:
         return next((up for up in self.walk.chain(node, ("sigmas", "sigma")) if "steps" in up.inputs), None)
 
     def sampler(self, node: Node) -> tuple[str, str]:
-        name = self.walk.text(node.inputs.get("sampler_name"), "sampler_name")
+        name, schedule = self.word(node, "sampler_name"), self.word(node, "scheduler")
         if not name and (chosen := self.walk.source(node, "sampler")):
-            name = self.walk.text(
-                chosen.inputs.get("sampler_name"), "sampler_name"
-            ) or chosen.type.removeprefix("Sampler")
-        schedule = self.walk.text(node.inputs.get("scheduler"), "scheduler")
+            name = self.word(chosen, "sampler_name") or chosen.type.removeprefix("Sampler")
         if not schedule and (sigmas := self.sigmas(node)):
-            schedule = self.walk.text(
-                sigmas.inputs.get("scheduler"), "scheduler"
-            ) or sigmas.type.removesuffix("Scheduler")
+            schedule = self.word(sigmas, "scheduler") or sigmas.type.removesuffix("Scheduler")
         return name_sampler(text_of(name), text_of(schedule) or "normal")
 
     def seed(self) -> int | None:
@@ -197,9 +195,7 @@ class _Picture:
             stack = self.walk.source(node, "lora_stack")
             for up in (stack, *self.walk.chain(stack, ("lora_stack",))) if stack else ():
                 loras = [*_loras(self.walk, up), *loras]
-            name = next(
-                (stem(self.walk.text(node.inputs[key], key)) for key in CHECKPOINTS if key in node.inputs), ""
-            )
+            name = next((stem(self.word(node, key)) for key in CHECKPOINTS if key in node.inputs), "")
             if name:
                 return File(name), _unique(loras)
         return None, _unique(loras)
@@ -250,7 +246,7 @@ class _Picture:
         found = next((each for node in between if (each := self.resized(node))), None)
         for node in between:
             if model := self.walk.source(node, "upscale_model"):
-                by_model = stem(self.walk.text(model.inputs.get("model_name")))
+                by_model = stem(self.word(model, "model_name"))
                 digits = re.search(r"([248])x|x([248])", by_model, re.IGNORECASE)
                 factor = float(digits[1] or digits[2]) if digits else 1.0
         if found is None:
