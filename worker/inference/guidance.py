@@ -12,6 +12,7 @@ from torch import Tensor
 
 from app.contract.passes import Pass
 from worker.inference.conditioning import Prompted, Texts
+from worker.inference.prompt import read_prompt
 from worker.inference.prompt_steps import split_and, texts_by_step
 
 Said = tuple[tuple[str, ...], str]
@@ -32,11 +33,12 @@ class Guide:
         """`prompts` as written, positive and negative; `place`: the pass, and the steps of the one before."""
         self._unet, self._cfg_scale, (one, before) = pipe.unet, cfg_scale, place
         self._pass = one
-        wanted = split_and(prompts[0])
+        positive, negative = (read_prompt(text).text for text in prompts)
+        wanted = split_and(positive)
         self._weights = [weight for _, weight in wanted]
         sides = [
             texts_by_step(text, one.steps, before=before)
-            for text in (*(text for text, _ in wanted), prompts[1])
+            for text in (*(text for text, _ in wanted), negative)
         ]
         self._said: list[Said] = [(said[:-1], said[-1]) for said in zip(*sides, strict=True)]
         self._inputs = {said: self._told(texts, *said) for said in dict.fromkeys(self._said)}

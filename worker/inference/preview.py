@@ -66,12 +66,14 @@ class Previewer:
             self._index, self._next = index, max(self._next, now + PERIOD)
         if now < self._next:
             return
+        colours_of(self._pipe.vae)  # the first time this takes longer, and then never again
+        begin = self._clock()
         part = self._folder / f"{NAME}.part"
         rough(self._pipe, meant()).save(part, "JPEG", quality=80)
         part.replace(self._folder / NAME)
         self._report(Preview(index=index, path=NAME))
         end = self._clock()
-        self._next = end + max(PERIOD, (end - now) / LARGEST_SHARE)
+        self._next = end + max(PERIOD, (end - begin) / LARGEST_SHARE)
 
 
 @torch.no_grad()
@@ -105,7 +107,7 @@ def _fit(vae: Any) -> Tensor:
     picture = F.interpolate(smooth, (side, side), mode="bilinear") * 0.6
     picture = (picture + F.interpolate(hard, (side, side)) * 0.4) * 2 - 1
     latents = encode_posterior(vae, picture.to(vae.device)).mean[0].float().cpu()
-    colours = F.adaptive_avg_pool2d(picture, latents.shape[1:])[0].flatten(1).T
+    colours = F.avg_pool2d(picture, side // latents.shape[-1])[0].flatten(1).T
     rows = torch.cat([latents.flatten(1).T, torch.ones(len(colours), 1)], dim=1)
     # a little ridge: channels that patches do not move must not get wild factors
     square = rows.T @ rows + 1e-3 * len(rows) * torch.eye(rows.shape[1])

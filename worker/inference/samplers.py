@@ -111,7 +111,7 @@ def create_scheduler(
         raise SettingsError("Steps must be 1 or more.")
     sampler = TABLE[name]
     kind = getattr(diffusers, sampler.scheduler)
-    wanted = MODEL_SIGMAS | {"timestep_spacing": sampler.spacing}
+    wanted: dict[str, Any] = {**MODEL_SIGMAS, "timestep_spacing": sampler.spacing}
     wanted |= SCHEDULE_FLAGS[resolve_schedule(name, schedule)]
     if checkpoint.get("timestep_spacing") == "trailing" or checkpoint.get("rescale_betas_zero_snr"):
         wanted |= {"timestep_spacing": "trailing"}

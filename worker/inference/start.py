@@ -36,7 +36,7 @@ def read_start(start: StartPicture, files: Mapping[str, Path]) -> Start:
     """Open the files of a job's start. SettingsError where one is no picture."""
     if not 0 <= start.denoise <= 1:
         raise SettingsError("The denoising strength must be between 0 and 1.")
-    mask = start.mask and _opened(files[start.mask.sha256], "L", "The mask")
+    mask = _opened(files[start.mask.sha256], "L", "The mask") if start.mask else None
     picture = _opened(files[start.file.sha256], "RGB", "The picture to start from")
     return Start(picture, start.denoise, mask, max(0, start.mask_blur))
 
