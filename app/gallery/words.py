@@ -34,7 +34,8 @@ def type_words(model: Model) -> str:
 def file_words(seen: Recognised) -> str:
     """`LoRA · rank 16, alpha 8 · fp16`; `Checkpoint · inpaint · fp16 · pruned`."""
     adapter, embedding = seen.adapter, seen.embedding
-    kind = adapter.algorithm if adapter else seen.component or WORDS[seen.kind].split(" ", 1)[-1]
+    named = "" if seen.kind == "unknown" else WORDS[seen.kind].split(" ", 1)[-1]
+    kind = adapter.algorithm if adapter else seen.component or named
     parts = [kind[:1].upper() + kind[1:], seen.variant if seen.variant != "base" else ""]
     if adapter and adapter.rank:
         parts.append(f"rank {adapter.rank}" + (f", alpha {adapter.alpha:g}" if adapter.alpha else ""))

@@ -1,5 +1,6 @@
 // "Upload a model": one large file in parts, resumed after a closed tab or a lost server, then on to the form.
 
+import { Refusal } from "./datasets/api.js";
 import { say } from "./datasets/dom.js";
 import { showFocus, takeDrops } from "./upload/drop.js";
 import { forget, mayBe, remember, sessionOf } from "./upload/memory.js";
@@ -72,12 +73,17 @@ async function upload(file) {
   if (state.state === "complete") return leave(state.id);
   show(null, session.arrived, file.size);
   if (state.missing.length < state.parts) say(`Going on: ${share(session.arrived, file.size)} is there already.`);
-  await session.send();
-  const output = await session.complete(checking);
-  if (output.refusal) {
-    forget(state.id);
-    await session.forget();
-    throw new Wrong(output.refusal.detail);
+  try {
+    await session.send();
+    const output = await session.complete(checking);
+    if (output.refusal) throw new Refusal(422, output.refusal);
+  } catch (error) {
+    // What cannot be used is not offered to be gone on with.
+    if (error.status === 422) {
+      forget(state.id);
+      await session.forget();
+    }
+    throw error;
   }
   leave(state.id);
 }
@@ -100,7 +106,7 @@ function begin(file) {
 function show(rate, arrived, size) {
   one("progress").value = arrived / size;
   tell(arrived >= size ? "All of it has arrived" : `${share(arrived, size)} · ${bytes(arrived)} of ${bytes(size)}`);
-  one("rate").textContent = rate ? `${bytes(rate)}/s · ${timeLeft((size - arrived) / rate)}` : "";
+  one("rate").textContent = rate && arrived < size ? `${bytes(rate)}/s · ${timeLeft((size - arrived) / rate)}` : "";
   announce(arrived / size);
 }
 

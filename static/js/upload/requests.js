@@ -17,7 +17,7 @@ function online(signal) {
 }
 
 // fetch() cannot tell how much of a body has gone out; XMLHttpRequest can.
-export function request(method, url, body, { type, progress, signal } = {}) {
+export function request(method, url, body, { type, key, progress, signal } = {}) {
   return new Promise((resolve, reject) => {
     const stopped = () => reject(new DOMException("stopped", "AbortError"));
     if (signal?.aborted) return stopped();
@@ -25,6 +25,7 @@ export function request(method, url, body, { type, progress, signal } = {}) {
     const abort = () => xhr.abort();
     xhr.open(method, url);
     if (type) xhr.setRequestHeader("Content-Type", type);
+    if (key) xhr.setRequestHeader("Idempotency-Key", key);
     xhr.upload.onprogress = (event) => event.lengthComputable && progress?.(event.loaded, event.total);
     xhr.onerror = () => reject(new Refusal(0, { detail: "The connection broke." }));
     xhr.onabort = stopped;

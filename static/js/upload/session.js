@@ -23,15 +23,17 @@ export class Session {
     return patiently(work, this.onWait, this.signal, this.tries);
   }
 
-  async json(method, url, body) {
-    return (await this.ask(method, url, body && JSON.stringify(body), { type: body && "application/json" })).body;
+  async json(method, url, body, options = {}) {
+    return (await this.ask(method, url, body && JSON.stringify(body), { type: body && "application/json", ...options })).body;
   }
 
   // A new session, or that of `id` as the server knows it.
   async open(id = null) {
+    // With a key, a second try after a lost answer opens no second session.
+    const key = `upload-${Date.now()}-${Math.random().toString(36).slice(2)}`;
     this.upload = id
       ? await this.json("GET", `/api/v1/uploads/${id}`)
-      : await this.json("POST", "/api/v1/uploads", { name: this.file.name, size: this.file.size });
+      : await this.json("POST", "/api/v1/uploads", { name: this.file.name, size: this.file.size }, { key });
     return this.upload;
   }
 

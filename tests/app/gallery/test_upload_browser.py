@@ -167,6 +167,8 @@ def test_what_cannot_be_uploaded_is_said_at_once(
     (tmp_path / "page.safetensors").write_bytes(b"<!DOCTYPE html>" + bytes(5000))
     page.set_input_files("[data-file]", str(tmp_path / "page.safetensors"))
     expect(page.locator("[data-problem]")).to_contain_text("This is a web page, not a model")
+    with unit_of_work() as db:
+        assert uploads.list_uploads(db, db.get_one(User, site.user)) == []
     page.context.close()
 
 
