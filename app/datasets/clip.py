@@ -205,7 +205,7 @@ def _write(
     save_thumb(strip.first, out)
     strip.save(out / "strip.webp")
     return Normalised(
-        shape.width, shape.height, "mp4", dhash(strip.first), _warnings(strip.first, shape, seen),
+        shape.width, shape.height, "mp4", dhash(strip.middle), _warnings(strip.middle, shape, seen),
         clip={"fps": float(seen.rate), "frames": seen.frames, "duration": float(seen.frames / seen.rate)},
     )  # fmt: skip
 
@@ -230,9 +230,9 @@ def _encode(frames: Iterable[VideoFrame], seen: Survey, shape: Shape, target: Pa
     return strip
 
 
-def _warnings(poster: Image.Image, shape: Shape, seen: Survey) -> list[str]:
+def _warnings(frame: Image.Image, shape: Shape, seen: Survey) -> list[str]:
     found = ["scaled-down"] if max(shape.original) > max(shape.width, shape.height) else []
-    found += hints(poster, shape.original)
+    found += hints(frame, shape.original)
     if seen.duration < SHORT_SECONDS:
         found.append("short-clip")
     if seen.rate < SLOW_RATE:

@@ -18,12 +18,18 @@ def middles(total: int, count: int = FRAMES) -> list[int]:
 
 
 class Strip:
-    """Takes what it needs of frames that pass by. `first` is the first frame in full size."""
+    """Takes what it needs of frames that pass by.
+
+    `first` and `middle` are frames in full size: many clips begin with black, so what a clip is like
+    is judged by its middle.
+    """
 
     def __init__(self, total: int) -> None:
-        self._wanted = set(middles(total))
+        wanted = middles(total)
+        self._wanted = set(wanted)
+        self._middle = wanted[len(wanted) // 2]
         self._cells: list[Image.Image] = []
-        self.first = Image.new("RGB", (1, 1))
+        self.first = self.middle = Image.new("RGB", (1, 1))
 
     def add(self, number: int, frame: VideoFrame) -> None:
         if number and number not in self._wanted:
@@ -31,6 +37,8 @@ class Strip:
         image: Image.Image = frame.to_image()
         if number == 0:
             self.first = image
+        if number == self._middle:
+            self.middle = image
         if number in self._wanted:
             width = max(1, round(image.width * HEIGHT / image.height))
             cell = image.resize((width, HEIGHT), Image.Resampling.BILINEAR)

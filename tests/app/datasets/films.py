@@ -34,24 +34,24 @@ def film(
     frames: int = 12, rate: int | Fraction = 12, size: tuple[int, int] = (96, 64), *, form: str = "mp4",
     codec: str = "libx264", times: Sequence[int] | None = None, change: Callable[[Any], None] | None = None,
     pixels: str = "yuv420p", sound: bool = False, options: dict[str, str] | None = None, first: int = 0,
-    picture: Image.Image | None = None,
+    draw: Callable[[int], Image.Image] | None = None,
 ) -> bytes:  # fmt: skip
     """A film in memory. `times` in thousandths of a second instead of `rate`; `change` gets the stream.
 
-    `picture` is shown in all frames instead of the scene.
+    `draw` makes the picture of each frame instead of the scene.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "film"
         with av.open(path, "w", format=form, options=options or {}) as movie:
             _write(movie, frames, rate, size, codec=codec, times=times, change=change, pixels=pixels,
-                   sound=sound, first=first, picture=picture)  # fmt: skip
+                   sound=sound, first=first, draw=draw)  # fmt: skip
         return path.read_bytes()
 
 
 def _write(
     movie: Any, frames: int, rate: int | Fraction, size: tuple[int, int], *, codec: str,
     times: Sequence[int] | None, change: Callable[[Any], None] | None, pixels: str, sound: bool, first: int,
-    picture: Image.Image | None,
+    draw: Callable[[int], Image.Image] | None,
 ) -> None:  # fmt: skip
     movie.metadata["title"] = "SecretTitle"
     quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
@@ -62,7 +62,7 @@ def _write(
     if sound:
         _silence(movie)
     for number in range(frames):
-        frame = VideoFrame.from_image(picture or scene(first + number, size))
+        frame = VideoFrame.from_image(draw(number) if draw else scene(first + number, size))
         frame.pts, frame.time_base = number, 1 / Fraction(rate)
         if times:
             frame.pts, frame.time_base = times[number], Fraction(1, 1000)
