@@ -88,6 +88,10 @@ def _for_owner(request: Request, image: Image) -> dict[str, Any]:
         "description": image.description,
         "tags": image.tags,
         "infotext": image.infotext,
+        "resources": [
+            {"kind": r.kind, "name": r.name, "model_version_id": r.model_version_id, "weight": r.weight}
+            for r in image.resources
+        ],
         "job": image.job_id,
         "shareUrl": share_url(request, image) or None,
     }

@@ -74,7 +74,12 @@ function covers(root) {
     const meta = image.meta ?? {};
     if (!meta.prompt) return h("span", { class: "muted" }, "No generation data inside");
     const facts = [meta.sampler, meta.steps && `${meta.steps} steps`, meta.seed !== undefined && `seed ${meta.seed}`].filter(Boolean);
-    return [h("span", { class: "cover-prompt" }, meta.prompt), h("span", { class: "muted" }, facts.join(" · "))];
+    const resources = (image.resources ?? []).map((one) => (one.model_version_id ? one.name : `${one.name} (not on this server)`));
+    return [
+      h("span", { class: "cover-prompt" }, meta.prompt),
+      h("span", { class: "muted" }, facts.join(" · ")),
+      resources.length > 0 && h("span", { class: "muted" }, `with ${resources.join(", ")}`),
+    ];
   }
 
   function buttons(item) {

@@ -118,12 +118,13 @@ def test_broken_off_resumed_and_made_a_page(browser: Browser, site: Site, file: 
     assert "SDXL 1.0" not in page.inner_text("[name=base_model]")
     made = picture(
         tmp_path / "a.png",
-        "tuscany, tower\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 42, Size: 96x128",
+        "tuscany, tower\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 42, Size: 96x128, Model: dusk",
     )
     plain = picture(tmp_path / "b.png", "")
     page.set_input_files("[data-cover-files]", [str(made), str(plain)])
     expect(page.locator(".cover-list li").nth(0)).to_contain_text("tuscany, tower")
     expect(page.locator(".cover-list li").nth(0)).to_contain_text("seed 42")
+    expect(page.locator(".cover-list li").nth(0)).to_contain_text("with dusk (not on this server)")
     expect(page.locator(".cover-list li").nth(1)).to_contain_text("No generation data")
     page.click(".cover-list li:nth-child(2) [aria-label='Move forward']")
     page.fill("[name=description]", "**Gold** <script>alert(1)</script>")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from obstore.store import MemoryStore
-from sqlalchemy import delete, select
+from sqlalchemy import delete, event, select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
@@ -346,6 +346,22 @@ def test_ones_own_sessions_are_listed(api: TestClient, script: Script, db: Sessi
         (first["id"], [1, 2, 3]),
     ]
     assert script(make_user(db)).get(URL).json() == {"items": []}
+
+
+def test_as_many_queries_for_three_sessions_as_for_one(api: TestClient, owner: User, db: Session) -> None:
+    counts = []
+    for _ in range(3):
+        put(api, begin(api, content()), 1, content())
+        asked: list[str] = []
+
+        def note(*args: Any, asked: list[str] = asked) -> None:
+            asked.append(args[2])
+
+        event.listen(db.get_bind(), "before_cursor_execute", note)
+        service.list_uploads(db, owner)
+        event.remove(db.get_bind(), "before_cursor_execute", note)
+        counts.append(len([query for query in asked if "upload" in query]))
+    assert counts == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
