@@ -21,6 +21,7 @@ from worker.families import catalog
 
 UNKNOWN_SAMPLER = "DPM++ 2M"
 """Taken for a sampler that there is not here."""
+MAX_CLIP_SKIP = 4
 
 
 @dataclass
@@ -124,6 +125,10 @@ def bring_into_limits(filled: Filled, spec: FamilySpec) -> None:
     """Values from elsewhere that cannot be drawn here become the nearest that can; a note says it."""
     _sampler(filled)
     _size(filled, spec)
+    skip = _number(filled.fields.get("clip_skip"))
+    if skip is not None and skip > MAX_CLIP_SKIP:
+        filled.fields["clip_skip"] = MAX_CLIP_SKIP
+        filled.notes.append(f"CLIP skip {skip:g} was brought to {MAX_CLIP_SKIP}, the most that is possible.")
     steps, limits = _number(filled.fields.get("steps")), spec.generation
     if steps is not None and steps > limits.max_steps:
         filled.fields["steps"] = limits.max_steps

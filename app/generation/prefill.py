@@ -14,6 +14,7 @@ from app.generation.facts import cell_job
 from app.generation.filled import Card, Filled, epoch_card, finish, one_choice
 from app.generation.form import loras_of
 from app.generation.reading import fill_from, found_in
+from app.generation.resolve import EPOCH_STRENGTH
 from app.images import service as images
 from app.images.models import Image
 from app.jobs.models import Job
@@ -69,7 +70,7 @@ def from_form(db: Session, user: User, form: dict[str, str]) -> Filled:
         filled.add(choice, _float(entry["strength"]), _float(entry["text_encoder_strength"]))
     if form.get("training") and form.get("epoch", "").isdigit():
         strength = _float(form.get("epoch_strength"))
-        _try_epoch(db, user, filled, form["training"], int(form["epoch"]), strength)
+        _try_epoch(db, user, filled, (form["training"], int(form["epoch"])), strength=strength)
     return finish(db, user, filled)
 
 
@@ -105,10 +106,10 @@ def _from_epoch(db: Session, user: User, training_id: str, epoch: int, filled: F
 
 
 def _try_epoch(
-    db: Session, user: User, filled: Filled, training_id: str, epoch: int, strength: float | None
+    db: Session, user: User, filled: Filled, which: tuple[str, int], *, strength: float | None
 ) -> None:
     try:
-        filled.epoch = epoch_card(db, user, training_id, epoch, 0.8 if strength is None else strength)
+        filled.epoch = epoch_card(db, user, *which, EPOCH_STRENGTH if strength is None else strength)
     except AppError:
         filled.notes.append("The epoch of a training that was chosen is not here any more.")
 
@@ -173,7 +174,7 @@ def _add_epoch(db: Session, user: User, lora: LoraRef, filled: Filled) -> bool:
     )
     if row is None or filled.epoch is not None:
         return False
-    _try_epoch(db, user, filled, row.job_id, row.epoch, lora.strength)
+    _try_epoch(db, user, filled, (row.job_id, row.epoch), strength=lora.strength)
     return True
 
 

@@ -30,6 +30,7 @@ MAX_TAGS = 20
 class Resources:
     """`prompt` is the text without the tags that were found; `fields` says where each LoRA came from."""
 
+    base: CheckpointRef
     prompt: str
     loras: list[LoraRef] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
@@ -46,9 +47,9 @@ class Resources:
 
 def resolve(db: Session, user: User, body: GenerationIn, base: CheckpointRef) -> Resources:
     """Errors: Invalid `lora-base-mismatch`, `duplicate-lora`; NotFound for what is not there."""
-    found = Resources(body.prompt)
+    found = Resources(base, body.prompt)
     for n, wanted in enumerate(body.resources):
-        _listed(db, user, wanted, base, found, f"#/resources/{n}")
+        _listed(db, user, wanted, found, f"#/resources/{n}")
     if body.checkpoint_of_training is not None:
         found.add(epoch_ref(db, user, body.checkpoint_of_training), "#/checkpoint_of_training")
     prompt, negative = read_prompt(body.prompt), read_prompt(body.negative_prompt or "")
@@ -56,20 +57,18 @@ def resolve(db: Session, user: User, body: GenerationIn, base: CheckpointRef) ->
         words = f"names {len(prompt.loras)} LoRAs; at most {MAX_TAGS} are possible"
         raise Invalid(f"The prompt {words}.", [FieldError("#/prompt", words, "too-many")])
     for tag in prompt.loras:
-        _tagged(db, user, tag, base, found)
+        _tagged(db, user, tag, found)
     for words in prompt.ignored:
         found.note("tag-ignored", f"{words} means nothing here: it is ignored.")
     if negative.loras or negative.ignored:
         found.note("tag-ignored", "LoRAs in the negative prompt have no effect: they are ignored.")
     for words in refs.check_loras(db, base, found.loras, found.fields):
         found.note("lora-relative", words)
-    _embeddings(db, user, body, base, found)
+    _embeddings(db, user, body, found)
     return found
 
 
-def _listed(
-    db: Session, user: User, wanted: ResourceIn, base: CheckpointRef, found: Resources, where: str
-) -> None:
+def _listed(db: Session, user: User, wanted: ResourceIn, found: Resources, where: str) -> None:
     version = refs.get_version(db, user, wanted.model_version_id)
     if version.model.type != names.EMBEDDING:
         lora = refs.lora_ref(db, user, version.id, wanted.strength)
@@ -78,7 +77,7 @@ def _listed(
     if wanted.strength is not None or wanted.text_encoder_strength is not None:
         words = "an embedding has no strength; write (name:1.2) in the prompt"
         raise Invalid(f"{version.model.name}: {words}.", [FieldError(where, words, "no-effect")])
-    found.embeddings.append(refs.embedding_ref(db, user, base, version.id, where))
+    found.embeddings.append(refs.embedding_ref(db, user, found.base, version.id, where))
 
 
 def with_strengths(lora: LoraRef, strength: float, text_encoder: float | None) -> LoraRef:
@@ -106,7 +105,7 @@ def epoch_ref(db: Session, user: User, source: EpochOf) -> LoraRef:
 # tags
 
 
-def _tagged(db: Session, user: User, tag: LoraTag, base: CheckpointRef, found: Resources) -> None:
+def _tagged(db: Session, user: User, tag: LoraTag, found: Resources) -> None:
     """One `<lora:…>` of the prompt: it sets a LoRA of the list, or brings one of the models here."""
     strength, text_encoder = _held(tag, found)
     called = {tag.name.lower(), tag.name.lower().removesuffix(".safetensors")}
@@ -115,7 +114,7 @@ def _tagged(db: Session, user: User, tag: LoraTag, base: CheckpointRef, found: R
             found.loras[n] = with_strengths(lora, strength, text_encoder)
             found.prompt = without_tag(found.prompt, tag.name)
             return
-    version = _choose(db, user, tag, base, found)
+    version = _choose(db, user, tag, found)
     if version is not None:
         lora = refs.lora_ref(db, user, version.id, strength)
         found.add(with_strengths(lora, strength, text_encoder), "#/prompt")
@@ -132,12 +131,10 @@ def _held(tag: LoraTag, found: Resources) -> tuple[float, float]:
     return unet, text_encoder
 
 
-def _choose(
-    db: Session, user: User, tag: LoraTag, base: CheckpointRef, found: Resources
-) -> ModelVersion | None:
+def _choose(db: Session, user: User, tag: LoraTag, found: Resources) -> ModelVersion | None:
     """The one that a name means: of those that fit this checkpoint, one's own and newest."""
     versions = names.find_loras(db, user, tag.name)
-    fitting = [version for version in versions if fit(nature_of_ref(base), nature_of(version)).usable]
+    fitting = [version for version in versions if fit(nature_of_ref(found.base), nature_of(version)).usable]
     if not versions:
         words = f"There is no LoRA “{tag.name}” here, so it has no effect. Upload it or take it out."
         found.note("lora-unknown", words)
@@ -155,7 +152,7 @@ def without_tag(prompt: str, name: str) -> str:
     return re.sub(tag, "", prompt, flags=re.IGNORECASE).strip().lstrip(", ")
 
 
-def _embeddings(db: Session, user: User, body: GenerationIn, base: CheckpointRef, found: Resources) -> None:
+def _embeddings(db: Session, user: User, body: GenerationIn, found: Resources) -> None:
     """Those that the prompts name are used; one that is only listed does nothing, and that is told."""
     texts = (found.prompt, body.negative_prompt or "")
     for embedding in found.embeddings:
@@ -163,5 +160,5 @@ def _embeddings(db: Session, user: User, body: GenerationIn, base: CheckpointRef
             words = f"“{embedding.name}” acts only where it is written: put it into a prompt."
             found.note("embedding-unused", words)
     listed = {embedding.name.lower() for embedding in found.embeddings}
-    named = refs.embeddings_in(db, user, base, *texts)
+    named = refs.embeddings_in(db, user, found.base, *texts)
     found.embeddings += [each for each in named if each.name.lower() not in listed]

@@ -139,11 +139,12 @@ def test_names_serve_where_there_is_no_hash(db: Session, user: User) -> None:
 
 def test_what_cannot_be_drawn_here_becomes_the_nearest_and_is_said(db: Session, user: User) -> None:
     make_base(db, user)
-    text = "x\nSteps: 140, Sampler: DPM adaptive, CFG scale: 7, Seed: 1, Size: 1216x832"
+    text = "x\nSteps: 140, Sampler: DPM adaptive, CFG scale: 7, Seed: 1, Clip skip: 12, Size: 1216x832"
     filled = reading.read_text(db, user, text)
+    assert filled.fields["clip_skip"] == 4
     assert (filled.fields["width"], filled.fields["height"]) == (256, 176)
     assert filled.fields["steps"] == 60
-    assert len(filled.notes) == 3
+    assert len(filled.notes) == 4
 
 
 def test_the_model_in_use_stays_where_the_pictures_is_not_here(db: Session, user: User) -> None:
