@@ -15,10 +15,13 @@ from app.jobs.models import Job
 
 def work(job: GenerateJob) -> float:
     """Pixels times calls of the model, over all pictures: what time grows with."""
-    pictures = len(job.grid.cells) if job.grid else len(job.seeds)
-    drawn = [picture_job(job, index) for index in range(pictures if job.grid else 1)]
-    amount = sum(float(one.width * one.height * one.calls) for each in drawn for one in passes(each))
-    return amount if job.grid else pictures * amount
+    if job.grid is None:
+        return len(job.seeds) * _picture(job)
+    return sum(_picture(cell_job(job, index)) for index in range(len(job.grid.cells)))
+
+
+def _picture(job: GenerateJob) -> float:
+    return float(sum(one.width * one.height * one.calls for one in passes(job)))
 
 
 def eta_seconds(db: Session, family: str, amount: float) -> float | None:

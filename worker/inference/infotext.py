@@ -64,14 +64,21 @@ def _adapter(used: LoraRef | EmbeddingRef) -> File:
 def describe_sample(
     job: TrainJob, prompt: SamplePrompt, defaults: GenerationDefaults, *, lora: str = "", autov3: str = ""
 ) -> Infotext:
-    """What a training's sample was made with: the family's usual settings, and the adapter as `lora`.
+    """What a training's sample was made with; the arguments are `sample_job`'s."""
+    return describe(sample_job(job, prompt, defaults, lora=lora, autov3=autov3), prompt.seed)
+
+
+def sample_job(
+    job: TrainJob, prompt: SamplePrompt, defaults: GenerationDefaults, *, lora: str = "", autov3: str = ""
+) -> GenerateJob:
+    """A training's sample as a generation: the family's usual settings, and the adapter as `lora`.
 
     `lora` is its file's name without ending, empty for the row without it. The file's own hash is not
     known when the picture is drawn; the tensors' is.
     """
     file = BlobRef(sha256="", size=0, name=lora)
     used = LoraRef(file=file, name=lora, strength=1.0, base_model=job.base.base_model, autov3=autov3)
-    drawn = GenerateJob(
+    return GenerateJob(
         base=job.base,
         loras=(used,) if lora else (),
         prompt=prompt.prompt,
@@ -84,7 +91,6 @@ def describe_sample(
         seeds=(prompt.seed,),
         clip_skip=job.params.clip_skip,
     )
-    return describe(drawn, prompt.seed)
 
 
 def bottega_version() -> str:
@@ -117,5 +123,6 @@ __all__ = [
     "find_text",
     "plain",
     "read",
+    "sample_job",
     "write",
 ]

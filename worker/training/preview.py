@@ -13,10 +13,9 @@ from typing import Any
 from safetensors.torch import save
 
 from app.contract.events import Sample
-from app.contract.jobs import SamplePrompt
-from worker.inference.draw import Request, draw
+from worker.inference.draw import draw, request_of
 from worker.inference.errors import NotFiniteError
-from worker.inference.infotext import describe_sample, embed_png, write
+from worker.inference.infotext import describe, embed_png, sample_job, write
 from worker.inference.sparing import sparing
 from worker.training.errors import diverged
 from worker.training.export import exported_tensors, tensor_hash
@@ -67,14 +66,15 @@ def _pictures(run: Run, pipe: Any, occasion: Occasion) -> Iterator[Sample]:
     (run.out / FOLDER).mkdir(parents=True, exist_ok=True)
     named = {} if occasion.baseline else _adapter_names(run, occasion)
     for index, prompt in enumerate(run.job.sample_prompts):
+        wanted = sample_job(run.job, prompt, run.family.spec.generation, **named)
         for _, picture in draw(
             pipe,
-            _request(run, prompt),
+            request_of(wanted),
             on_step=lambda *_, done=index: run.monitor.count(done, len(run.job.sample_prompts), "picture"),
             should_stop=lambda: run.monitor.listen() is not None,
         ):
             path = f"{FOLDER}/{occasion.name}-{index}.png"
-            text = write(describe_sample(run.job, prompt, run.family.spec.generation, **named))
+            text = write(describe(wanted, prompt.seed))
             (run.out / path).write_bytes(embed_png(picture, text))
             yield Sample(
                 epoch=occasion.epoch,
@@ -93,18 +93,3 @@ def _adapter_names(run: Run, occasion: Occasion) -> dict[str, str]:
     """How the generation data calls the adapter: by the name and the tensor hash that its file has."""
     digest = tensor_hash(save(exported_tensors(run)))
     return {"lora": f"{run.job.output_name}-{occasion.name}", "autov3": digest[:12]}
-
-
-def _request(run: Run, prompt: SamplePrompt) -> Request:
-    defaults = run.family.spec.generation
-    return Request(
-        prompt=prompt.prompt,
-        negative_prompt=prompt.negative_prompt,
-        sampler=defaults.sampler,
-        steps=defaults.steps,
-        cfg_scale=defaults.cfg_scale,
-        width=prompt.width,
-        height=prompt.height,
-        seeds=(prompt.seed,),
-        clip_skip=run.job.params.clip_skip,
-    )

@@ -1,6 +1,5 @@
 """Jobs with more than a prompt: grids, start pictures, hires fix, embeddings, previews."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def pool() -> PipelinePool:
 
 
 @pytest.fixture
-def studio(pipe: Any, base_folder: Path, tmp_path: Path, pool: PipelinePool) -> Iterator[Studio]:
+def studio(pipe: Any, base_folder: Path, tmp_path: Path, pool: PipelinePool) -> Studio:
     save_lora(tmp_path / "ink.safetensors", kohya_lora(pipe))
     save_lora(tmp_path / "oil.safetensors", kohya_lora(pipe, seed=2))
     scene((2 * SIZE, 2 * SIZE)).save(tmp_path / "scene.png")

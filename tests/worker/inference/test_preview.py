@@ -33,7 +33,7 @@ def previews(pipe: Any, folder: Path, tick: float, calls: int) -> list[int]:
     """At which calls of picture 3 there was one."""
     told: list[Preview] = []
     previewer = Previewer(pipe, folder, told.append, Clock(tick))
-    found = []
+    found: list[int] = []
     for call in range(calls):
         previewer.look(3, lambda: torch.zeros(1, 6, 4, 4))
         if len(told) > len(found):

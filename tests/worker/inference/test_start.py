@@ -141,10 +141,10 @@ def test_the_kept_part_is_seen_by_the_drawn_one(pipe: Any) -> None:
 
 
 def test_a_blur_softens_the_edge_alone(pipe: Any) -> None:
-    wide = replace(REQUEST, width=64, start=Start(Image.new("RGB", (64, 16), "white"), denoise=1.0))
     mask = Image.new("L", (64, 16), 0)
     mask.paste(255, (32, 0, 64, 16))
-    soft = replace(wide, start=replace(wide.start, mask=mask, mask_blur=3))
+    white_picture = Image.new("RGB", (64, 16), "white")
+    soft = replace(REQUEST, width=64, start=Start(white_picture, 1.0, mask=mask, mask_blur=3))
     [(_, image)] = draw(pipe, soft)
     columns = [image.crop((x, 0, x + 1, 16)).tobytes() for x in range(64)]
     white = b"\xff" * 48
