@@ -125,7 +125,9 @@ function checking(job) {
   one("progress").removeAttribute("value");
   one("rate").textContent = "";
   one("hint").hidden = true;
-  tell(job.status === "queued" ? (WAITS[job.status_reason] ?? WAITS.queued) : "Checking the file: its hashes are computed …");
+  const words = job.status === "queued" ? (WAITS[job.status_reason] ?? WAITS.queued) : "Checking the file: its hashes are computed …";
+  if (words !== one("words").textContent) say(words);
+  tell(words);
 }
 
 function tell(words) {
