@@ -7,9 +7,8 @@ from sqlalchemy.orm import Session
 
 from app.contract.family import FamilySpec
 from app.contract.jobs import GenerateJob
-from app.contract.passes import passes
+from app.contract.passes import passes, picture_job
 from app.contract.samplers import model_calls, split_sampler
-from app.generation.facts import cell_job
 from app.jobs.models import Job
 
 
@@ -17,7 +16,7 @@ def work(job: GenerateJob) -> float:
     """Pixels times calls of the model, over all pictures: what time grows with."""
     if job.grid is None:
         return len(job.seeds) * _picture(job)
-    return sum(_picture(cell_job(job, index)) for index in range(len(job.grid.cells)))
+    return sum(_picture(picture_job(job, index)) for index in range(len(job.grid.cells)))
 
 
 def _picture(job: GenerateJob) -> float:

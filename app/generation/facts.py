@@ -3,18 +3,8 @@
 from typing import Any
 
 from app.contract.events import Picture
-from app.contract.jobs import Cell, GenerateJob, LoraRef
+from app.contract.jobs import GenerateJob, LoraRef
 from app.contract.samplers import joined_name
-
-
-def cell_job(job: GenerateJob, index: int) -> GenerateJob:
-    """The job of picture `index` alone: with what its cell changes, without the grid."""
-    if job.grid is None or index >= len(job.grid.cells):
-        return job
-    cell = job.grid.cells[index]
-    changes = {name: getattr(cell, name) for name in Cell.model_fields if name not in ("x", "y", "seed")}
-    own = {name: value for name, value in changes.items() if value is not None}
-    return job.model_copy(update={**own, "grid": None, "seeds": (job.seeds[index],)})
 
 
 def image_meta(job: GenerateJob, event: Picture) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.contract.jobs import GenerateJob, LoraRef
+from app.contract.passes import picture_job
 from app.core.errors import AppError
 from app.gallery.picker import find_base_for
 from app.gallery.refs import get_version
-from app.generation.facts import cell_job
 from app.generation.filled import Card, Filled, epoch_card, finish, one_choice
 from app.generation.form import loras_of
 from app.generation.reading import fill_from, found_in
@@ -122,7 +122,7 @@ def _from_image(db: Session, user: User, image_id: int, key: str | None, filled:
     image = images.get_image(db, user, image_id, key=key)
     job = db.get(Job, image.job_id) if image.job_id else None
     if job is not None and job.user_id == user.id and job.type == "generation":
-        drawn = cell_job(GenerateJob.model_validate(job.payload), image.job_index or 0)
+        drawn = picture_job(GenerateJob.model_validate(job.payload), image.job_index or 0)
         _from_job(db, user, job, drawn, filled)
         filled.fields["seed"] = image.meta.get("seed")
     elif image.origin == "uploaded" and (found := found_in(image.infotext)):

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.contract.events import Finished, Picture
 from app.contract.jobs import GenerateJob
+from app.contract.passes import picture_job
 from app.core.blobs import Blob
 from app.core.errors import NotFound
 from app.core.storage import get_storage
 from app.generation.estimate import eta_seconds, work
-from app.generation.facts import cell_job, image_meta, image_resources
+from app.generation.facts import image_meta, image_resources
 from app.generation.plan import echo, plan_generation
 from app.generation.schemas import GenerationEstimate, GenerationIn
 from app.images import service as images
@@ -55,7 +56,7 @@ def estimate(db: Session, user: User, body: GenerationIn) -> GenerationEstimate:
 
 def add_picture(db: Session, job: Job, event: Picture, blob: Blob) -> Image:
     """Make the private picture of a finished drawing."""
-    payload = cell_job(GenerateJob.model_validate(job.payload), event.index)
+    payload = picture_job(GenerateJob.model_validate(job.payload), event.index)
     return images.create_generated(
         db,
         job,

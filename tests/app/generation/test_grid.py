@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.contract.events import Finished
 from app.contract.jobs import GenerateJob
+from app.contract.passes import picture_job
 from app.core.errors import Conflict, Invalid
 from app.generation import service, sheet
-from app.generation.facts import cell_job
 from app.generation.plan import plan_generation
 from app.generation.values import numbers_of, words_of
 from tests.app.generation.making import body, deliver, pixels_of
@@ -78,7 +78,7 @@ def test_cells_say_only_what_differs(db: Session, user: User) -> None:
         (0, 0, 10, "Euler a"), (1, 0, None, "Euler a"), (0, 1, 10, None), (1, 1, None, None)
     ]  # fmt: skip
     assert job.seeds == (7, 7, 7, 7)
-    assert cell_job(job, 0).steps == 10
+    assert picture_job(job, 0).steps == 10
 
 
 def test_strengths_of_a_lora_with_a_column_without_it(db: Session, user: User) -> None:
@@ -90,7 +90,7 @@ def test_strengths_of_a_lora_with_a_column_without_it(db: Session, user: User) -
     assert job.grid is not None
     assert job.grid.x_axis == "Strength of Windmills"
     assert job.grid.x_labels == ("without Windmills", "0.4", "0.8")
-    assert [[x.strength for x in cell_job(job, n).loras] for n in range(3)] == [[], [0.4], [0.8]]
+    assert [[x.strength for x in picture_job(job, n).loras] for n in range(3)] == [[], [0.4], [0.8]]
 
 
 def test_epochs_of_a_training_and_their_strength(db: Session, user: User) -> None:
@@ -102,7 +102,7 @@ def test_epochs_of_a_training_and_their_strength(db: Session, user: User) -> Non
     )  # fmt: skip
     assert job.grid is not None
     assert job.grid.y_labels == ("1", "2", "3")
-    drawn = [[(x.name, x.strength) for x in cell_job(job, n).loras] for n in range(9)]
+    drawn = [[(x.name, x.strength) for x in picture_job(job, n).loras] for n in range(9)]
     assert drawn[0] == []
     assert drawn[1] == [("Tuscany-000001", 0.5)]
     assert drawn[8] == [("Tuscany-000003", 1.0)]
@@ -113,7 +113,7 @@ def test_an_epoch_in_the_list_is_replaced_not_doubled(db: Session, user: User) -
     base = training.payload["base"]["model_version_id"]
     epoch = {"id": training.id, "epoch": 2, "strength": 0.6}
     job = planned(db, user, {"axis": "epoch", "values": "1, 2"}, base=base, checkpoint_of_training=epoch)
-    assert [[(x.name, x.strength) for x in cell_job(job, n).loras] for n in range(2)] == [
+    assert [[(x.name, x.strength) for x in picture_job(job, n).loras] for n in range(2)] == [
         [("Tuscany-000001", 0.6)], [("Tuscany-000002", 0.6)]
     ]  # fmt: skip
 
@@ -122,10 +122,10 @@ def test_words_of_the_prompt_are_searched_and_replaced(db: Session, user: User) 
     job = planned(
         db, user, {"axis": "prompt", "values": "red, blue"}, prompt="red house", negative_prompt="red"
     )
-    assert [cell_job(job, n).prompt for n in range(2)] == ["red house", "blue house"]
-    assert cell_job(job, 1).negative_prompt == "blue"
+    assert [picture_job(job, n).prompt for n in range(2)] == ["red house", "blue house"]
+    assert picture_job(job, 1).negative_prompt == "blue"
     said = planned(db, user, {"axis": "prompt", "values": "blue", "search": "red"}, prompt="red house")
-    assert cell_job(said, 0).prompt == "blue house"
+    assert picture_job(said, 0).prompt == "blue house"
 
 
 def test_seeds_are_the_pictures_own(db: Session, user: User) -> None:
