@@ -23,6 +23,8 @@ from worker.inference.lora_layers import Delta, LowRank
 from worker.inference.lora_read import LoraFile, PipelineLayers, read_lora, words_for
 
 MIN_STRENGTH, MAX_STRENGTH = -1.0, 2.0
+BLOCK = 2**18
+"""Numbers."""
 
 
 @dataclass(frozen=True)
@@ -150,18 +152,36 @@ def _copy_of(tensor: Tensor) -> Tensor:
 def _merge(tensor: Tensor, own: Tensor, changes: Sequence[_Acting], *, fresh: bool) -> None:
     """Write `own` + what acts on it into `tensor`, which is `own` already where it is `fresh`."""
     in_place = tensor.dtype == torch.float32 and tensor.is_contiguous()
-    if not in_place:
-        total = own.to(tensor.device, torch.float32, copy=True, memory_format=torch.contiguous_format)
-    else:
-        total = tensor if fresh else tensor.copy_(own)
-    for delta, strength in changes:
-        if isinstance(delta, LowRank):
-            up, down = delta.factors(tensor.device)
-            total.view(total.shape[0], -1).addmm_(up, down, alpha=delta.scale * strength)
+    pairs = [_Pair(*c.delta.factors(tensor.device), c.delta.scale * c.strength) for c in changes
+             if isinstance(c.delta, LowRank)]  # fmt: skip
+    others = [change for change in changes if not isinstance(change.delta, LowRank)]
+    for rows in _blocks(tensor, whole=in_place or bool(others)):
+        part = tensor[rows]
+        if in_place:
+            total = part if fresh else part.copy_(own[rows])
         else:
+            total = own[rows].to(
+                tensor.device, torch.float32, copy=True, memory_format=torch.contiguous_format
+            )
+        for pair in pairs:
+            total.view(len(total), -1).addmm_(pair.up[rows], pair.down, alpha=pair.scale)
+        for delta, strength in others:
             total.add_(delta.of(own.to(tensor.device)), alpha=strength)
-    if not in_place:
-        tensor.copy_(total)
+        if not in_place:
+            part.copy_(total)
+
+
+class _Pair(NamedTuple):
+    up: Tensor
+    down: Tensor
+    scale: float
+
+
+def _blocks(tensor: Tensor, *, whole: bool) -> list[slice]:
+    """Rows that are computed together: on a CPU so few that the fp32 copy of them stays in its cache."""
+    rows = len(tensor)
+    step = rows if whole or tensor.device.type != "cpu" else max(1, BLOCK * rows // max(1, tensor.numel()))
+    return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 def _check(uses: Sequence[LoraUse]) -> None:

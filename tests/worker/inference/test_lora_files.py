@@ -15,6 +15,7 @@ from tests.worker.inference.lora_checks import expected_deltas, use, weights
 from tests.worker.inference.small import SIZE, TEXT_LAYERS, UNET_LAYERS, kohya_lora, save_lora, small_pipeline
 from tests.worker.inference.test_draw import REQUEST, pictures
 from worker.families.kohya_keys import to_kohya
+from worker.inference import lora_files
 from worker.inference.lora_files import LoraSwitch, _Acting, autov3
 
 ONE = replace(REQUEST, seeds=(1,), width=SIZE, height=SIZE)
@@ -110,6 +111,18 @@ def test_half_precision_weights_are_merged_in_fp32(ink: Path, dtype: torch.dtype
         torch.testing.assert_close(after[name], wanted, rtol=2 * torch.finfo(dtype).eps, atol=1e-6)
     switch.detach()
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(half).items())
+
+
+def test_rows_are_computed_together_or_apart_to_the_same_bits(
+    ink: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for block in (lora_files.BLOCK, 40):
+        monkeypatch.setattr(lora_files, "BLOCK", block)
+        half = small_pipeline().to(torch.bfloat16)
+        LoraSwitch(half).attach([use(ink)])
+        found.append(weights(half))
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
 
 
 def test_what_our_exporter_writes_is_read_completely(pipe: Any, switch: LoraSwitch, tmp_path: Path) -> None:
