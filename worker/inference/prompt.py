@@ -71,19 +71,21 @@ def read_prompt(text: str) -> Prompt:
 
 
 def _lora_tag(name: str, values: list[str]) -> LoraTag | None:
-    """One number is for both parts; `te=` and `unet=` may stand for the place."""
+    """As A1111 counts: numbers by place (te, unet) unless named; where the U-Net's is not said it is te's."""
     if not name:
         return None
-    strengths = {"te": 1.0, "unet": 1.0}
-    for place, value in enumerate(values[:2]):
-        key, _, number = value.strip().rpartition("=")
-        key = key.strip().lower() or ("te", "unet")[place]
-        if key not in strengths or not re.fullmatch(_NUMBER, number.strip()):
+    strengths: dict[str, float] = {}
+    placed = iter(("te", "unet"))
+    for value in values:
+        key, named, number = value.strip().rpartition("=")
+        key = key.strip().lower() if named else next(placed, "dyn")
+        if key == "dyn":  # the rank of a DyLoRA, which these files do not have
+            continue
+        if key not in ("te", "unet") or not re.fullmatch(_NUMBER, number.strip()):
             return None
         strengths[key] = float(number)
-        if place == 0 and len(values) == 1 and "=" not in value:
-            strengths["unet"] = strengths["te"]
-    return LoraTag(name, strengths["te"], strengths["unet"])
+    text_encoder = strengths.get("te", 1.0)
+    return LoraTag(name, text_encoder, strengths.get("unet", text_encoder))
 
 
 def parse_weights(text: str) -> list[list[Run]]:
