@@ -192,7 +192,7 @@ def test_every_sampler_obeys_what_the_model_predicts(sampler: str, kind: str) ->
         "steps_offset": 1,
     }
     scheduler = create_scheduler(sampler, config, 12)
-    assert (int(scheduler.timesteps[0]) == 999) or not zero_snr
+    assert (scheduler.timesteps[0] > 990) or not zero_snr  # rounded between noise levels
     goal = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
     generator = torch.Generator().manual_seed(3)
     latents = torch.randn(goal.shape, generator=generator) * scheduler.init_noise_sigma
