@@ -39,7 +39,9 @@ export function asForm(fields) {
 export function setField(form, name, value) {
   const field = form.elements[name];
   if (!field) return;
-  field.value = value;
-  field.dispatchEvent(new Event("input", { bubbles: true }));
-  field.dispatchEvent(new Event("change", { bubbles: true }));
+  if (field.type === "checkbox") field.checked = Boolean(value);
+  else field.value = value;
+  const told = field instanceof RadioNodeList ? field[0] : field;
+  told.dispatchEvent(new Event("input", { bubbles: true }));
+  told.dispatchEvent(new Event("change", { bubbles: true }));
 }

@@ -1,6 +1,6 @@
 // The form is remembered in this tab, and drawn anew by the server: after a reload, an undo, a new model.
 
-import { asForm, fieldsOf, live, post, theForm } from "./dom.js";
+import { asForm, fieldsOf, live, post, setField, theForm } from "./dom.js";
 
 const KEY = "generate-form";
 const ready = [];
@@ -36,10 +36,13 @@ export async function replace(answer, undoable) {
   box.innerHTML = await answer.text();
   const form = box.content.querySelector("form[data-generator]");
   if (!form) throw new Error("That did not work. Load the page again.");
+  keepOpen(old, form);
+  const focus = focusOf(old);
   old.replaceWith(form);
   window.htmx.process(form);
   before = undoable ? left : undefined;
   start(form);
+  focus(form);
   save();
   const undo = form.querySelector("[data-undo]");
   if (undo && before) {
@@ -49,9 +52,35 @@ export async function replace(answer, undoable) {
   return form;
 }
 
-/** The form with these fields. */
+// What a person opened, and where they are, stays so.
+function keepOpen(old, form) {
+  const parts = [...form.querySelectorAll("details")];
+  const names = (part) => part.dataset.part ?? part.querySelector("summary").textContent.split(" · ")[0];
+  for (const part of old.querySelectorAll("details[open]")) {
+    const same = parts.find((other) => names(other) === names(part));
+    if (same) same.open = true;
+  }
+}
+
+function focusOf(old) {
+  const field = document.activeElement;
+  if (!field?.id || !old.contains(field)) return () => {};
+  const place = field.matches("textarea") ? [field.selectionStart, field.selectionEnd] : null;
+  return (form) => {
+    const same = form.querySelector(`#${CSS.escape(field.id)}`);
+    same?.focus({ preventScroll: true });
+    if (place && same) same.setSelectionRange(...place);
+  };
+}
+
+/** The form with these fields. What was typed while the server drew it is kept. */
 export async function redraw(fields, undoable = false) {
-  return replace(await post("/generate/form", asForm(fields)), undoable);
+  const asked = fieldsOf(theForm());
+  const answer = await post("/generate/form", asForm(fields));
+  const typed = Object.entries(fieldsOf(theForm())).filter(([name, value]) => asked[name] !== value);
+  const form = await replace(answer, undoable);
+  for (const [name, value] of typed) setField(form, name, value);
+  return form;
 }
 
 // What the address asked for comes first; then what was left here, also under a newly chosen model.

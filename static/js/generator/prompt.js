@@ -3,6 +3,7 @@
 import { hasPointer, theForm } from "./dom.js";
 
 const HEAVY = 1.6;
+const CHANGES = /\||:\s*[\d.]+\s*$/;
 const TOKEN = /\\[\\()[\]]|[([]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|[)\]]|[^\\()[\]:]+|[^]/g;
 
 /** A1111's grammar: every stretch of the text as [start, end, weight]; brackets weigh as what is in them. */
@@ -22,8 +23,11 @@ export function weightsOf(text) {
       runs.push(span);
       multiply(open[")"].pop(), Number(weight));
     } else if (part in open && open[part].length) {
+      const from = open[part].pop();
+      const inside = text.slice(runs[from][1], match.index);
       runs.push(span);
-      multiply(open[part].pop(), part === ")" ? 1.1 : 1 / 1.1);
+      // [a:b:0.4] and [a|b] change words while the picture is drawn; they weigh nothing.
+      if (part === ")" || !CHANGES.test(inside)) multiply(from, part === ")" ? 1.1 : 1 / 1.1);
     } else runs.push(span);
   }
   for (const from of open[")"]) multiply(from, 1.1);

@@ -141,6 +141,24 @@ def test_a_dropped_picture_fills_the_form_and_can_be_undone(visit: Visit) -> Non
     expect(page.locator(".feed-job")).to_have_count(0)
 
 
+def test_what_is_typed_while_the_form_comes_back_is_kept(visit: Visit) -> None:
+    page = visit.page
+    page.goto("/generate")
+    page.fill("#prompt", "red house")
+    page.click("[data-advanced] > summary")
+    page.fill("#steps", "33")
+    page.route("**/generate/form", lambda route: (page.wait_for_timeout(700), route.continue_()))
+    with page.expect_response("**/generate/form"):
+        page.reload(wait_until="domcontentloaded")
+        page.wait_for_function("window.htmx")
+        page.locator("[data-advanced]").evaluate("part => { part.open = true; }")
+        page.fill("#seed", "77")
+        page.fill("#prompt", "blue house")
+    expect(page.locator("#steps")).to_have_value("33")
+    expect(page.locator("#seed")).to_have_value("77")
+    expect(page.locator("#prompt")).to_have_value("blue house")
+
+
 def test_a_mask_is_drawn_over_the_start_picture_and_sent(visit: Visit) -> None:
     page = visit.page
     page.goto("/generate")
