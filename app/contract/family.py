@@ -83,6 +83,12 @@ class TrainMemory(Frozen):
     """Numbers that an adapter has for each step of `network_dim`; likewise of `conv_dim` and for text."""
     rank_convolutions: int
     rank_text: int
+    latent: float
+    """Bytes a pixel of a cached picture: mean and deviation of its latents."""
+    caption: int
+    """Bytes of a cached caption's embeddings."""
+    text_step: int
+    """Bytes a caption takes in a step that trains the text encoders."""
     devices: dict[str, DeviceMemory]
     """By `cpu` and `cuda`."""
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app.contract.family import FamilySpec
@@ -119,9 +119,15 @@ def correction(db: Session, spec: FamilySpec, kind: str) -> float | None:
     what was there, so the next plan asks for more than that.
     """
     shares = []
-    for peak, params, prompts, sparing in _peaks(db, spec, kind):
-        if (found := _estimate(spec, kind, params, prompts, sparing=bool(sparing))) and peak:
-            shares.append(peak / found)
+    for peak, params, prompts, sparing, pictures in _peaks(db, spec, kind):
+        asked = Figures(
+            TrainParams.model_validate(params),
+            tuple(SamplePrompt.model_validate(prompt) for prompt in prompts),
+            bool(sparing),
+            range(pictures),
+        )
+        if (found := needs(spec, asked, kind)) and peak:
+            shares.append(peak / found.peak)
     shares = shares or _timed_steps(db, spec, kind)
     return min(MOST, max(LEAST, *shares)) if shares else None
 
@@ -129,13 +135,13 @@ def correction(db: Session, spec: FamilySpec, kind: str) -> float | None:
 def _timed_steps(db: Session, spec: FamilySpec, kind: str) -> list[float]:
     """What workers measured with their three timed steps at default settings."""
     params = resolve_params(spec, "style", "normal", CALIBRATED_WITH, {})
-    estimate = _estimate(spec, kind, params.model_dump(), (), sparing=False)
+    estimate = needs(spec, Figures(params), kind)
     told = (w.facts.get("train_memory_bytes") or {} for w in workers.list_workers(db) if kind_of(w) == kind)
-    return [peak / estimate for found in told if estimate and (peak := found.get(spec.name))]
+    return [peak / estimate.peak for found in told if estimate and (peak := found.get(spec.name))]
 
 
 def _peaks(db: Session, spec: FamilySpec, kind: str) -> list[Any]:
-    """(peak in bytes, params, sample prompts, sparing) of runs on such devices, newest first."""
+    """(peak in bytes, params, sample prompts, sparing, pictures) of runs on such devices, newest first."""
     payload = Job.payload
     query = (
         select(
@@ -143,6 +149,7 @@ def _peaks(db: Session, spec: FamilySpec, kind: str) -> list[Any]:
             payload["params"],
             payload["sample_prompts"],
             payload["sparing"],
+            func.jsonb_array_length(payload["items"]),
         )
         .join(TrainingRun, TrainingRun.job_id == Job.id)
         .where(
@@ -154,17 +161,6 @@ def _peaks(db: Session, spec: FamilySpec, kind: str) -> list[Any]:
         .limit(RUNS)
     )
     return list(db.execute(query))
-
-
-def _estimate(spec: FamilySpec, kind: str, params: Any, prompts: Any, *, sparing: bool) -> int | None:
-    """The uncorrected estimate of a run as its payload tells it."""
-    asked = Figures(
-        TrainParams.model_validate(params),
-        tuple(SamplePrompt.model_validate(prompt) for prompt in prompts),
-        sparing,
-    )
-    found = needs(spec, asked, kind)
-    return found.peak if found else None
 
 
 def _refusal(spec: FamilySpec, job: TrainJob, device: Device, found: Fit, factor: float) -> Invalid:

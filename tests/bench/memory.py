@@ -97,7 +97,7 @@ def count(model: Any) -> int:
     return sum(tensor.numel() for tensor in model.parameters())
 
 
-def counts(name: str) -> dict[str, int]:
+def counts(name: str) -> dict[str, Any]:
     """The numbers of `TrainMemory`."""
     models = models_of(name)
     texts = [model for part, model in models.items() if part.startswith("text")]
@@ -107,7 +107,37 @@ def counts(name: str) -> dict[str, int]:
     whole = sum(t.numel() for t in adapted(name, models_of(name)["unet"], **both))
     layers = [text.get_submodule(layer) for text in texts for layer in text_targets(text)]
     sides = sum(layer.in_features + layer.out_features for layer in layers)
-    return found | {"rank": linear, "rank_convolutions": whole - linear, "rank_text": sides}
+    cached = {"latent": latent_bytes(models), "caption": caption_bytes(models["unet"])}
+    steps = round(MARGIN * sum(map(text_peak, texts)))
+    return found | cached | {
+        "rank": linear, "rank_convolutions": whole - linear, "rank_text": sides, "text_step": steps
+    }  # fmt: skip
+
+
+def latent_bytes(models: dict[str, Any]) -> float:
+    """Of one pixel: mean and deviation, fp32."""
+    return 2 * 4 * models["vae"].config.latent_channels / factor(models) ** 2
+
+
+def caption_bytes(unet: Any) -> int:
+    """Embeddings of 77 tokens, and SDXL's pooled ones, fp32."""
+    return 4 * (77 * unet.config.cross_attention_dim + pooled_width(unet))
+
+
+def pooled_width(unet: Any) -> int:
+    config = unet.config
+    if config.addition_embed_type != "text_time":
+        return 0
+    return int(config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim)
+
+
+def text_peak(encoder: Any) -> int:
+    """One caption, forwards and backwards, as if its first layer were trained."""
+    encoder.to(META)
+    for tensor in encoder.get_submodule(text_targets(encoder)[0]).parameters():
+        tensor.requires_grad_(True)
+    tokens = min(77, encoder.config.max_position_embeddings)
+    return peak_of(encoder, lambda: encoder(torch.zeros(1, tokens, dtype=torch.long)).last_hidden_state)
 
 
 def unet_peak(name: str, side: int, *, precision: str, checkpointed: bool, cuda: bool) -> int:
@@ -135,7 +165,7 @@ def predicted(unet: Any, side: int, rows: int) -> torch.Tensor:
     config = unet.config
     inputs: dict[str, Any] = {"encoder_hidden_states": torch.empty(rows, 77, config.cross_attention_dim)}
     if config.addition_embed_type == "text_time":
-        width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        width = pooled_width(unet)
         inputs["added_cond_kwargs"] = {
             "text_embeds": torch.empty(rows, width),
             "time_ids": torch.zeros(rows, 6),

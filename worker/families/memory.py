@@ -5,7 +5,7 @@ the steps, and drawing samples. Weights, adapter and optimizer follow from count
 was measured, or computed from the models' shapes (`TrainMemory`). All sizes are bytes.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -57,6 +57,9 @@ class Asked(Protocol):
     @property
     def sparing(self) -> bool: ...
 
+    @property
+    def items(self) -> Sized: ...
+
 
 class Figures(NamedTuple):
     """`Asked` without the rest of a job."""
@@ -64,6 +67,7 @@ class Figures(NamedTuple):
     params: TrainParams
     sample_prompts: Sequence[SamplePrompt] = ()
     sparing: bool = False
+    items: Sized = ()
 
 
 def needs(spec: FamilySpec, job: Asked, device: str) -> Needs | None:
@@ -72,12 +76,20 @@ def needs(spec: FamilySpec, job: Asked, device: str) -> Needs | None:
         return None
     facts, on, p = spec.memory, spec.memory.devices[device], job.params
     model = facts.model * BYTES[p.precision]
-    live_text = 4 * facts.text if p.text_encoder_lr else 0
+    held = on.overhead + cache_bytes(facts, job)
+    live_text = 4 * facts.text + facts.text_step * p.batch_size if p.text_encoder_lr else 0
     return Needs(
-        caching=round(on.overhead + _caching(facts, on, job, device)),
-        training=round(on.overhead + model + live_text + adapter_bytes(facts, p) + step_bytes(on, p)),
-        sampling=round(on.overhead + model + adapter_bytes(facts, p) + _sampling(facts, on, job, device)),
+        caching=round(held + _caching(facts, on, job, device)),
+        training=round(held + model + live_text + adapter_bytes(facts, p) + step_bytes(on, p)),
+        sampling=round(held + model + adapter_bytes(facts, p) + _sampling(facts, on, job, device)),
     )
+
+
+def cache_bytes(facts: TrainMemory, job: Asked) -> int:
+    """Latents and captions of the whole set, which stay on the device."""
+    p = job.params
+    captions = 0 if p.text_encoder_lr else facts.caption
+    return round(len(job.items) * (facts.latent * p.resolution**2 * (2 if p.flip else 1) + captions))
 
 
 def adapter_bytes(facts: TrainMemory, p: TrainParams) -> int:
