@@ -244,10 +244,13 @@ def generate(
         list[str] | None, typer.Option(help="VERSION or VERSION:STRENGTH; may be given often.")
     ] = None,
     negative: Annotated[str, typer.Option(help="What should not be in the picture.")] = "",
-    sampler: Annotated[str | None, typer.Option(help="Euler a, DPM++ 2M Karras, DDIM or UniPC.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Euler a, DPM++ 2M Karras, UniPC, …")] = None,
     steps: Annotated[int | None, typer.Option()] = None,
     cfg: Annotated[float | None, typer.Option()] = None,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT.")] = "",
+    start: Annotated[str, typer.Option(help="Draw from this: a picture's number, or a file.")] = "",
+    denoise: Annotated[float | None, typer.Option(help="How much of --start is drawn anew, 0-1.")] = None,
+    hires: Annotated[float | None, typer.Option(help="Draw small, then refine so many times larger.")] = None,
     seed: Annotated[int, typer.Option(help="-1 = random.")] = -1,
     number: Annotated[int, typer.Option("--number", "-n", help="How many pictures.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
@@ -269,8 +272,13 @@ def generate(
         "height": height,
         "seed": seed,
         "quantity": number,
+        "init_image": _start(client, start),
+        "denoise": denoise,
+        "hires": {"scale": hires} if hires is not None else None,
     }
     job = client.post("/api/v1/generations", body, headers={"Idempotency-Key": uuid.uuid4().hex})
+    for note in job["input"]["warnings"]:
+        console.print(note["detail"])
     job = watch(client, job["id"], as_json=as_json)
     out.mkdir(parents=True, exist_ok=True)
     saved = []
@@ -282,6 +290,15 @@ def generate(
         print_json(job | {"saved": saved})
     else:
         typer.echo("\n".join(saved))
+
+
+def _start(client: Client, start: str) -> dict[str, Any] | None:
+    """A picture to draw from: one on the server, or a file that is sent."""
+    if not start or start.isdecimal():
+        return {"image": int(start)} if start else None
+    if not Path(start).is_file():
+        raise stop(f"--start needs a picture's number or a file; there is no file {start}.", EXIT_REFUSED)
+    return {"upload": sending.send_file(client, Path(start))["upload"]}
 
 
 def _size(text: str) -> tuple[int | None, int | None]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from PIL import Image
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner, Result
 
@@ -18,6 +19,7 @@ from app.cli.main import app
 from app.contract.states import JobState
 from app.datasets.models import Dataset
 from app.jobs import service
+from app.uploads.models import Upload
 from tests.app.conftest import Visitor
 from tests.app.gallery.test_matching import page
 from tests.app.gallery.things import published
@@ -124,6 +126,17 @@ def test_a_size_that_is_none(run: Run, size: str) -> None:
     said = run("generate", "a tower", f"--size={size}")
     assert said.exit_code == 2
     assert "WIDTHxHEIGHT" in said.stderr
+
+
+def test_a_drawing_may_start_from_a_file(db: Session, run: Run, owner: User, tmp_path: Path) -> None:
+    base = make_base(db, owner).id
+    photo = next(photos(tmp_path / "p", 1).iterdir())
+    told = run("generate", "a tower", f"--base={base}", f"--start={photo}", "--denoise=7")
+    assert (told.exit_code, "denoise: must be at most 1" in told.stderr) == (2, True)
+    sent = db.scalars(select(Upload)).one()
+    assert (sent.name, sent.state, sent.user_id) == ("0.png", "complete", owner.id)
+    refused = run("generate", "a tower", f"--base={base}", "--start=nowhere.png")
+    assert (refused.exit_code, "there is no file" in refused.stderr) == (2, True)
 
 
 def test_jobs_are_steered_and_waited_for(db: Session, run: Run, owner: User) -> None:
