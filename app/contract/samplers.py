@@ -54,7 +54,7 @@ _TABLE = (
     SamplerSpec(name="DPM++ 2M SDE Heun", automatic="Exponential"),
     SamplerSpec(name="DPM++ 3M SDE", automatic="Exponential"),
     SamplerSpec(name="DEIS"),
-    SamplerSpec(name="PLMS", schedules=PLAIN),
+    SamplerSpec(name="PLMS", schedules=PLAIN, help="Old; wants 30 steps or more."),
     SamplerSpec(name="TCD", schedules=OWN, help="For TCD models and LoRAs."),
 )
 SAMPLERS = {sampler.name: sampler for sampler in _TABLE}

@@ -5,7 +5,7 @@ A name is found as a word of its own, in any case, with or without `embedding:` 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 from worker.inference.errors import SettingsError
 
 MOST_VECTORS = 256
+_CALLED = re.compile(r"\bembedding:([\w.-]{1,200})", re.IGNORECASE)
 SDXL_KEYS = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 
 
@@ -99,6 +100,13 @@ def split_names(text: str, embeddings: Sequence[Embedding]) -> Iterator[str | Em
         at = match.end()
     if at < len(text):
         yield text[at:]
+
+
+def unknown_names(text: str, names: Collection[str]) -> list[str]:
+    """What `embedding:…` calls and is not among `names`."""
+    known = {name.lower() for name in names}
+    called = [found.rstrip(".") for found in _CALLED.findall(text)]
+    return [name for name in dict.fromkeys(called) if name and name.lower() not in known]
 
 
 @contextmanager

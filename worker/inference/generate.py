@@ -18,7 +18,7 @@ from app.contract.jobs import EmbeddingRef, GenerateJob, LoraRef
 from worker.device import is_out_of_memory, peak_memory, prepare
 from worker.families.base import CheckpointRefused
 from worker.inference.draw import Request, draw, request_of
-from worker.inference.embeddings import Embedding, EmbeddingError, read_embedding
+from worker.inference.embeddings import Embedding, EmbeddingError, read_embedding, unknown_names
 from worker.inference.errors import LoraError, NotFiniteError, SettingsError
 from worker.inference.grid import Series, series_of
 from worker.inference.infotext import describe, embed_png, write
@@ -206,6 +206,9 @@ class _Run:
             self.warn(f"The prompt names the LoRA “{name}”, which is not among those chosen: ignored.")
         for words in prompt.ignored:
             self.warn(f"{words} means nothing here: ignored.")
+        embeddings = [embedding.name for embedding in job.embeddings]
+        for name in unknown_names(f"{job.prompt}\n{job.negative_prompt}", embeddings):
+            self.warn(f"The prompt names the embedding “{name}”, which is not here: it is read as words.")
         if negative.loras or negative.ignored:
             self.warn("LoRAs in the negative prompt have no effect: ignored.")
         return [self.lora_use(lora, tags) for lora in job.loras]

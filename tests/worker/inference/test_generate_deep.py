@@ -169,6 +169,12 @@ def test_an_embedding_acts_where_it_is_named(studio: Studio) -> None:
     )
 
 
+def test_an_embedding_that_is_not_here_is_told(studio: Studio) -> None:
+    studio.run(job(prompt="embedding:my-style, (embedding:gone:1.2).", embeddings=(style(),)))
+    assert [warning for warning in studio.warnings if "“gone”" in warning] == studio.warnings
+    assert len(studio.warnings) == 1
+
+
 def test_an_embedding_that_does_not_fit_is_told(studio: Studio) -> None:
     save_file({"emb_params": torch.ones(2, 8)}, studio.folder / "style.safetensors")
     finished = studio.run(job(prompt="my-style", embeddings=(style(),)))
