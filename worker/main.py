@@ -33,7 +33,7 @@ from worker.deliveries import Handlers
 from worker.facts import Facts
 from worker.files_job import run_files_job
 from worker.models_cache import ModelsCache
-from worker.ram import free_ram, own_bytes, total_ram
+from worker.ram import free_ram, own_bytes
 from worker.supervise import Shop, Supervisor
 from worker.warmth import Warmth
 
@@ -185,11 +185,11 @@ class Worker:
         }
 
     def _free_memory(self) -> dict[str, int]:
-        """What a training could have: what is free, and what the one that runs now gives back at its end."""
+        """What is free here, and what our children hold: a training would have that too, at its turn."""
         if self.device != "cpu":
             return {}
-        running = [r.child_pid for r in self.runners if r.queue == "train" and r.child_pid]
-        return {"memory_free_bytes": min(total_ram(), free_ram() + own_bytes(running))}
+        children = [pid for runner in self.runners if (pid := runner.child_pid)]
+        return {"memory_free_bytes": free_ram(), "memory_own_bytes": own_bytes(children)}
 
     def _try(self, change: Any) -> None:
         try:

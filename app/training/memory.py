@@ -4,7 +4,7 @@ What a person set is never changed in silence: defaults that were left alone may
 rest the request is refused with what would fit. Estimates are corrected by what runs took here.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,10 @@ class Device:
 
 def best_device(db: Session) -> Device:
     """The living training machine with most memory; without one, the last that was heard of."""
-    known = [w for w in workers.list_workers(db, alive=True) if "train" in w.queues and w.memory_bytes]
+    alive = workers.list_workers(db, alive=True)
+    known = [_device(w, alive) for w in alive if "train" in w.queues and w.memory_bytes]
     if known:
-        return max((_device(worker) for worker in known), key=lambda device: device.available or 0)
+        return max(known, key=lambda device: device.available or 0)
     silent = [w for w in workers.list_workers(db) if "train" in w.queues and w.device]
     return Device("", kind_of(silent[-1]) if silent else "cuda", None)
 
@@ -64,11 +65,14 @@ def device_kind(db: Session, job: Job) -> str | None:
     return kind_of(worker) if worker else None
 
 
-def _device(worker: Worker) -> Device:
+def _device(worker: Worker, alive: Sequence[Worker]) -> Device:
+    """Without a card: what is free, and what our own jobs on that machine hold until a training's turn."""
     total, kind = worker.memory_bytes or 0, kind_of(worker)
-    if kind == "cpu":
-        return Device("this machine", kind, worker.facts.get("memory_free_bytes") or round(RAM_SHARE * total))
-    return Device(worker.device, kind, round(CARD_SHARE * total) - CONTEXT_BYTES)
+    if kind == "cuda":
+        return Device(worker.device, kind, round(CARD_SHARE * total) - CONTEXT_BYTES)
+    free = worker.facts.get("memory_free_bytes") or round(RAM_SHARE * total)
+    own = sum(w.facts.get("memory_own_bytes", 0) for w in alive if w.host == worker.host)
+    return Device("this machine", kind, min(total, free + own))
 
 
 def plan_memory(

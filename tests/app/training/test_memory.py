@@ -156,6 +156,14 @@ def test_on_a_processor_the_free_memory_counts(db: Session) -> None:
         plan_training(db, user, body_of(db, user, SDXL))
 
 
+def test_what_our_own_jobs_hold_on_that_machine_counts_as_free(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 32, device="CPU", memory_free_bytes=5 * GB, memory_own_bytes=1 * GB)
+    hello(db, 31, device="CPU", queue="generate", memory_free_bytes=5 * GB, memory_own_bytes=2 * GB)
+    say_hello(db, {"id": "far", "queues": ["generate"], "host": "far", "facts": {"memory_own_bytes": 9 * GB}})
+    assert planned(db, user, training_body(db, user))[1].available_bytes == 8 * GB
+
+
 def ran(db: Session, user: User, peak: float, *, status: str = "succeeded", kind: str = "cpu") -> Job:
     """A run of the starter that took `peak` of its estimate."""
     job = make_training(db, user)
