@@ -108,6 +108,15 @@ class Unplaced(Frozen):
     names: tuple[str, ...]
     """The first 50 of them, as they stand in the file."""
 
+    @property
+    def words(self) -> str:
+        """One line for the person who asked."""
+        few = ", ".join(self.names[:5]) + (", …" if self.count > 5 else "")
+        what = "1 entry has no place here and does nothing"
+        if self.count > 1:
+            what = f"{self.count} entries have no place here and do nothing"
+        return f"LoRA “{self.lora}”: {what}: {few}"
+
 
 class Finished(Frozen):
     """The job's own last word. `recommended_epoch` is None where nothing was measured."""

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
-from app.contract.events import Finished, Picture
+from app.contract.events import Finished, Picture, Unplaced
 from app.contract.jobs import GenerateJob
 from app.contract.passes import picture_job
 from app.core.blobs import Blob
@@ -141,6 +141,12 @@ def unfinished(db: Session, user: User) -> list[dict[str, Any]]:
     return [card(db, job) for job in db.scalars(query)]
 
 
+def _unplaced(job: Job) -> list[dict[str, str]]:
+    """What of the LoRAs did nothing, as notes of the card."""
+    found = [Unplaced.model_validate(one) for one in (job.output or {}).get("unplaced") or []]
+    return [{"detail": unplaced.words} for unplaced in found]
+
+
 def card(db: Session, job: Job) -> dict[str, Any]:
     """What the generator's queue shows of one job."""
     payload = GenerateJob.model_validate(job.payload)
@@ -151,7 +157,7 @@ def card(db: Session, job: Job) -> dict[str, Any]:
         "job": job,
         "payload": payload,
         "pictures": {image.job_index: image for image in pictures},
-        "notes": job.input.get("warnings") or [],
+        "notes": [*(job.input.get("warnings") or []), *_unplaced(job)],
         "ahead": ahead,
         "served": served,
         "drawn": len(pictures),

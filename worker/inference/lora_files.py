@@ -20,7 +20,7 @@ from app.contract.events import Unplaced
 from worker.device import free_memory, total_memory
 from worker.inference.errors import LoraError
 from worker.inference.lora_layers import Delta, LowRank
-from worker.inference.lora_read import LoraFile, PipelineLayers, read_lora, words_for
+from worker.inference.lora_read import LoraFile, PipelineLayers, read_lora
 
 MIN_STRENGTH, MAX_STRENGTH = -1.0, 2.0
 BLOCK = 2**18
@@ -95,7 +95,7 @@ class LoraSwitch:
 
     @property
     def notes(self) -> list[str]:
-        return [words_for(unplaced) for unplaced in self.unplaced]
+        return [unplaced.words for unplaced in self.unplaced]
 
     @property
     def kept_bytes(self) -> int:

@@ -28,15 +28,6 @@ MOST_NAMES = 50
 """So many names are told of what has no place; the rest is counted."""
 
 
-def words_for(unplaced: Unplaced) -> str:
-    """One line for the person who asked."""
-    few = ", ".join(unplaced.names[:5]) + (", …" if unplaced.count > 5 else "")
-    what = "1 entry has no place here and does nothing"
-    if unplaced.count > 1:
-        what = f"{unplaced.count} entries have no place here and do nothing"
-    return f"LoRA “{unplaced.lora}”: {what}: {few}"
-
-
 @dataclass(frozen=True)
 class PipelineLayers:
     """Everything with weights in a pipeline's U-Net and text encoders, by `unet.<path>` and the like."""

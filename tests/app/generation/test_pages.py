@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.contract.events import Finished, Picture
+from app.contract.events import Finished, Picture, Unplaced
 from app.core.storage import get_storage
 from app.generation import service
 from app.images import service as images
@@ -198,3 +198,18 @@ def test_what_the_prompt_names_in_vain_stands_on_the_card(db: Session, browser: 
     user = make_user(db)
     form = {"model_version_id": make_base(db, user).id, "prompt": "a <lora:nowhere:1>"}
     assert "There is no LoRA “nowhere” here" in browser(user).post("/generate", data=form, headers=HTMX).text
+
+
+def test_layers_of_a_lora_that_did_nothing_stand_in_the_job_and_on_the_card(
+    db: Session, browser: Browser
+) -> None:
+    user = make_user(db)
+    job = service.start_generation(db, user, body(make_base(db, user).id, seed=5))
+    lost = Unplaced(lora="ink", count=2, names=("lora_unet_nowhere", "emphasis"))
+    finished = Finished(outcome="succeeded", run_seconds=2.0, unplaced=(lost,))
+    job.output = service.complete_generation(db, job, finished)
+    job.status = "succeeded"
+    db.flush()
+    assert job.output["unplaced"] == [{"lora": "ink", "count": 2, "names": ["lora_unet_nowhere", "emphasis"]}]
+    card = browser(user).get(f"/generate/jobs/{job.id}", headers=HTMX).text
+    assert "2 entries have no place here and do nothing: lora_unet_nowhere, emphasis" in card
