@@ -4,6 +4,7 @@ The rules are facts about those programs, written here apart from our exporter; 
 size, where every name has to lead to the layer that it is meant for.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,15 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from app.recognition.unet_names import ARCHITECTURES
 from tests.worker.families.single import empty_models, file_tensors, layout_of, single_file, true_modules
 from tests.worker.tiny import tiny_base, tiny_job, tiny_pictures
 from tests.worker.training.conftest import merged_deltas
 from worker.draws import Draws
 from worker.families import catalog
 from worker.families.latent_unet import text_targets
+from worker.starter import WEIGHTS
+from worker.starter.unet import build_unet
 from worker.training.lora import inject
 
 CPU = torch.device("cpu")
@@ -248,3 +252,25 @@ def test_our_file_has_only_what_every_reader_knows(exported: Exported) -> None:
     assert {key.partition(".")[2] for key in tensors} == {"lora_down.weight", "lora_up.weight", "alpha"}
     text = {"sd1": {"te"}, "sdxl": {"te1", "te2"}}[exported.family.spec.name]
     assert {key.split("_")[1] for key in tensors} == {"unet"} | text
+
+
+def with_weights(model: Any) -> set[str]:
+    """Every module with a weight of its own, as transformers 5 names it."""
+    names = {name.rsplit(".", 1)[0] for name, _ in model.named_parameters()}
+    return {name.removeprefix("text_model.") for name in names}
+
+
+def test_recognition_knows_every_layer_of_the_true_models(true_size: TrueSize) -> None:
+    family, models, _ = true_size
+    known = ARCHITECTURES[family].parts()
+    assert {part.replace("-", "_"): set(names) for part, names in known.items()} == {
+        part: with_weights(model) for part, model in models.items() if part != "vae"
+    }
+
+
+def test_recognition_knows_every_layer_of_the_starter() -> None:
+    known = ARCHITECTURES["starter"].parts()
+    with torch.device("meta"):
+        assert set(known["unet"]) == with_weights(build_unet())
+    config = json.loads((WEIGHTS / "text_encoder" / "config.json").read_text())
+    assert sum(name.endswith(".mlp.fc1") for name in known["text-encoder"]) == config["num_hidden_layers"]

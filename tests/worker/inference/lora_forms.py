@@ -261,6 +261,11 @@ def lycoris(family: str, layer: Layer) -> str:
     return f"lycoris_{part}_{inner}{flat(layer.path)}"
 
 
+def twice(family: str, layer: Layer) -> str:
+    """Seen in a published file whose author renamed diffusers' keys."""
+    return f"lora_unet_unet_{flat(layer.path)}"
+
+
 def is_unet(layer: Layer) -> bool:
     return layer.part == "unet"
 
@@ -289,9 +294,11 @@ FORMS = (
     Form("diffusers' processors, no prefix", processor_bare, PLAIN, takes=is_attention),
     Form("diffusers' old text encoder", old_text, PLAIN, takes=is_text_attention),
     Form("OneTrainer", one_trainer, KOHYA, "tensor"),
+    Form("OneTrainer, inside", peft, KOHYA, "tensor"),
     Form("OMI", omi, KOHYA, "tensor"),
     Form("ComfyUI", comfy, KOHYA, "tensor"),
     Form("LyCORIS", lycoris, KOHYA, "tensor"),
+    Form("renamed by hand", twice, ("_lora_down.weight", "_lora_up.weight"), takes=is_unet),
 )  # fmt: skip
 
 
