@@ -215,6 +215,12 @@ def _compat_user(identity: LenientlyIdentified) -> Viewer:
     return identity.user if "read" in identity.scopes else None
 
 
+def _compat_reader(identity: LenientlyIdentified) -> Viewer:
+    if identity.token is not None:
+        _need_scope(identity, "read")
+    return identity.user
+
+
 class _CompatScopedUser:
     def __init__(self, scope: str) -> None:
         self.scope = scope
@@ -230,6 +236,8 @@ def CompatScoped(scope: str) -> Any:  # noqa: N802 -- as Scoped
     return Depends(_CompatScopedUser(scope))
 
 
+CompatReader = Depends(_compat_reader)
+"""As CompatUser, but a token that is valid and may not read is refused instead of being nobody."""
 NeedAdmin = Depends(_admin_user)
 CurrentUser = Annotated[User, Depends(_current_user)]
 OptionalUser = Annotated[User | None, Depends(_optional_user)]

@@ -1,23 +1,33 @@
-"""How Civitai's API answers: `{"error": …}`, not problem+json; open to every origin; lenient queries."""
+"""How Civitai's API answers: `{"error": …}`, not problem+json; open to every origin; kept by caches.
 
-import re
-from collections.abc import Callable, Coroutine, Sequence
+Only what anybody would get may be kept by a shared cache; an error never is.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.routing import APIRoute
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, OperationalError
+from starlette.exceptions import HTTPException as PlainHTTPException
 
-from app.core.errors import AppError, RateLimited, Unauthorized
-from app.web.links import origin
+from app.core.errors import AppError, Forbidden, Unauthorized
+from app.core.ids import new_id
 
-TRUE = {"true", "1", "yes", "on"}
-FALSE = {"false", "0", "no", "off", ""}
-MAX_ID = 2_147_483_647
+log = logging.getLogger("bottega.compat")
 OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "*"}
+SHARED = "public, s-maxage=300, stale-while-revalidate=150"
+SHARED_HASH = "public, s-maxage=3600, stale-while-revalidate=1800"
+NO_STORE = {"Cache-Control": "no-store"}
+HASHES = "/api/v1/model-versions/by-hash"
+WANT_HASHES = "Request must include an array of SHA256 Hashes."
+OVERLOADED = "The server is temporarily overloaded — please retry."
 
 
 class Refused(AppError):
@@ -29,8 +39,9 @@ class Refused(AppError):
 
 
 def issue(path: str, words: str) -> Refused:
-    """What a wrong parameter of a list answers: the shape of a zod error."""
-    return Refused({"name": "ZodError", "message": words, "issues": [{"path": [path], "message": words}]})
+    """What a wrong parameter of a list answers: the shape of a zod error, of its old and its new version."""
+    issues = [{"code": "invalid_value", "path": [path], "message": words}]
+    return Refused({"name": "ZodError", "message": json.dumps(issues), "issues": issues})
 
 
 class CivitaiRoute(APIRoute):
@@ -38,123 +49,76 @@ class CivitaiRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        methods = ", ".join(sorted({*(self.methods or ()), "OPTIONS"}))
 
         async def answer(request: Request) -> Response:
             try:
-                response = await handle(request)
-            except AppError as error:
-                response = _error(error)
-            except RequestValidationError as error:
-                words = "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors()[:5])
-                response = JSONResponse({"error": words}, 400)
-            except (DataError, UnicodeEncodeError):
-                response = JSONResponse(
-                    {"error": "A parameter is no text or a number that is too large"}, 400
-                )
-            for name, value in OPEN.items():
+                response = _kept(request, await handle(request))
+            except (HTTPException, PlainHTTPException):
+                raise
+            except Exception as error:  # each kind has its own answer; none leaves as a page
+                response = _refusal(request, error)
+            for name, value in (OPEN | {"Access-Control-Allow-Methods": methods}).items():
                 response.headers.setdefault(name, value)
             return response
 
         return answer
 
 
+def _kept(request: Request, response: Response) -> Response:
+    """What may be kept and by whom, and 304 for who has it already."""
+    if request.method != "GET" or not isinstance(response, JSONResponse):
+        return response
+    anybody = getattr(request.state, "viewer", None) is None and not request.query_params.get("key")
+    shared = SHARED_HASH if request.url.path.startswith(HASHES) else SHARED
+    response.headers["Cache-Control"] = shared if anybody else "private, no-cache"
+    response.headers["Vary"] = "Authorization, Cookie"
+    tag = f'W/"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+    response.headers.setdefault("ETag", tag)
+    known = {word.strip().removeprefix("W/") for word in request.headers.get("if-none-match", "").split(",")}
+    if response.headers["ETag"] == tag and tag.removeprefix("W/") in known:
+        names = ("ETag", "Cache-Control", "Vary")
+        return Response(status_code=304, headers={name: response.headers[name] for name in names})
+    return response
+
+
+def _refusal(request: Request, error: Exception) -> Response:
+    if isinstance(error, AppError):
+        return _for_person(request, error) or _error(error)
+    if isinstance(error, RequestValidationError):
+        words = "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors()[:5])
+        prefix = f"{WANT_HASHES} " if request.url.path.startswith(HASHES) else ""
+        return JSONResponse({"error": prefix + words}, 400, headers=NO_STORE)
+    if isinstance(error, DataError | UnicodeEncodeError):
+        words = "A parameter is no text or a number that is too large"
+        return JSONResponse({"error": words}, 400, headers=NO_STORE)
+    if isinstance(error, OperationalError):
+        log.error("database: %s", error)
+        return JSONResponse({"error": OVERLOADED}, 503, headers=NO_STORE | {"Retry-After": "2"})
+    crash = new_id("err")
+    log.exception("%s %s failed (%s)", request.method, request.url.path, crash, exc_info=error)
+    body = {"message": "An unexpected error occurred", "error": f"Tell the admin this number: {crash}."}
+    return JSONResponse(body, 500, headers=NO_STORE)
+
+
 def _error(error: AppError) -> Response:
-    words: Any = error.detail
-    if isinstance(error, Refused):
-        words = error.body
-    elif isinstance(error, Unauthorized):
-        words = "Unauthorized"
-    elif isinstance(error, RateLimited):
-        words = error.detail
+    body: dict[str, Any] = {"error": error.body if isinstance(error, Refused) else error.detail}
+    if isinstance(error, Unauthorized):
+        body = {"error": "Unauthorized"}
+        if message := error.extra.get("message"):
+            body["message"] = message
+    elif isinstance(error, Forbidden) and error.code == "insufficient-scope":
+        body = {"error": "insufficient_scope", "error_description": error.detail}
     status = 400 if error.status == 422 else error.status
-    return JSONResponse({"error": words}, status, headers=error.headers)
+    return JSONResponse(body, status, headers=NO_STORE | error.headers)
 
 
-class Query:
-    """The query string, read as leniently as Civitai does: unknown names do not matter."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.raw = request.query_params
-
-    def text(self, *names: str) -> str:
-        return next((self.raw[name].strip() for name in names if self.raw.get(name)), "")
-
-    def many(self, name: str, allowed: Sequence[str] | None = None) -> list[str]:
-        """Repeated or comma-separated; with or without `[]` behind the name."""
-        parts = [*self.raw.getlist(name), *self.raw.getlist(f"{name}[]")]
-        words = [w.strip() for part in parts for w in part.split(",") if w.strip()]
-        for word in words:
-            if allowed is not None and word not in allowed:
-                raise issue(name, f"Invalid option: expected one of {', '.join(allowed)}")
-        return words
-
-    def integers(self, name: str) -> list[int]:
-        return [self._integer(name, word) for word in self.many(name)]
-
-    def integer(
-        self, name: str, default: int | None = None, *, least: int = 0, most: int = MAX_ID
-    ) -> int | None:
-        raw = self.raw.get(name, "").strip()
-        if not raw:
-            return default
-        value = self._integer(name, raw)
-        if not least <= value <= most:
-            raise issue(name, f"Expected a number from {least} to {most}")
-        return value
-
-    @staticmethod
-    def _integer(name: str, raw: str) -> int:
-        if not re.fullmatch(r"-?\d{1,10}", raw) or abs(int(raw)) > MAX_ID:
-            raise issue(name, "Invalid input: expected number")
-        return int(raw)
-
-    def flag(self, name: str) -> bool | None:
-        raw = self.raw.get(name)
-        if raw is None:
-            return None
-        if raw.lower() in TRUE:
-            return True
-        if raw.lower() in FALSE:
-            return False
-        raise issue(name, "Invalid input: expected boolean")
-
-    def level(self, default: int = 1) -> int:
-        """Bits of the ratings wanted: `browsingLevel`, else `nsfw` (word or flag); PG only without both."""
-        bits = self.integer("browsingLevel", least=1, most=63)
-        if bits is not None:
-            return bits
-        word = self.raw.get("nsfw", "")
-        words = {"None": 1, "Soft": 3, "Mature": 7, "X": 31, "Blocked": 32}
-        if word in words:
-            return words[word]
-        wanted = self.flag("nsfw")
-        return default if wanted is None else 31 if wanted else 1
-
-    def next_page(self, cursor: str | None) -> dict[str, str]:
-        """`nextCursor` and `nextPage`, or nothing at the end of the list."""
-        if cursor is None:
-            return {}
-        kept = [(k, v) for k, v in self.raw.multi_items() if k not in ("cursor", "page", "token")]
-        address = f"{origin(self.request)}{self.request.url.path}?{urlencode([*kept, ('cursor', cursor)])}"
-        return {"nextCursor": cursor, "nextPage": address}
-
-    def numbered(self, total: int, page: int, size: int) -> dict[str, Any]:
-        """Metadata of the lists that count pages."""
-        pages = -(-total // size)
-        metadata: dict[str, Any] = {
-            "totalItems": total, "currentPage": page, "pageSize": size, "totalPages": pages,
-        }  # fmt: skip
-        for name, other in (("nextPage", page + 1), ("prevPage", page - 1)):
-            if 1 <= other <= pages:
-                kept = [(k, v) for k, v in self.raw.multi_items() if k not in ("page", "token")]
-                query = urlencode([*kept, ("page", other)])
-                metadata[name] = f"{origin(self.request)}{self.request.url.path}?{query}"
-        return metadata
-
-
-def path_id(raw: str) -> int:
-    """An id of the path. Errors: Refused (400) for anything else."""
-    if re.fullmatch(r"\d{1,10}", raw) and 1 <= int(raw) <= MAX_ID:
-        return int(raw)
-    raise Refused("Invalid input: expected number, received NaN")
+def _for_person(request: Request, error: AppError) -> Response | None:
+    """A browser that follows a download link gets words, or the login, instead of JSON."""
+    browser = "text/html" in request.headers.get("accept", "")
+    if not browser or not request.url.path.startswith("/api/download/"):
+        return None
+    if isinstance(error, Unauthorized):
+        wanted = urlencode({"next": f"{request.url.path}?{request.url.query}", "reason": "download-auth"})
+        return RedirectResponse(f"/login?{wanted}", 303, headers=NO_STORE)
+    return PlainTextResponse(error.detail, error.status, headers=NO_STORE | error.headers)

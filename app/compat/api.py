@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from app.compat import civitai, pictures
+from app.compat import civitai, civitai_download, civitai_images, civitai_lists, pictures
 
 router = APIRouter()
-router.include_router(civitai.router)
-router.include_router(pictures.router)
+for face in (civitai, civitai_images, civitai_lists, civitai_download, pictures):
+    router.include_router(face.router)

@@ -98,6 +98,9 @@ class AuthSettings(BaseSettings):
 
     session_days: int = 30
     idle_days: int = 7
+    anonymous_downloads: bool = Field(
+        default=True, description="Whether files of public models are given to who is not logged in."
+    )
     login_attempts: str = "10 per 5 minute"
 
 

@@ -59,6 +59,10 @@ class Conflict(AppError):
     status, code, title = 409, "conflict", "Not possible as things stand"
 
 
+class Gone(AppError):
+    status, code, title = 410, "gone", "No longer here"
+
+
 class PreconditionFailed(AppError):
     status, code, title = 412, "changed-meanwhile", "Changed in another tab"
 

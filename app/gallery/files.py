@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.core.blobs import Blob
-from app.core.errors import Invalid, NotFound
+from app.core.errors import Gone, Invalid, NotFound, Unauthorized
 from app.core.hashing import hash_stream
 from app.core.security import digest
 from app.core.storage import get_storage
 from app.gallery.headers import facts_of, recognise_blob, recognised_from
 from app.gallery.models import Download, FileHash, Model, ModelFile, ModelVersion
-from app.gallery.permissions import can_view_version
+from app.gallery.permissions import can_download_here, can_download_model, can_view_version
 from app.images.models import Image
 from app.images.permissions import can_view_image
 from app.recognition import HeaderRefused, Recognised
@@ -119,40 +119,55 @@ class Wanted:
 
 
 def choose_file(version: ModelVersion, wanted: Wanted) -> ModelFile:
-    """The file that is meant; the primary one where nothing is said. Errors: NotFound."""
-    fitting = [f for f in version.files if _fits(f, wanted)]
+    """The file that is meant: of those that say nothing against the query the one that says most for it.
+
+    The primary one where nothing is asked. Errors: NotFound.
+    """
+    fitting = [(agreed, f) for f in version.files if (agreed := _agreement(f, wanted)) is not None]
     if not fitting:
         raise NotFound("File not found", code="file-not-found")
-    return next((f for f in fitting if f.is_primary), fitting[0])
+    return max(fitting, key=lambda pair: (pair[0], pair[1].is_primary, -pair[1].id))[1]
 
 
-def _fits(file: ModelFile, wanted: Wanted) -> bool:
+def _agreement(file: ModelFile, wanted: Wanted) -> int | None:
+    """In how many words file and query agree; None where they do not. What a file does not tell may be so."""
     if wanted.file_id is not None:
-        return file.id == wanted.file_id
+        return 1 if file.id == wanted.file_id else None
     asked = (
         (wanted.type, file.type),
         (wanted.format, file.format),
         (wanted.size, file.precision),
         (wanted.fp, file.fp),
     )
-    return all(not word or word.lower() == (has or "").lower() for word, has in asked)
+    told = [(word.lower(), has.lower()) for word, has in asked if word and has]
+    return len(told) if all(word == has for word, has in told) else None
 
 
 def get_file(db: Session, viewer: User | None, file_id: int, *, key: str | None = None) -> ModelFile:
-    """Errors: NotFound, also for what this person may not see."""
+    """Errors: NotFound, also for what this person may not see; Unauthorized, Gone as a download."""
     file = db.get(ModelFile, file_id)
     if file is None or not can_view_version(file.version, viewer, key):
         raise NotFound("File not found", code="file-not-found")
+    _check_download(file.version, viewer)
     return file
+
+
+def _check_download(version: ModelVersion, viewer: User | None) -> None:
+    if not can_download_here(viewer):
+        words = "Log in to download files here, or send a token: Authorization: Bearer <token>."
+        raise Unauthorized(words, message=words)
+    if not can_download_model(version.model, viewer):
+        raise Gone("Model archived, not available for download")
 
 
 def get_version_to_download(
     db: Session, viewer: User | None, version_id: int, *, key: str | None = None
 ) -> ModelVersion:
-    """Errors: NotFound in the words of Civitai's download, which programs look for."""
+    """Errors: NotFound and Gone in the words of Civitai's download, which programs look for; Unauthorized."""
     version = db.get(ModelVersion, version_id)
     if version is None or not can_view_version(version, viewer, key):
         raise NotFound("File not found", code="file-not-found")
+    _check_download(version, viewer)
     return version
 
 
@@ -163,11 +178,9 @@ def count_download(db: Session, viewer: User | None, file: ModelFile, address: s
     if db.scalar(row.on_conflict_do_nothing().returning(Download.id)) is None:
         return False
     version = file.version
-    more = {"download_count": ModelVersion.download_count + 1}
-    db.execute(update(ModelVersion).where(ModelVersion.id == version.id).values(more))
-    db.execute(
-        update(Model).where(Model.id == version.model_id).values(download_count=Model.download_count + 1)
-    )
+    for table, number in ((ModelVersion, version.id), (Model, version.model_id)):
+        more = {"download_count": table.download_count + 1, "updated_at": table.updated_at}
+        db.execute(update(table).where(table.id == number).values(more))
     return True
 
 

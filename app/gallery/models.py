@@ -49,7 +49,7 @@ class Model(Base, Created):
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
     username: Mapped[str] = mapped_column(String(40))
-    name: Mapped[str] = mapped_column(String(100))
+    name: Mapped[str] = mapped_column(String(200))
     type: Mapped[str] = mapped_column(String(30))
     """A Civitai model type: `Checkpoint`, `LORA`, …"""
     category: Mapped[str] = mapped_column(String(30), default="")
@@ -71,9 +71,13 @@ class Model(Base, Created):
     if TYPE_CHECKING:
         image_count: Mapped[int]
         """Public pictures made with any of its versions; counted in the query, so it is never stale."""
+        listed_at: Mapped[datetime]
+        """When a version was last published; of a draft, when the model was made."""
     published_at: Mapped[datetime | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
     taken_down_at: Mapped[datetime | None]
+    archived_at: Mapped[datetime | None]
+    """Its page stays where it is, but its files are given to nobody but its owner."""
     built_in: Mapped[bool] = mapped_column(default=False)
     """Shipped with Bottega; `bottega up` keeps it installed."""
     tags: Mapped[list["ModelTag"]] = relationship(
@@ -100,7 +104,7 @@ class ModelVersion(Base, Created):
     id: Mapped[int] = mapped_column(primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"), index=True)
     model: Mapped["Model"] = relationship(lazy="joined", back_populates="versions")
-    name: Mapped[str] = mapped_column(String(100))
+    name: Mapped[str] = mapped_column(String(200))
     base_model: Mapped[str] = mapped_column(String(60))
     family: Mapped[str | None] = mapped_column(String(30))
     """Key of the family that can train or draw with it; None = cannot run here."""
@@ -135,6 +139,7 @@ Model.image_count = column_property(
     .correlate(Model)
     .scalar_subquery()
 )
+Model.listed_at = column_property(func.coalesce(Model.published_at, Model.created_at))
 
 
 class ModelFile(Base, Created):

@@ -137,7 +137,7 @@ def _can_create(version: ModelVersion | None) -> bool:
 @router.post("/models/{model_id:int}/edit")
 def edit(
     request: Request, db: Db, user: CurrentUser, model_id: int,
-    name: Annotated[str, Form(min_length=1, max_length=100)],
+    name: Annotated[str, Form(min_length=1, max_length=200)],
     description: Annotated[str, Form(max_length=50_000)] = "",
     category: Annotated[str, Form()] = "",
     tags: Annotated[str, Form(max_length=2000)] = "",
@@ -160,7 +160,7 @@ def edit(
 @router.post("/models/{model_id:int}/versions/{version_id:int}/edit")
 def edit_version(
     request: Request, db: Db, user: CurrentUser, model_id: int, version_id: int,
-    name: Annotated[str, Form(min_length=1, max_length=100)],
+    name: Annotated[str, Form(min_length=1, max_length=200)],
     description: Annotated[str, Form(max_length=50_000)] = "",
     trained_words: Annotated[str, Form(max_length=2000)] = "",
     strength: Annotated[float, Form(ge=-1, le=2)] = 0.8,

@@ -1,8 +1,8 @@
 """Reads of the gallery: lists by keyset, look-ups by hash. As many queries for 100 rows as for one."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ ORDERS: dict[str, Any] = {
     "oldest": Model.published_at,
     "downloads": Model.download_count,
     "pictures": Model.image_count,
+    "ids": Model.id,
 }
 CATEGORIES = ("style", "character", "concept")
 _HEX = re.compile(r"[0-9A-F]{8,64}")
@@ -28,7 +29,10 @@ _HEX = re.compile(r"[0-9A-F]{8,64}")
 
 @dataclass(frozen=True)
 class ModelFilters:
-    """`level` is a bit mask of ratings. `own` adds what the viewer owns and has not published."""
+    """`level` is a bit mask of ratings. `own` adds what the viewer owns and has not published.
+
+    `flags` are columns of the model and what they must be.
+    """
 
     query: str = ""
     tag: str = ""
@@ -44,6 +48,11 @@ class ModelFilters:
     version_ids: Sequence[int] = ()
     commercial_use: Sequence[str] = ()
     own: bool = False
+    without_types: Sequence[str] = ()
+    visibility: Sequence[str] = ()
+    archived: bool | None = None
+    formats: Sequence[str] = ()
+    flags: Mapping[str, bool] = field(default_factory=dict)
 
 
 def list_models(
@@ -58,12 +67,12 @@ def list_models(
 ) -> Page[Model]:
     """One page; `sort` is a key of ORDERS. Errors: Invalid for a cursor that is not ours."""
     order = ORDERS.get(sort, Model.published_at)
-    if order is Model.published_at and filters.own:
-        order = Model.updated_at  # a draft has no date of publishing
-    query = _filtered(select(Model).where(_visible(viewer, filters)), filters)
+    if order is Model.published_at and filters.own and viewer is not None:
+        order = Model.listed_at  # a draft has no date of publishing
+    query = _filtered(select(Model).where(_visible(viewer, filters)), viewer, filters)
     if offset:
         query = query.offset(offset)
-    keys = [order, Model.id]
+    keys = [Model.id] if order is Model.id else [order, Model.id]
     return keyset_page(db, query, keys, cursor=cursor, limit=limit, ascending=sort == "oldest")
 
 
@@ -74,7 +83,7 @@ def _visible(viewer: User | None, filters: ModelFilters) -> ColumnElement[bool]:
     return and_(shown, Model.taken_down_at.is_(None))
 
 
-def _filtered(query: Select[Any], filters: ModelFilters) -> Select[Any]:
+def _filtered(query: Select[Any], viewer: User | None, filters: ModelFilters) -> Select[Any]:
     if filters.query:
         query = query.where(_matches(filters.query))
     if filters.tag:
@@ -87,19 +96,33 @@ def _filtered(query: Select[Any], filters: ModelFilters) -> Select[Any]:
         query = query.where(Model.category == filters.category)
     if filters.ids:
         query = query.where(Model.id.in_(filters.ids))
-    if filters.commercial_use:
-        query = query.where(
-            or_(*(Model.allow_commercial_use.contains([use]) for use in filters.commercial_use))
-        )
     if days := PERIODS.get(filters.period):
         query = query.where(
-            func.coalesce(Model.published_at, Model.updated_at) >= utcnow() - timedelta(days=days)
+            func.coalesce(Model.published_at, Model.created_at) >= utcnow() - timedelta(days=days)
         )
-    return _of_versions(query, filters)
+    return _of_versions(query.where(*_page_conditions(filters)), viewer, filters)
 
 
-def _of_versions(query: Select[Any], filters: ModelFilters) -> Select[Any]:
-    """Conditions that one version must meet together."""
+def _page_conditions(filters: ModelFilters) -> list[ColumnElement[bool]]:
+    """What the owner has said of the page."""
+    wanted: list[ColumnElement[bool]] = [
+        getattr(Model, name).is_(value) for name, value in filters.flags.items()
+    ]
+    if filters.without_types:
+        wanted.append(Model.type.not_in(filters.without_types))
+    if filters.visibility:
+        wanted.append(Model.visibility.in_(filters.visibility))
+    if filters.archived is not None:
+        wanted.append(Model.archived_at.is_not(None) if filters.archived else Model.archived_at.is_(None))
+    if filters.commercial_use:
+        allowed = (Model.allow_commercial_use.contains([use]) for use in filters.commercial_use)
+        nothing = [func.jsonb_array_length(Model.allow_commercial_use) == 0]
+        wanted.append(or_(*allowed, *(nothing if "None" in filters.commercial_use else ())))
+    return wanted
+
+
+def _of_versions(query: Select[Any], viewer: User | None, filters: ModelFilters) -> Select[Any]:
+    """Conditions that one version must meet together, and one that may be spoken of."""
     wanted: list[ColumnElement[bool]] = []
     if filters.base_models:
         wanted.append(ModelVersion.base_model.in_(filters.base_models))
@@ -110,7 +133,14 @@ def _of_versions(query: Select[Any], filters: ModelFilters) -> Select[Any]:
     if filters.supports_generation is not None:
         has = ModelVersion.family.is_not(None)
         wanted.append(has if filters.supports_generation else ~has)
-    return query.where(exists().where(ModelVersion.model_id == Model.id, *wanted)) if wanted else query
+    if filters.formats:
+        file = exists().where(ModelFile.version_id == ModelVersion.id, ModelFile.format.in_(filters.formats))
+        wanted.append(file)
+    if not wanted:
+        return query
+    told = ModelVersion.status == "Published"
+    told = or_(told, Model.user_id == viewer.id) if viewer and filters.own else told
+    return query.where(exists().where(ModelVersion.model_id == Model.id, told, *wanted))
 
 
 def _has_tag(tag: str) -> ColumnElement[bool]:
@@ -127,6 +157,15 @@ def _matches(words: str) -> ColumnElement[bool]:
         _has_tag(words),
         func.lower(Model.username) == words.strip().lower(),
     )
+
+
+_LISTED = and_(
+    Model.visibility == "public",
+    Model.taken_down_at.is_(None),
+    Model.rating != 0,
+    exists().where(ModelVersion.model_id == Model.id, ModelVersion.status == "Published"),
+)
+"""Models that anybody may be told of, whatever their rating is."""
 
 
 def list_facets(db: Session) -> dict[str, list[str]]:
@@ -158,7 +197,7 @@ def _hash_matches(digits: str) -> ColumnElement[bool]:
 
 
 def _versions_visible(viewer: User | None) -> ColumnElement[bool]:
-    public = and_(Model.visibility == "public", ModelVersion.status == "Published")
+    public = and_(Model.visibility == "public", ModelVersion.status == "Published", Model.rating != 0)
     shown = or_(public, Model.user_id == viewer.id) if viewer else public
     return and_(shown, Model.taken_down_at.is_(None))
 
@@ -193,6 +232,20 @@ def list_by_hashes(db: Session, viewer: User | None, shas: Sequence[str]) -> lis
     return [(version, value) for version, value in rows]
 
 
+def list_ids_by_hashes(db: Session, viewer: User | None, shas: Sequence[str]) -> list[tuple[int, int, str]]:
+    """(version, model, SHA256) of every file among `shas`, without loading any of them."""
+    wanted = {sha.strip().upper() for sha in shas}
+    query = (
+        select(ModelVersion.id, ModelVersion.model_id, FileHash.value)
+        .join(Model, Model.id == ModelVersion.model_id)
+        .join(ModelFile, ModelFile.version_id == ModelVersion.id)
+        .join(FileHash, FileHash.file_id == ModelFile.id)
+        .where(FileHash.kind == "SHA256", FileHash.value.in_(wanted), _versions_visible(viewer))
+        .order_by(ModelVersion.id, ModelFile.id)
+    )
+    return [(row[0], row[1], row[2]) for row in db.execute(query)]
+
+
 def version_ids_of(db: Session, viewer: User | None, model_id: int) -> list[int]:
     """Ids of the versions of a model that lists may speak of."""
     query = (
@@ -213,7 +266,7 @@ def list_tags(db: Session, query: str, *, offset: int, limit: int) -> tuple[list
     """Tags of public models with their counts, commonest first, and how many tags there are."""
     base = (
         select(ModelTag.tag, func.count().label("models")).join(Model, Model.id == ModelTag.model_id)
-        .where(Model.visibility == "public", Model.taken_down_at.is_(None)).group_by(ModelTag.tag)
+        .where(_LISTED).group_by(ModelTag.tag)
     )  # fmt: skip
     return _counted(db, base, ModelTag.tag, query, offset=offset, limit=limit)
 
@@ -222,16 +275,38 @@ def list_creators(db: Session, query: str, *, offset: int, limit: int) -> tuple[
     """People with public models and how many, and how many people there are."""
     base = (
         select(Model.username, func.count().label("models"))
-        .where(Model.visibility == "public", Model.taken_down_at.is_(None)).group_by(Model.username)
+        .where(_LISTED).group_by(Model.username)
     )  # fmt: skip
     return _counted(db, base, Model.username, query, offset=offset, limit=limit)
+
+
+def list_people(
+    db: Session, *, ids: Sequence[int] = (), prefix: str = "", limit: int = 5
+) -> list[tuple[int, str]]:
+    """(id, name) of people with public models, by ids or the start of the name; of nobody else."""
+    query = select(Model.user_id, Model.username).where(_LISTED).distinct()
+    query = query.where(Model.user_id.in_(ids)) if ids else query.where(_begins(Model.username, prefix))
+    return [(row[0], row[1]) for row in db.execute(query.order_by(Model.username).limit(limit))]
+
+
+def list_runnable(db: Session, viewer: User | None, ids: Sequence[int]) -> set[int]:
+    """Those of these versions that this person sees and that can run here."""
+    query = (
+        select(ModelVersion.id).join(Model).where(ModelVersion.id.in_(ids), ModelVersion.family.is_not(None))
+    )
+    return set(db.scalars(query.where(_versions_visible(viewer))))
+
+
+def _begins(name: Any, prefix: str) -> ColumnElement[bool]:
+    begins: ColumnElement[bool] = name.ilike(re.sub(r"([\\%_])", r"\\\1", prefix) + "%")
+    return begins
 
 
 def _counted(
     db: Session, base: Select[Any, Any], name: Any, query: str, *, offset: int, limit: int
 ) -> tuple[list[tuple[str, int]], int]:
     if query:
-        base = base.where(name.ilike(re.sub(r"([\\%_])", r"\\\1", query) + "%"))
+        base = base.where(_begins(name, query))
     total = db.scalar(select(func.count()).select_from(base.subquery())) or 0
     rows = db.execute(base.order_by(func.count().desc(), name).offset(offset).limit(limit))
     return [(str(text), int(count)) for text, count in rows], int(total)

@@ -50,13 +50,15 @@ class ModelPatch(Body):
 
     spread = model_validator(mode="before")(spread_permissions)
 
-    name: str | None = Field(default=None, min_length=1, max_length=100)
+    name: str | None = Field(default=None, min_length=1, max_length=200)
     category: Category | None = None
     description: str | None = Field(default=None, max_length=50_000)
     tags: list[str] | None = Field(default=None, max_length=20)
     rating: Rating | None = None
     licence: str | None = Field(default=None, max_length=100)
     poi: bool | None = None
+    archived: bool | None = None
+    """The page stays, its files are given to nobody but the owner."""
     allow_no_credit: bool | None = None
     allow_commercial_use: list[CommercialUse] | None = None
     allow_derivatives: bool | None = None
@@ -65,12 +67,12 @@ class ModelPatch(Body):
 
 
 class ModelIn(ModelPatch):
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1, max_length=200)
     type: ModelType
 
 
 class VersionPatch(Body):
-    name: str | None = Field(default=None, min_length=1, max_length=100)
+    name: str | None = Field(default=None, min_length=1, max_length=200)
     base_model: str | None = Field(default=None, min_length=1, max_length=60)
     description: str | None = Field(default=None, max_length=50_000)
     trained_words: list[str] | None = Field(default=None, max_length=50)
@@ -86,7 +88,7 @@ class VersionIn(VersionPatch):
     `base_model` and `trained_words` may be left out where the file tells them.
     """
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1, max_length=200)
     upload: str | None = None
     fp: Literal["fp32", "fp16", "bf16", "fp8", "int8", "nf4"] | None = None
     precision: Literal["full", "pruned"] | None = None
@@ -96,7 +98,7 @@ class VersionPageIn(Body):
     """The form of a version whose file was uploaded. `publish` is whom it is shown to at once."""
 
     upload: str = Field(min_length=1, max_length=40)
-    version_name: str = Field(default="v1", min_length=1, max_length=100)
+    version_name: str = Field(default="v1", min_length=1, max_length=200)
     base_model: str | None = Field(default=None, min_length=1, max_length=60)
     trained_words: list[str] = Field(default=[], max_length=50)
     about: str = Field(default="", max_length=50_000)

@@ -85,7 +85,7 @@ def create_model(db: Session, user: User, body: ModelIn) -> Model:
 
 def model_etag(model: Model) -> str:
     """Changes with what the owner can change, not with downloads."""
-    state = {name: getattr(model, name) for name in (*_FIELDS, "visibility")}
+    state = {name: getattr(model, name) for name in (*_FIELDS, "visibility", "archived_at")}
     return etag_of(state | {"tags": sorted(tag.tag for tag in model.tags)})
 
 
@@ -108,6 +108,8 @@ def _apply(db: Session, model: Model, patch: ModelPatch) -> None:
             setattr(model, name, value)
     if patch.tags is not None:
         set_tags(model, patch.tags)
+    if patch.archived is not None:
+        model.archived_at = (model.archived_at or utcnow()) if patch.archived else None
     db.flush()
 
 

@@ -5,19 +5,28 @@ hashes upper case; exactly one file is primary, the others say false; counters t
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
 
 from app.accounts.models import User
+from app.core.errors import NotFound
 from app.core.hashing import TENSOR
+from app.gallery.matching import primary_of
 from app.gallery.models import Model, ModelFile, ModelVersion
-from app.gallery.permissions import can_edit_model, can_view_version
+from app.gallery.permissions import (
+    can_download_here,
+    can_download_model,
+    can_edit_model,
+    can_view_version,
+)
 from app.gallery.service import primary_file
 from app.images.models import Image
 from app.images.permissions import can_view_image
 from app.images.shapes import version_image_out
+from app.recognition.bases import architectures_of
 from app.web.links import origin
 from app.web.templating import markdown
 from app.web.times import iso
@@ -30,9 +39,24 @@ AIR_TYPES = {
     "MotionModule": "motion", "AestheticGradient": "ag", "TextEncoder": "text_encoders", "UNet": "unet",
     "CLIPVision": "clipvision",
 }  # fmt: skip
+FILE_TYPES = (
+    "Model", "Text Encoder", "Vision Encoder", "Pruned Model", "Negative", "Training Data", "VAE", "Config",
+    "Archive", "UNet", "Diffusion Model", "CLIPVision", "ControlNet", "Workflow", "Upscaler",
+    "Enhancement LoRA", "Other",
+)  # fmt: skip
 BASE_MODEL_TYPES = {"inpaint": "Inpainting", "refiner": "Refiner", "pix2pix": "Pix2Pix"}
 MAX_IMAGES = 10
+EVERYTHING = 63
+"""All bits of ratings."""
 RESERVED = {"edit"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which ratings of pictures are shown (bit mask), and the key of an unlisted model's link."""
+
+    level: int = EVERYTHING
+    key: str | None = None
 
 
 def slug(name: str) -> str:
@@ -55,7 +79,7 @@ def air(version: ModelVersion) -> str:
     spec = specs().get(version.family or "") or next(
         (s for s in specs().values() if s.base_model.lower() == version.base_model.lower()), None
     )
-    ecosystem = spec.air if spec else "other"
+    ecosystem = spec.air if spec else next(iter(sorted(architectures_of(version.base_model))), "other")
     kind = AIR_TYPES.get(version.model.type, "other")
     return f"urn:air:{ecosystem}:{kind}:civitai:{version.model_id}@{version.id}"
 
@@ -74,7 +98,9 @@ def shown_hashes(file: ModelFile) -> dict[str, str]:
     return {h.kind: h.value for h in file.hashes if h.kind != TENSOR}
 
 
-def file_out(request: Request, file: ModelFile, primary: ModelFile | None) -> dict[str, Any]:
+def file_out(
+    request: Request, file: ModelFile, primary: ModelFile | None, key: str | None = None
+) -> dict[str, Any]:
     safe = file.format in ("SafeTensor", "Diffusers", "GGUF")
     metadata = {"format": file.format, "size": file.precision, "fp": file.fp}
     return {
@@ -89,7 +115,7 @@ def file_out(request: Request, file: ModelFile, primary: ModelFile | None) -> di
         "scannedAt": None,
         "metadata": {name: value for name, value in metadata.items() if value},
         "hashes": shown_hashes(file),
-        "downloadUrl": origin(request) + download_path(file),
+        "downloadUrl": origin(request) + download_path(file, key),
         "primary": file is primary,
     }
 
@@ -97,14 +123,20 @@ def file_out(request: Request, file: ModelFile, primary: ModelFile | None) -> di
 def version_pictures(version: ModelVersion, viewer: User | None) -> list[Image]:
     """Pictures of the carousel that this person may see. Who sees the page sees its own pictures."""
     images = (p.image for p in version.pictures)
-    return [
-        i for i in images if (i.origin == "page" and i.taken_down_at is None) or can_view_image(i, viewer)
-    ]
+    return [i for i in images if _belongs_to_page(i) or can_view_image(i, viewer)]
 
 
-def _version_core(request: Request, version: ModelVersion, viewer: User | None) -> dict[str, Any]:
-    primary = primary_file(version)
-    pictures = version_pictures(version, viewer)[:MAX_IMAGES]
+def _belongs_to_page(image: Image) -> bool:
+    return image.origin == "page" and image.taken_down_at is None and image.rating != 0
+
+
+def _version_core(
+    request: Request, version: ModelVersion, viewer: User | None, shown: Shown
+) -> dict[str, Any]:
+    given = can_download_model(version.model, viewer)
+    primary = primary_file(version) if given else None
+    visible = version_pictures(version, viewer)
+    pictures = [i for i in visible if shown.level == EVERYTHING or i.rating & shown.level][:MAX_IMAGES]
     return {
         "id": version.id,
         "name": version.name,
@@ -115,12 +147,14 @@ def _version_core(request: Request, version: ModelVersion, viewer: User | None) 
         "updatedAt": iso(version.updated_at),
         "status": version.status,
         "availability": availability(version.model),
-        "nsfwLevel": _level(version.model, pictures),
+        "nsfwLevel": _level(version.model, visible),
         "description": str(markdown(version.description)),
         "trainedWords": version.trained_words,
         "earlyAccessConfig": {},
         "earlyAccessEndsAt": None,
         "paidAccess": None,
+        "flags": 0,
+        "vaeId": None,
         "air": air(version),
         "uploadType": version.upload_type,
         "usageControl": "Download",
@@ -128,9 +162,9 @@ def _version_core(request: Request, version: ModelVersion, viewer: User | None) 
             "downloadCount": version.download_count, "thumbsUpCount": 0, "thumbsDownCount": 0,
             "ratingCount": 0, "rating": 0,
         },
-        "files": [file_out(request, file, primary) for file in version.files],
+        "files": [file_out(request, file, primary, shown.key) for file in version.files] if given else [],
         "images": [version_image_out(request, image) for image in pictures],
-        **({"downloadUrl": origin(request) + download_path(primary)} if primary else {}),
+        **({"downloadUrl": origin(request) + download_path(primary, shown.key)} if primary else {}),
     }  # fmt: skip
 
 
@@ -140,6 +174,11 @@ def _base_model_type(version: ModelVersion) -> str | None:
         return None
     variants = (file.facts.get("variant") for file in version.files)
     return next((BASE_MODEL_TYPES[v] for v in variants if v in BASE_MODEL_TYPES), "Standard")
+
+
+def _mode(model: Model) -> dict[str, str]:
+    """Civitai leaves the key out where there is nothing to say."""
+    return {"mode": "Archived"} if model.archived_at is not None else {}
 
 
 def availability(model: Model) -> str:
@@ -153,27 +192,70 @@ def _level(model: Model, pictures: Sequence[Image]) -> int:
     return level
 
 
-def version_out(request: Request, version: ModelVersion, viewer: User | None = None) -> dict[str, Any]:
-    """A version on its own, as GET /model-versions/:id answers it."""
+def version_out(
+    request: Request, version: ModelVersion, viewer: User | None = None, *, key: str | None = None
+) -> dict[str, Any]:
+    """A version on its own, as GET /model-versions/:id answers it; `key` is kept in its download links."""
     model = version.model
     trained = version.upload_type == "Trained"
     return {
-        **_version_core(request, version, viewer),
+        **_version_core(request, version, viewer, Shown(key=key)),
         "modelId": model.id,
         "trainingStatus": "Approved" if trained else None,
         "trainingDetails": version.training_details,
         "licensingFee": None,
-        "model": {"name": model.name, "type": model.type, "nsfw": model.rating > 2, "poi": model.poi},
+        "model": {
+            "name": model.name, "type": model.type, "nsfw": model.rating > 2, "poi": model.poi,
+            **_mode(model),
+        },
+    }  # fmt: skip
+
+
+def mini_out(
+    request: Request, version: ModelVersion, viewer: User | None, *, file_id: int | None = None
+) -> dict[str, Any]:
+    """What a program needs to fetch one file. Errors: NotFound when there is none, or not this one."""
+    model = version.model
+    files = version.files if can_download_model(model, viewer) else []
+    wanted = primary_of(files) if file_id is None else next((f for f in files if f.id == file_id), None)
+    if wanted is None:
+        raise NotFound("Missing model file", code="file-not-found")
+    return {
+        "air": air(version),
+        "versionName": version.name,
+        "modelName": model.name,
+        "userId": model.user_id,
+        "baseModel": version.base_model,
+        "availability": availability(model),
+        "publishedAt": iso(version.published_at),
+        "size": wanted.size / 1024,
+        "fileType": wanted.type,
+        "fileName": wanted.name,
+        "hashes": shown_hashes(wanted),
+        "downloadUrls": [origin(request) + download_path(wanted)],
+        "format": wanted.format,
+        "canGenerate": version.family is not None,
+        "isFeatured": False,
+        "requireAuth": model.visibility != "public" or not can_download_here(None),
+        "checkPermission": model.visibility != "public",
+        "additionalResourceCharge": False,
+        "minor": False,
+        "sfwOnly": False,
+        "fees": [],
+        "payoutEnabled": False,
     }
 
 
-def model_out(request: Request, model: Model, viewer: User | None) -> dict[str, Any]:
-    """A model with the versions that the viewer may see."""
-    shown = [v for v in model.versions if can_view_version(v, viewer)]
-    out = [_version_in_model(request, v, viewer, n) for n, v in enumerate(shown)]
-    level = model.rating
+def model_out(
+    request: Request, model: Model, viewer: User | None, *, level: int = EVERYTHING, key: str | None = None
+) -> dict[str, Any]:
+    """A model with the versions that the viewer may see, and their pictures of these ratings (bit mask)."""
+    shown = [v for v in model.versions if can_view_version(v, viewer, key)]
+    how = Shown(level, key)
+    out = [_version_in_model(request, v, viewer, n, how) for n, v in enumerate(shown)]
+    rating = model.rating
     for version in out:
-        level |= version["nsfwLevel"]
+        rating |= version["nsfwLevel"]
     return {
         "id": model.id,
         "name": model.name,
@@ -187,7 +269,8 @@ def model_out(request: Request, model: Model, viewer: User | None) -> dict[str, 
         "sfwOnly": False,
         "poi": model.poi,
         "nsfw": model.rating > 2,
-        "nsfwLevel": level,
+        "nsfwLevel": rating,
+        **_mode(model),
         "availability": availability(model),
         "userId": model.user_id,
         "cosmetic": None,
@@ -202,11 +285,11 @@ def model_out(request: Request, model: Model, viewer: User | None) -> dict[str, 
 
 
 def _version_in_model(
-    request: Request, version: ModelVersion, viewer: User | None, index: int
+    request: Request, version: ModelVersion, viewer: User | None, index: int, shown: Shown
 ) -> dict[str, Any]:
     runs = version.family is not None
     return {
-        **_version_core(request, version, viewer),
+        **_version_core(request, version, viewer, shown),
         "index": index,
         "covered": runs,
         "supportsGeneration": runs,

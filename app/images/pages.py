@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
 
-from app.accounts.deps import CurrentUser, OptionalUser
+from app.accounts.deps import CompatUser, CurrentUser, OptionalUser
 from app.images import service
 from app.images.models import Image
 from app.images.permissions import browsing_level, can_edit_image
@@ -14,6 +14,7 @@ from app.images.schemas import ImagePatch, Visibility
 from app.images.sending import send_image
 from app.images.shapes import share_url
 from app.images.thumbs import WIDTH
+from app.images.variants import send_variant, wanted_width
 from app.web.deps import Db, Store
 from app.web.downloads import send_blob
 from app.web.forms import checked
@@ -116,6 +117,18 @@ def named_file(
     """The same for programs that tell the kind of a file by the end of its address."""
     image = service.get_image(db, viewer, image_id, key=key)
     return send_image(request, store, image, plain=service.is_sent_plain(db, viewer, image))
+
+
+@router.head("/images/{image_id:int}/{variant}/{name}")
+@router.get("/images/{image_id:int}/{variant}/{name}")
+def variant(
+    request: Request, db: Db, store: Store, viewer: CompatUser, image_id: int, variant: str,
+    key: str | None = None,
+) -> Response:  # fmt: skip
+    """The picture as `original=true` or in a width, `width=450`: addresses that the API gives out."""
+    image = service.get_image(db, viewer, image_id, key=key)
+    plain = service.is_sent_plain(db, viewer, image)
+    return send_variant(request, store, image, wanted_width(variant, image), plain=plain)
 
 
 @router.head("/images/{image_id:int}/thumb")

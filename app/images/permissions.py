@@ -10,12 +10,12 @@ ALL = 31
 
 
 def can_view_image(image: Image, viewer: User | None, key: str | None = None) -> bool:
-    """Owner, anybody if public, whoever has the key if unlisted; after a take-down only admins."""
+    """Owner, anybody if public and rated, whoever has the key if unlisted; after a take-down only admins."""
     if image.taken_down_at is not None:
         return viewer is not None and viewer.is_admin
     if viewer is not None and viewer.id == image.user_id:
         return True
-    if image.visibility == "public":
+    if image.visibility == "public" and image.rating != 0:
         return True
     if image.visibility != "unlisted":
         return False

@@ -1,11 +1,14 @@
 """Lists of pictures by keyset; the number of queries does not grow with the number of rows."""
 
+import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Select, exists, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, cast, exists, func, or_, select, union_all
+from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
@@ -32,6 +35,9 @@ class ImageFilters:
     period: str = "AllTime"
     level: int = 3
     with_meta_only: bool = False
+    tag_ids: Sequence[int] = ()
+    media: str = ""
+    """`image` or `video`; empty means both."""
 
 
 def list_images(
@@ -42,12 +48,31 @@ def list_images(
     cursor: str | None = None,
     limit: int = 50,
     oldest_first: bool = False,
+    offset: int = 0,
 ) -> Page[Image]:
     """Newest first. Errors: Unauthorized for `mine` without a person, Invalid for a wrong cursor."""
-    query = _own(viewer) if filters.mine else _public(filters)
-    return keyset_page(
-        db, _filtered(query, filters), [Image.id], cursor=cursor, limit=limit, ascending=oldest_first
-    )
+    query = _filtered(_own(viewer) if filters.mine else _public(filters), filters)
+    query = query.offset(offset) if offset else query
+    return keyset_page(db, query, [Image.id], cursor=cursor, limit=limit, ascending=oldest_first)
+
+
+RANDOM_WINDOW = 1000
+"""So many rows beside each other are shuffled: a whole table cannot be, at its size."""
+
+
+def list_random_images(
+    db: Session, viewer: User | None, filters: ImageFilters, *, limit: int = 50
+) -> list[Image]:
+    """Some pictures in any order, from any place of the list; there is no next page."""
+    last = db.scalar(select(func.max(Image.id)).where(Image.visibility == "public")) or 0
+    start = secrets.randbelow(last + 1)
+    shown = _filtered(_own(viewer) if filters.mine else _public(filters), filters)
+    listed = shown.with_only_columns(Image.id)
+    older = listed.where(Image.id <= start).order_by(Image.id.desc()).limit(RANDOM_WINDOW)
+    newer = listed.where(Image.id > start).order_by(Image.id).limit(RANDOM_WINDOW)
+    window = union_all(older.subquery().select(), newer.subquery().select()).subquery()
+    query = select(Image).where(Image.id.in_(select(window.c.id))).order_by(func.random()).limit(limit)
+    return list(db.scalars(query).unique())
 
 
 def _own(viewer: User | None) -> Select[Any]:
@@ -85,9 +110,25 @@ def _filtered(query: Select[Any], filters: ImageFilters) -> Select[Any]:
         query = query.where(Image.base_model.in_(filters.base_models))
     if filters.with_meta_only:
         query = query.where(Image.prompt != "")
+    if filters.tag_ids:
+        query = query.where(_has_tag(filters.tag_ids))
+    if filters.media:
+        video = Image.media_type.like("video/%")
+        query = query.where(video if filters.media == "video" else ~video)
     if days := PERIODS.get(filters.period):
         query = query.where(Image.created_at >= utcnow() - timedelta(days=days))
     return query
+
+
+def _has_tag(ids: Sequence[int]) -> ColumnElement[bool]:
+    tag = func.jsonb_array_elements_text(Image.tags).table_valued("value")
+    number = cast(cast(func.concat("x", func.left(func.md5(tag.c.value), 7)), BIT(28)), Integer)
+    return exists(select(1).select_from(tag).where(number.in_(ids)))
+
+
+def tag_id(name: str) -> int:
+    """A number that stands for a tag, for programs that know tags by number; made of its letters alone."""
+    return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:7], 16)
 
 
 def _escape(words: str) -> str:

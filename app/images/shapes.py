@@ -7,6 +7,7 @@ from fastapi import Request
 from app.accounts.models import User
 from app.images.models import Image
 from app.images.permissions import can_edit_image
+from app.images.queries import tag_id
 from app.web.links import origin
 from app.web.times import iso
 
@@ -22,6 +23,17 @@ def image_path(image: Image, *, thumb: bool = False) -> str:
     name = "thumb" if thumb else f"file.{EXTENSIONS.get(image.media_type, 'png')}"
     key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
     return f"/images/{image.id}/{name}{key}"
+
+
+def variant_path(image: Image) -> str:
+    """Path of the picture for programs that write `width=450` where it says `original=true`."""
+    key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
+    ending = EXTENSIONS.get(image.media_type, "png")
+    return f"/images/{image.id}/original=true/bottega-{image.id}.{ending}{key}"
+
+
+def media_kind(image: Image) -> str:
+    return "video" if image.media_type.startswith("video/") else "image"
 
 
 def page_path(image: Image) -> str:
@@ -58,14 +70,14 @@ def image_out(
     site = origin(request)
     body = {
         "id": image.id,
-        "url": site + image_path(image),
+        "url": site + variant_path(image),
         "hash": None,
         "width": image.width,
         "height": image.height,
         "nsfwLevel": level,
         "nsfw": level != "None",
         "browsingLevel": image.rating,
-        "type": "image",
+        "type": media_kind(image),
         "createdAt": iso(image.created_at),
         "postId": None,
         "stats": dict(NO_STATS),
@@ -73,7 +85,7 @@ def image_out(
         "username": image.username,
         "baseModel": image.base_model,
         "modelVersionIds": [r.model_version_id for r in image.resources if r.model_version_id is not None],
-        **({"tags": [{"id": n, "name": tag} for n, tag in enumerate(image.tags, 1)]} if with_tags else {}),
+        **({"tags": [{"id": tag_id(tag), "name": tag} for tag in image.tags]} if with_tags else {}),
         "thumbnailUrl": site + image_path(image, thumb=True),
         "pageUrl": site + page_path(image),
     }
@@ -106,12 +118,12 @@ def version_image_out(request: Request, image: Image) -> dict[str, Any]:
     """A picture inside a version."""
     return {
         "id": image.id,
-        "url": origin(request) + image_path(image),
+        "url": origin(request) + variant_path(image),
         "nsfwLevel": image.rating,
         "width": image.width,
         "height": image.height,
         "hash": None,
-        "type": "image",
+        "type": media_kind(image),
         "minor": False,
         "poi": False,
         "hasMeta": bool(image.meta),

@@ -105,6 +105,12 @@ def known_names() -> dict[str, set[str]]:
 _NAMES = known_names()
 
 
+def base_model_names() -> list[str]:
+    """Every name that a person may give as base model, in the order of the table; `Other` is the last."""
+    names = dict.fromkeys(name for base in BASES.values() for name in base.names if name != "Other")
+    return [*names, "Other"]
+
+
 def architectures_of(base_model: str) -> set[str]:
     """Keys of the architectures that go by this name; empty for a name that is not in the table."""
     return _NAMES.get(base_model.strip().lower(), set())

@@ -59,6 +59,7 @@ CODES: dict[str, str] = {
     ),
     "file-not-found": "The version has no such file, or you may not see it.",
     "forbidden": "You are known, but you may not do this.",
+    "gone": "It was here and is not given out any more: its owner has archived it.",
     "gguf": "A GGUF file is for programs for compressed models. Bring the .safetensors form.",
     "idempotency-in-progress": (
         "The first request with this Idempotency-Key is still being answered. Ask again in a moment."

@@ -105,7 +105,7 @@ class Preflight:
     Cookies are not sent with such requests, so nothing private is opened by it.
     """
 
-    OPEN = re.compile(r"/api/(v1/(models|model-versions|images|tags|creators)|download/models)(/|$)")
+    OPEN = re.compile(r"/api/(v1/(models|model-versions|images|tags|creators|users|enums|permissions|me)|download/models)(/|$)")
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -117,7 +117,7 @@ class Preflight:
         headers = {
             "Access-Control-Allow-Origin": "*",
             "Access-Control-Allow-Headers": "*, Authorization",
-            "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+            "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
         }
         await Response(status_code=200, headers=headers)(scope, receive, send)
 

@@ -27,6 +27,12 @@ def a_draft(world: World) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def an_author(world: World) -> dict[str, Any]:
+    """Who has published nothing is told of to nobody."""
+    a_draft(world)
+    return {"user_id": world.owner.id}
+
+
 def an_upload(world: World) -> dict[str, Any]:
     """A complete one whose number the rows can name."""
     blob = make_blob(world.db, SD1)
@@ -127,6 +133,13 @@ ROWS = [
     row("GET", "/api/v1/model-versions/by-hash/{digits}", anonymous=404, other=404, owner=200, make=a_draft),
     row("POST", "/api/v1/model-versions/by-hash", anonymous=200, other=200, owner=200, public_write=True,
         json=[]),
+    row("POST", "/api/v1/model-versions/by-hash/ids", anonymous=200, other=200, owner=200, public_write=True,
+        json=[]),
+    row("GET", "/api/v1/model-versions/mini/{version_id}", anonymous=404, other=404, owner=200, make=a_draft),
+    row("GET", "/api/v1/users", anonymous=200, other=200, owner=200),
+    row("GET", "/api/v1/users/{user_id}", anonymous=404, other=404, owner=404, make=an_author),
+    row("GET", "/api/v1/enums", anonymous=200, other=200, owner=200),
+    row("GET", "/api/v1/permissions/check", anonymous=200, other=200, owner=200),
     row("GET", "/api/v1/images", anonymous=401, other=200, owner=200, params={"mine": "true"}),
     row("POST", "/api/v1/images", anonymous=401, other=422, owner=422, data={"title": "x"}),
     row("GET", "/api/v1/tags", anonymous=200, other=200, owner=200),

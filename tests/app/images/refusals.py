@@ -14,6 +14,10 @@ def a_private_png(world: World) -> dict[str, Any]:
     return {**a_private_picture(world), "extension": "png"}
 
 
+def a_private_variant(world: World) -> dict[str, Any]:
+    return {**a_private_picture(world), "variant": "original=true", "name": "a.png"}
+
+
 ONE, PAGE = "/api/v1/images/{image_id}", "/images/{image_id:int}"
 ROWS = [
     row("GET", ONE, anonymous=404, other=404, owner=200, make=a_private_picture),
@@ -26,6 +30,7 @@ ROWS = [
     row("GET", PAGE, anonymous=404, other=404, owner=200, make=a_private_picture),
     row("GET", f"{PAGE}/file", anonymous=404, other=404, owner=200, make=a_private_picture),
     row("GET", f"{PAGE}/file.{{extension}}", anonymous=404, other=404, owner=200, make=a_private_png),
+    row("GET", f"{PAGE}/{{variant}}/{{name}}", anonymous=404, other=404, owner=200, make=a_private_variant),
     row("GET", f"{PAGE}/thumb", anonymous=404, other=404, owner=200, make=a_private_picture),
     row("POST", f"{PAGE}/visibility", anonymous=401, other=404, owner=303, make=a_private_picture,
         data={"visibility": "public"}),
