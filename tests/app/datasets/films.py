@@ -60,7 +60,7 @@ def _write(
     if change:
         change(stream)
     if sound:
-        _silence(movie)
+        silence(movie)
     for number in range(frames):
         frame = VideoFrame.from_image(draw(number) if draw else scene(first + number, size))
         frame.pts, frame.time_base = number, 1 / Fraction(rate)
@@ -70,7 +70,8 @@ def _write(
     movie.mux(stream.encode(None))
 
 
-def _silence(movie: Any) -> None:
+def silence(movie: Any) -> None:
+    """Give a film a track of a moment's sound."""
     track = movie.add_stream("aac", rate=44100)
     sound = av.AudioFrame(format="fltp", layout="mono", samples=1024)
     for plane in sound.planes:

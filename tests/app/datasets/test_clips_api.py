@@ -24,19 +24,9 @@ from tests.app.conftest import Browser, Script
 from tests.app.datasets.films import bar_at, film, gif, shown
 from tests.app.datasets.pictures import png, zipped
 from tests.app.training.factories import training_body
-from tests.factories import make_dataset, make_user
+from tests.factories import make_dataset
 from worker.families import catalog
 from worker.tasks import FILES_TASKS
-
-
-@pytest.fixture
-def owner(db: Session) -> User:
-    return make_user(db)
-
-
-@pytest.fixture
-def api(owner: User, script: Script) -> TestClient:
-    return script(owner, "read", "train")
 
 
 @pytest.fixture

@@ -19,16 +19,6 @@ from tests.factories import make_admin, make_dataset, make_item, make_user
 
 
 @pytest.fixture
-def owner(db: Session) -> User:
-    return make_user(db)
-
-
-@pytest.fixture
-def api(owner: User, script: Script) -> TestClient:
-    return script(owner, "read", "train")
-
-
-@pytest.fixture
 def dataset(db: Session, owner: User) -> Dataset:
     made = make_dataset(db, owner)
     for position, label in enumerate(["hill, noon", "hill, olive tree", ""]):

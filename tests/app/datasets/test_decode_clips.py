@@ -16,7 +16,7 @@ from app.datasets.adding import is_near
 from app.datasets.clip import constant_rate
 from app.datasets.decode import Decoded, Decoder, FilmLimits, PictureLimits, Undecodable
 from app.datasets.strip import HEIGHT, WIDEST, middles
-from tests.app.datasets.films import bar_at, film, gif, scene, shown, with_duration
+from tests.app.datasets.films import bar_at, film, gif, scene, shown, silence, with_duration
 from tests.app.datasets.pictures import draw, encoded, png, zipped
 
 Decode = Callable[..., Decoded]
@@ -232,13 +232,7 @@ def hostile_atoms() -> bytes:
 def sound_only() -> bytes:
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as movie:
-        track = movie.add_stream("aac", rate=44100)
-        sound = av.AudioFrame(format="fltp", layout="mono", samples=1024)
-        for plane in sound.planes:
-            plane.update(bytes(plane.buffer_size))
-        sound.sample_rate, sound.pts = 44100, 0
-        movie.mux(track.encode(sound))
-        movie.mux(track.encode(None))
+        silence(movie)
     return out.getvalue()
 
 
