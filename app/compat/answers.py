@@ -67,7 +67,7 @@ class CivitaiRoute(APIRoute):
 
 def _kept(request: Request, response: Response) -> Response:
     """What may be kept and by whom, and 304 for who has it already."""
-    if request.method != "GET" or not isinstance(response, JSONResponse):
+    if request.method != "GET" or response.headers.get("content-type") != "application/json":
         return response
     anybody = getattr(request.state, "viewer", None) is None and not request.query_params.get("key")
     shared = SHARED_HASH if request.url.path.startswith(HASHES) else SHARED
