@@ -14,6 +14,7 @@ from app.compat import faces
 from app.compat.answers import CivitaiRoute
 from app.compat.query import PERIODS, Query, path_id
 from app.core.errors import NotFound, Unauthorized
+from app.core.paging import Page
 from app.gallery import queries, service
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model
@@ -51,19 +52,10 @@ def list_models(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any]:
         raise Unauthorized("Unauthorized")
     limit = query.integer("limit", 100, most=100) or 100
     page = query.page(limit)
-    sort = query.word("sort", tuple(SORTS), "Highest Rated")
     filters = _model_filters(query)
     if any(query.flag(name) for name in NOBODY_HAS):
         return {"items": [], "metadata": query.paged(None, page, limit)}
-    found = queries.list_models(
-        db,
-        viewer,
-        filters,
-        sort=SORTS[sort],
-        cursor=query.text("cursor") or None,
-        limit=limit,
-        offset=0 if page is None else (page - 1) * limit,
-    )
+    found = _found(db, viewer, query, filters, page=page, limit=limit)
     only_primary = bool(query.flag("primaryFileOnly"))
     items = [
         faces.in_list(
@@ -73,6 +65,19 @@ def list_models(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any]:
         for model in found.items
     ]  # fmt: skip
     return {"items": items, "metadata": query.paged(found.next_cursor, page, limit)}
+
+
+def _found(
+    db: Db, viewer: User | None, query: Query, filters: queries.ModelFilters, *, page: int | None, limit: int
+) -> Page[Model]:
+    """By relevance where words are looked for and no order is asked for."""
+    sort = query.word("sort", tuple(SORTS))
+    cursor = query.text("cursor") or None
+    if filters.query and not sort:
+        return queries.search_models(db, viewer, filters, cursor=cursor, limit=limit)
+    offset = 0 if page is None else (page - 1) * limit
+    order = SORTS[sort or "Highest Rated"]
+    return queries.list_models(db, viewer, filters, sort=order, cursor=cursor, limit=limit, offset=offset)
 
 
 def _model_filters(query: Query) -> queries.ModelFilters:

@@ -147,12 +147,13 @@ def edit(
     derivatives: Annotated[bool, Form()] = False,
     different_license: Annotated[bool, Form()] = False,
     commercial: Annotated[list[str] | None, Form()] = None,
+    archived: Annotated[bool, Form()] = False,
 ) -> Response:  # fmt: skip
     """The whole form of the model; what is not ticked is off."""
     patch = checked(
         ModelPatch, name=name, description=description, category=category, tags=tags.split(","),
         licence=licence, rating=rating, allow_no_credit=no_credit, allow_derivatives=derivatives,
-        allow_different_license=different_license, allow_commercial_use=commercial or [],
+        allow_different_license=different_license, allow_commercial_use=commercial or [], archived=archived,
     )  # fmt: skip
     return redirect(request, model_path(service.set_model(db, user, model_id, patch)))
 

@@ -76,6 +76,38 @@ def list_models(
     return keyset_page(db, query, keys, cursor=cursor, limit=limit, ascending=sort == "oldest")
 
 
+FOUND = 1000
+"""A search ranks the most downloaded of what it finds, no more: words may be in half of all models."""
+
+
+def search_models(
+    db: Session, viewer: User | None, filters: ModelFilters, *, cursor: str | None = None, limit: int = 30
+) -> Page[Model]:
+    """What fits `filters.query`, best first: name, its beginning, words, then downloads.
+
+    The cursor is how many came before. Errors: Invalid for another one.
+    """
+    if cursor and not re.fullmatch(r"\d{1,4}", cursor, re.ASCII):
+        raise Invalid("The cursor is not valid. Start again without it.")
+    offset = int(cursor or 0)
+    matched = _filtered(select(Model.id).where(_visible(viewer, filters)), viewer, filters)
+    top = matched.order_by(Model.download_count.desc(), Model.id.desc()).limit(FOUND).subquery()
+    order = [*_rank(filters.query), Model.download_count.desc(), Model.id.desc()]
+    query = select(Model).join(top, top.c.id == Model.id).order_by(*order).offset(offset).limit(limit + 1)
+    rows = list(db.scalars(query).unique())
+    return Page(rows[:limit], str(offset + limit) if len(rows) > limit else None)
+
+
+def _rank(words: str) -> list[ColumnElement[Any]]:
+    name = words.strip()
+    document = func.to_tsvector("simple", Model.name + " " + Model.description)
+    return [
+        (func.lower(Model.name) == name.lower()).desc(),
+        _begins(Model.name, name).desc(),
+        func.ts_rank(document, func.websearch_to_tsquery("simple", words)).desc(),
+    ]
+
+
 def _visible(viewer: User | None, filters: ModelFilters) -> ColumnElement[bool]:
     published = exists().where(ModelVersion.model_id == Model.id, ModelVersion.status == "Published")
     public = and_(Model.visibility == "public", published, Model.rating.op("&")(filters.level) != 0)

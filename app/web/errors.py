@@ -160,7 +160,10 @@ async def _on_http(request: Request, error: Exception) -> Response:
     detail = _WORDS.get(error.status_code, str(error.detail))
     if not hasattr(request.state, "viewer") and not wants_json(request):
         await run_in_threadpool(request.app.state.show_viewer, request)  # no route, so no dependency has run
-    return respond(request, _Plain(error.status_code, detail, dict(error.headers or {})))
+    plain = _Plain(error.status_code, detail, dict(error.headers or {}))
+    if error.status_code == 405:
+        plain.extra["error"] = "Method not allowed"  # what Civitai's clients look for
+    return respond(request, plain)
 
 
 async def _on_database(request: Request, error: Exception) -> Response:

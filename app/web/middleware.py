@@ -105,7 +105,9 @@ class Preflight:
     Cookies are not sent with such requests, so nothing private is opened by it.
     """
 
-    OPEN = re.compile(r"/api/(v1/(models|model-versions|images|tags|creators|users|enums|permissions|me)|download/models)(/|$)")
+    OPEN = re.compile(
+        r"/api/(v1/(models|model-versions|images|tags|creators|users|enums|permissions|me)|download/models)(/|$)"
+    )
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -11,6 +11,7 @@ from app.compat.answers import OVERLOADED, CivitaiRoute
 from app.images.queries import tag_id
 from tests.app.compat.catalogue import Catalogue, make_catalogue
 from tests.app.conftest import Script
+from tests.app.gallery.things import published
 from tests.factories import make_user
 
 
@@ -76,6 +77,26 @@ def test_sorts_of_models(client: TestClient, things: Catalogue) -> None:
     newest = [i["id"] for i in client.get("/api/v1/models?sort=Newest").json()["items"]]
     oldest = [i["id"] for i in client.get("/api/v1/models?sort=Oldest").json()["items"]]
     assert newest == oldest[::-1]
+
+
+def test_words_are_found_best_first(client: TestClient, db: Session) -> None:
+    user = make_user(db)
+    names = ("A house by the sea", "House", "House of olives", "Sea")
+    made = {name: published(db, user, tensors=name.encode(), name=name).id for name in names}
+    published(db, user, tensors=b"x", name="Elsewhere", description="a house and a house").download_count = 9
+    db.flush()
+    wanted = ["House", "House of olives", "A house by the sea", "Elsewhere"]
+    body = client.get("/api/v1/models?query=house").json()
+    found = [m["name"] for m in body["items"]]
+    assert (found[:2], set(found)) == (wanted[:2], set(wanted))
+    first = client.get("/api/v1/models?query=house&limit=3").json()
+    assert first["metadata"]["nextCursor"] == "3"
+    rest = client.get(first["metadata"]["nextPage"]).json()
+    assert [m["name"] for m in [*first["items"], *rest["items"]]] == found
+    assert rest["metadata"] == {}
+    newest = client.get("/api/v1/models?query=house&sort=Oldest").json()["items"]
+    assert newest[0]["id"] == made["A house by the sea"]
+    assert client.get("/api/v1/models?query=house&cursor=x").status_code == 400
 
 
 def test_newest_is_the_same_for_somebody_known(
@@ -209,6 +230,12 @@ def test_other_origins(client: TestClient, things: Catalogue) -> None:
     answer = client.get("/api/v1/models")
     assert answer.headers["access-control-allow-methods"] == "GET, OPTIONS"
     assert answer.headers["access-control-allow-headers"] == "*"
+
+
+def test_another_method_is_told_in_civitai_s_word(client: TestClient) -> None:
+    for path in ("models", "model-versions/mini/1", "enums"):
+        answer = client.put(f"/api/v1/{path}")
+        assert (answer.status_code, answer.json()["error"]) == (405, "Method not allowed"), path
 
 
 def test_words_and_people(client: TestClient, things: Catalogue) -> None:
