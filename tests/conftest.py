@@ -85,6 +85,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         shutil.rmtree(home, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest module first, or one process would be at it when the other has nothing left to do."""
+    items.sort(key=lambda item: item.path.parent.name != "e2e")
+
+
 def _template(server: str) -> str:
     """Name of the migrated database that all others are copied from; made once per run."""
     import fcntl

@@ -11,7 +11,7 @@ from tests.e2e.browser import Walk, chromium
 from tests.e2e.installation import Installation, running
 from worker.starter.example_set import write_example_set
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("e2e")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
