@@ -40,6 +40,7 @@ NOBODY_HAS = ("favorites", "hidden", "followed", "earlyAccess", "needsReview")
 FLAGS = {
     "allowNoCredit": "allow_no_credit", "allowDerivatives": "allow_derivatives",
     "allowDifferentLicense": "allow_different_license",
+    "allowDifferentLicenses": "allow_different_license",
 }  # fmt: skip
 Sha256 = Annotated[str, Field(min_length=64, max_length=64)]
 
@@ -86,7 +87,7 @@ def _model_filters(query: Query) -> queries.ModelFilters:
     mode = query.word("periodMode", ("stats", "published"), "published")
     merge = query.word("checkpointType", ("Trained", "Merge", "Standard")) == "Merge"
     trained_here, archived = query.flag("fromPlatform"), query.flag("archived")
-    flags = {name: query.flag(word) for word, name in FLAGS.items()}
+    flags = {name: flag for word, name in FLAGS.items() if (flag := query.flag(word)) is not None}
     return queries.ModelFilters(
         query=query.text("query"),
         tag=query.text("tag", "tagname"),
@@ -104,7 +105,7 @@ def _model_filters(query: Query) -> queries.ModelFilters:
         commercial_use=query.many("allowCommercialUse", ("None", *COMMERCIAL_USE)),
         formats=query.many("fileFormats", FORMATS),
         visibility=[AVAILABILITY[word] for word in query.many("availability", tuple(AVAILABILITY))],
-        flags={name: value for name, value in flags.items() if value is not None},
+        flags=flags,
         own=True,
     )
 

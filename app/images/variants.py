@@ -39,7 +39,10 @@ def send_variant(
     if width == WIDTH and small is not None and small != image.blob_sha256:
         name = f"bottega-{image.id}.webp"
         return send_blob(request, storage, small, name=name, media_type="image/webp", inline=True)
-    return _send_smaller(request, storage, image, width)
+    try:
+        return _send_smaller(request, storage, image, width)
+    except OSError:  # a clip, or bytes that are no picture: whoever asks gets them as they are
+        return send_image(request, storage, image, plain=plain)
 
 
 def _send_smaller(request: Request, storage: Storage, image: Image, width: int) -> Response:

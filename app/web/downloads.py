@@ -27,10 +27,14 @@ class BigFileResponse(FileResponse):
 
 
 def content_disposition(name: str, *, inline: bool = False) -> str:
-    """RFC 6266, safe for any name: control characters and quotes never reach the header."""
+    """RFC 6266, safe for any name: control characters and quotes never reach the header.
+
+    The plain name is the last thing: programs take what stands behind `filename=` to the end.
+    """
     safe = [c if c.isascii() and c.isprintable() and c not in '"\\;/' else "_" for c in name]
     kind, plain = "inline" if inline else "attachment", "".join(safe) or "file"
-    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+    whole = "" if plain == name else f" filename*=UTF-8''{quote(name, safe='')};"
+    return f'{kind};{whole} filename="{plain}"'
 
 
 def send_blob(

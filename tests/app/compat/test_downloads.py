@@ -72,6 +72,8 @@ def test_which_file_a_query_means(client: TestClient, version: ModelVersion) -> 
         whole = client.get(answer.headers["location"])
         assert whole.status_code == 200
         assert int(whole.headers["content-length"]) == len(whole.content)
+        told = whole.headers["content-disposition"].split("filename=")[-1].strip('"')  # so does civitdl
+        assert told == wanted.replace("ü", "_")
     vae = version.files[3]
     by_number = client.get(f"/api/download/models/{version.id}?fileId={vae.id}&type=Model&size=full")
     assert f"/files/{vae.id}/" in by_number.headers["location"]

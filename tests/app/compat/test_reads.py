@@ -29,6 +29,7 @@ MODELS: dict[str, set[str]] = {
     "checkpointType=Trained": SAFE, "baseModels=SDXL 1.0": {"bare", "many"},
     "fileFormats=PickleTensor": {"many"}, "fileFormats=GGUF": set(), "fileFormats=Core ML": set(),
     "allowNoCredit=false": {"bare"}, "allowDerivatives=false": set(), "allowDifferentLicense=true": SAFE,
+    "allowDifferentLicenses=false": set(),
     "allowCommercialUse=None": {"bare"}, "allowCommercialUse=None&allowCommercialUse=Sell": SAFE,
     "availability=Public": SAFE, "availability=Unsearchable": set(), "availability=EarlyAccess": set(),
     "archived=true": {"archived"}, "archived=false": SAFE,

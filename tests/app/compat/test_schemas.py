@@ -191,3 +191,32 @@ def test_errors(client: TestClient) -> None:
         answer = client.post("/api/v1/model-versions/by-hash", json=body)
         assert answer.status_code == 400
         assert answer.json()["error"].startswith("Request must include an array of SHA256 Hashes. ")
+
+
+NAMES = {
+    "models": (
+        "limit page cursor query tag username types status baseModels checkpointType sort period periodMode "
+        "rating favorites nsfw primaryFileOnly ids modelVersionIds supportsGeneration archived allowNoCredit "
+        "allowCommercialUse fileFormats availability browsingLevel token"
+    ),
+    "images": (
+        "limit page cursor postId modelId modelVersionId imageId userId username period sort nsfw "
+        "browsingLevel tags type baseModels withMeta requiringMeta flatMeta withTags mine"
+    ),
+    "creators": "limit page query",
+    "tags": "limit page query",
+    "users": "ids query",
+    "permissions/check": "entityIds",
+    "model-versions/mini/1": "modelFileId key",
+}
+ODD = ("%00", "9999999999999999999", "WyJhIl0", "((", "%22a%20-%F0%9F%98%80")
+
+
+def test_odd_parameters_are_answered(client: TestClient) -> None:
+    for path, names in NAMES.items():
+        for name in names.split():
+            for value in ODD:
+                answer = client.get(f"/api/v1/{path}?{name}={value}")
+                assert answer.status_code < 500, (path, name, value, answer.text)
+                if answer.status_code != 200:
+                    check(answer.content, schemas.Error)
