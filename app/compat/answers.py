@@ -49,7 +49,7 @@ class CivitaiRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        methods = ", ".join(sorted({*(self.methods or ()), "OPTIONS"}))
+        methods = ", ".join(sorted({*(self.methods or ()), "OPTIONS"})).replace("HEAD", "GET, HEAD")
 
         async def answer(request: Request) -> Response:
             try:

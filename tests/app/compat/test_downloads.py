@@ -12,8 +12,9 @@ from app.accounts.models import User
 from app.core.config import get_settings
 from app.gallery import service
 from app.gallery.models import ModelFile, ModelVersion
+from app.gallery.shapes import model_path
 from app.images.service import create_sample
-from tests.app.conftest import Script
+from tests.app.conftest import Browser, Script
 from tests.app.gallery.things import published
 from tests.factories import make_blob, make_image, make_user
 
@@ -91,7 +92,9 @@ def test_every_address_that_is_given_out_leads_to_its_file(client: TestClient, v
     assert client.head(head.headers["location"]).headers["content-length"] == str(version.files[0].size)
 
 
-def test_archived(client: TestClient, db: Session, script: Script, version: ModelVersion) -> None:
+def test_archived(
+    client: TestClient, db: Session, script: Script, browser: Browser, version: ModelVersion
+) -> None:
     model = version.model
     owner = script(db.get_one(User, model.user_id))
     path = f"/api/v1/models/{model.id}"
@@ -107,6 +110,9 @@ def test_archived(client: TestClient, db: Session, script: Script, version: Mode
     assert (alone["files"], alone["model"]["mode"]) == ([], "Archived")
     assert client.get(f"/api/v1/model-versions/mini/{version.id}").json() == {"error": "Missing model file"}
     assert owner.get(f"/api/download/models/{version.id}").status_code == 307
+    assert "Its files are no longer given out" in client.get(model_path(model)).text
+    assert "/api/download/" not in client.get(model_path(model)).text
+    assert "/api/download/" in browser(db.get_one(User, model.user_id)).get(model_path(model)).text
     assert owner.patch(path, json={"archived": False}).status_code == 200
     assert client.get(f"/api/download/models/{version.id}").status_code == 307
     assert "mode" not in client.get(path).json()

@@ -8,7 +8,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.compat.answers import OVERLOADED, CivitaiRoute
+from app.core.config import get_settings
 from app.images.queries import tag_id
+from app.main import create_app
 from tests.app.compat.catalogue import Catalogue, make_catalogue
 from tests.app.conftest import Script
 from tests.app.gallery.things import published
@@ -284,3 +286,32 @@ def test_a_crash_and_a_database_that_is_away_answer_in_civitai_s_form() -> None:
     answer = client.get("/crash")
     assert (answer.status_code, answer.json()["message"]) == (500, "An unexpected error occurred")
     assert "ZeroDivision" not in answer.text
+
+
+def test_too_many_requests_are_told_in_civitai_s_form(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(get_settings().limits, "reads_per_minute", 1)
+    client.get("/api/v1/enums")
+    for path in ("/api/v1/models", "/api/download/models/1"):
+        refused = client.get(path)
+        assert refused.status_code == 429
+        assert set(refused.json()) == {"error"}
+        assert 0 < int(refused.headers["retry-after"]) <= 60
+
+
+def test_addresses_are_those_of_the_proxy_in_front(
+    db: Session, things: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(get_settings().server, "trusted_proxies", "10.0.0.0/8")
+    behind = TestClient(create_app(), client=("10.1.2.3", 1))
+    headers = {"X-Forwarded-Host": "models.example", "X-Forwarded-Proto": "https"}
+    body = behind.get("/api/v1/models?limit=1", headers=headers).json()
+    assert body["metadata"]["nextPage"].startswith("https://models.example/api/v1/models?limit=1&cursor=")
+    version = body["items"][0]["modelVersions"][0]
+    assert version["downloadUrl"].startswith("https://models.example/api/download/models/")
+    stranger = TestClient(create_app(), client=("8.8.8.8", 1)).get("/api/v1/models?limit=1", headers=headers)
+    assert stranger.json()["metadata"]["nextPage"].startswith("http://testserver/")
+    monkeypatch.setattr(get_settings().server, "public_url", "https://bottega.example/")
+    body = behind.get("/api/v1/models?limit=1", headers=headers).json()
+    assert body["metadata"]["nextPage"].startswith("https://bottega.example/api/v1/models?")
