@@ -53,7 +53,7 @@ class GenerationDefaults(Frozen):
 
 
 class DeviceMemory(Frozen):
-    """What a training takes on one kind of device. Steps are told for each pixel of the pictures of a batch."""
+    """What a training takes on one kind of device. Steps are told for each pixel of a batch."""
 
     measured_on: str = ""
     """The machine; empty = computed from the shapes of the models, so only about right."""

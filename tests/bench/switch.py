@@ -116,5 +116,5 @@ def main(arguments: list[str]) -> None:
             f"Changing the LoRA of a warm pipeline: {spec.title}, {dtype}",
             f"./dev bench switch {family} --dtype {dtype}",
             rows,
-            text="Random weights, memory only for the layers that change. Each time includes reading the file.",
+            text="Random weights, only of the layers that change. Each time includes reading the file.",
         )

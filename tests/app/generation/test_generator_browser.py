@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Response, expect
+from playwright.sync_api import Browser, Page, Response, Route, expect
 from sqlalchemy import func, select
 
 from app.core.db import unit_of_work
@@ -147,7 +147,12 @@ def test_what_is_typed_while_the_form_comes_back_is_kept(visit: Visit) -> None:
     page.fill("#prompt", "red house")
     page.click("[data-advanced] > summary")
     page.fill("#steps", "33")
-    page.route("**/generate/form", lambda route: (page.wait_for_timeout(700), route.continue_()))
+
+    def slowly(route: Route) -> None:
+        page.wait_for_timeout(700)
+        route.continue_()
+
+    page.route("**/generate/form", slowly)
     with page.expect_response("**/generate/form"):
         page.reload(wait_until="domcontentloaded")
         page.wait_for_function("window.htmx")

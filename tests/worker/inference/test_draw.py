@@ -10,8 +10,9 @@ from torch import Tensor
 
 from app.contract.samplers import SAMPLERS
 from tests.worker.inference.small import FACTOR, SIZE, embeddings_of
-from worker.inference.draw import Request, decode, draw
+from worker.inference.draw import Request, draw
 from worker.inference.errors import NotFiniteError, SettingsError
+from worker.inference.pictures import decode
 from worker.inference.samplers import create_scheduler
 
 REQUEST = Request(
