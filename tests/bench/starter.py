@@ -13,6 +13,9 @@ from worker.starter.evaluate import GATE, JUDGE, evaluate
 from worker.starter.pipeline import GUIDANCE, STEPS
 
 
+SECONDS = 2.5
+
+
 def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     for name, share in report["generated"].items():
@@ -23,12 +26,17 @@ def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         )
     return [
         *found,
-        ("one picture, warm (target 2.5 s)", f"{report['seconds for one picture']:.2f} s"),
+        (f"one picture, warm (target {SECONDS} s)", f"{report['seconds for one picture']:.2f} s"),
         ("a picture in batches of 10", f"{report['seconds per picture in batches of 10']:.2f} s"),
         ("unseen scenes through the VAE", f"{report['vae psnr dB']:.1f} dB"),
         ("weights and configuration (target 32 MB)", f"{report['megabytes']:.1f} MB"),
-        ("all targets met", "yes" if report["passed"] else "no"),
+        ("all targets met", "yes" if met(report) else "no"),
     ]
+
+
+def met(report: dict[str, Any]) -> bool:
+    """The gate of the weights, and the time of this machine."""
+    return bool(report["passed"]) and report["seconds for one picture"] <= SECONDS
 
 
 def main(arguments: list[str]) -> None:
@@ -46,4 +54,4 @@ def main(arguments: list[str]) -> None:
         text=f"200 generated pictures, first tries, {STEPS} steps with CFG {GUIDANCE:g}, 50 of them of "
         "combinations kept out of training, read by a classifier that is measured on 2 000 unseen renders.",
     )
-    sys.exit(0 if report["passed"] else 1)
+    sys.exit(0 if met(report) else 1)
