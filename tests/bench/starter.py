@@ -12,7 +12,6 @@ from worker.starter.classifier import load_classifier
 from worker.starter.evaluate import GATE, JUDGE, evaluate
 from worker.starter.pipeline import GUIDANCE, STEPS
 
-
 SECONDS = 2.5
 
 
