@@ -7,19 +7,12 @@ gives one shorter window: nothing is dropped but the few frames that make no leg
 
 from math import floor
 
-from app.contract.family import Frozen
+from app.contract.family import ClipRule, Frozen
 
 MODES = ("head", "uniform", "chunks", "sliding", "full")
 """Ways to cut; what each does is said in `windows`."""
 MAX_WINDOWS = 64
 """Of one clip: a long one cut closely must not outweigh a whole set."""
-
-
-class ClipRule(Frozen):
-    """What a family can take: frames per second, and lengths of `step` · n + 1 frames."""
-
-    fps: float
-    step: int = 4
 
 
 RULES: dict[str, ClipRule] = {

@@ -41,7 +41,7 @@ class LogLine(Frozen):
 
 
 class Sample(Frozen):
-    """One sample picture. Epoch 0 with `baseline` is the row without the LoRA."""
+    """One sample picture or clip. Epoch 0 with `baseline` is the row without the LoRA."""
 
     kind: Literal["sample"] = "sample"
     epoch: int
@@ -53,6 +53,19 @@ class Sample(Frozen):
     path: str
     width: int
     height: int
+    frames: int = 1
+    fps: float | None = None
+    poster: str | None = None
+    """Of a clip (MP4): its middle frame as a JPEG."""
+
+
+class AdapterFile(Frozen):
+    """An adapter file in the job's work folder."""
+
+    path: str
+    size: int
+    sha256: str
+    tensor_sha256: str
 
 
 class Checkpoint(Frozen):
@@ -68,6 +81,8 @@ class Checkpoint(Frozen):
     """sha256 of the bytes after the header: AutoV3 is its first 12 hex digits."""
     loss: float | None = None
     validation_loss: float | None = None
+    low_noise: AdapterFile | None = None
+    """The second file, for low noise, where the family has two experts."""
 
 
 class ResumePoint(Frozen):
@@ -81,7 +96,7 @@ class ResumePoint(Frozen):
 
 
 class Picture(Frozen):
-    """One finished picture of a generation."""
+    """One finished picture or clip of a generation."""
 
     kind: Literal["picture"] = "picture"
     index: int
@@ -90,6 +105,10 @@ class Picture(Frozen):
     width: int
     height: int
     infotext: str
+    frames: int = 1
+    fps: float | None = None
+    poster: str | None = None
+    """Of a clip (MP4): its middle frame as a JPEG."""
 
 
 class Preview(Frozen):

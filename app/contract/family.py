@@ -36,6 +36,32 @@ class Aspect(Frozen):
     height: int
 
 
+class ClipRule(Frozen):
+    """What a family can take: frames per second, and lengths of `step` · n + 1 frames."""
+
+    fps: float
+    step: int = 4
+
+
+class ClipDefaults(Frozen):
+    """How a family trains on clips and makes them. Lengths are legal ones of `rule`, in frames at its rate."""
+
+    rule: ClipRule
+    window: int
+    """Of a training, unless said otherwise."""
+    max_window: int
+    length: int
+    """Of a clip that is drawn, unless said otherwise."""
+    max_length: int
+    shift: float
+    """Of the noise schedule while drawing: more puts more steps where motion is decided."""
+    max_shift: float = 20.0
+    first_frame: bool = False
+    """Whether a clip can go on from a picture."""
+    experts: bool = False
+    """Two networks share the steps (high and low noise); a LoRA then is two files."""
+
+
 class GenerationDefaults(Frozen):
     sampler: str
     steps: int
@@ -123,5 +149,7 @@ class FamilySpec(Frozen):
     generation: GenerationDefaults
     aspects: tuple[Aspect, ...]
     sample_negative_prompt: str = ""
+    clips: ClipDefaults | None = None
+    """None = it knows pictures only."""
     memory: TrainMemory | None = None
     """None = never measured nor computed: then nothing is said and nothing refused."""

@@ -42,6 +42,10 @@ class CheckpointRef(Frozen):
     model_version_id: int | None = None
     vae: BlobRef | None = None
     """A VAE to take instead of the checkpoint's own, as one safetensors file."""
+    text_encoder: BlobRef | None = None
+    """Of a family whose single files hold none."""
+    low_noise: BlobRef | None = None
+    """The second network of a family with `experts`, where `file` is the first alone."""
 
 
 class LoraRef(Frozen):
@@ -51,6 +55,8 @@ class LoraRef(Frozen):
     name: str
     title: str = ""
     """Its model page's name, for people."""
+    low_noise: BlobRef | None = None
+    """Of a family with `experts`: `file` is for high noise, this one for low; None = `file` for both."""
     strength: float
     text_encoder_strength: float | None = None
     """Of its text encoder part; None = as `strength`."""
@@ -124,6 +130,18 @@ class TrainParams(Frozen):
     save_every_epochs: int = 1
     holdout: bool = True
     """Keep one picture in eight (from eight on) out of training to measure over-fitting."""
+    clip_frames: int = 1
+    """Length of the windows that clips are cut to, in frames at the family's rate."""
+    clip_windows: str = "uniform"
+    """How clips are cut: a mode of `app.contract.clips`."""
+    clip_count: int = 4
+    """Windows of a clip with `uniform`."""
+    clip_stride: int | None = None
+    """Frames between two windows with `sliding`; None = half a window."""
+    flow_shift: float = 1.0
+    """Of the noise levels that are trained on, where the family predicts a flow; 1 = none."""
+    timestep_density: str = "uniform"
+    """`uniform` or `logit_normal`, before the shift."""
 
 
 class SamplePrompt(Frozen):
@@ -132,6 +150,8 @@ class SamplePrompt(Frozen):
     seed: int = 1
     width: int
     height: int
+    frames: int = 1
+    """More than one: a clip at the family's rate."""
 
 
 class TrainJob(Frozen):
@@ -231,6 +251,12 @@ class GenerateJob(Frozen):
     start: StartPicture | None = None
     hires: Hires | None = None
     grid: Grid | None = None
+    frames: int = 1
+    """More than one: clips instead of pictures; `start` is then their first frame."""
+    fps: float | None = None
+    """At which clips are played; None = the family's rate."""
+    shift: float | None = None
+    """Of the noise schedule of a family that predicts a flow; None = its own."""
     threads: int = 2
 
 
