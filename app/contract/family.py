@@ -44,7 +44,7 @@ class ClipRule(Frozen):
 
 
 class ClipDefaults(Frozen):
-    """How a family trains on clips and makes them. Lengths are legal ones of `rule`, in frames at its rate."""
+    """How a family trains on clips and makes them. Lengths are legal ones, in frames at its rate."""
 
     rule: ClipRule
     window: int
