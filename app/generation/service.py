@@ -54,8 +54,8 @@ def estimate(db: Session, user: User, body: GenerationIn) -> GenerationEstimate:
     )
 
 
-def add_picture(db: Session, job: Job, event: Picture, blob: Blob) -> Image:
-    """Make the private picture of a finished drawing."""
+def add_picture(db: Session, job: Job, event: Picture, blob: Blob, poster: Blob | None = None) -> Image:
+    """Make the private picture of a finished drawing; of a clip with its `poster`."""
     payload = picture_job(GenerateJob.model_validate(job.payload), event.index)
     return images.create_generated(
         db,
@@ -64,6 +64,9 @@ def add_picture(db: Session, job: Job, event: Picture, blob: Blob) -> Image:
         index=event.index,
         width=event.width,
         height=event.height,
+        poster=poster,
+        frames=event.frames,
+        fps=event.fps,
         infotext=event.infotext,
         prompt=payload.prompt,
         negative_prompt=payload.negative_prompt,

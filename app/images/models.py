@@ -22,13 +22,18 @@ class Image(Base, Created):
     username: Mapped[str] = mapped_column(String(40))
     blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
     thumb_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"), index=True)
-    """At most 450 px wide; the picture itself where that is small enough."""
+    """A picture, at most 450 px wide; the picture itself where that is small enough."""
+    poster_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    """Of a clip: its middle frame in full size."""
     origin: Mapped[str] = mapped_column(String(10), default="generated")
     """`generated`, `uploaded`, or `page`: belongs to a model page and follows its visibility."""
     media_type: Mapped[str] = mapped_column(String(40), default="image/png")
     size: Mapped[int] = mapped_column(BigInteger)
     width: Mapped[int]
     height: Mapped[int]
+    frames: Mapped[int] = mapped_column(default=1, server_default=text("1"))
+    """More than one: a clip; then `fps` is there."""
+    fps: Mapped[float | None] = mapped_column(Float)
     visibility: Mapped[str] = mapped_column(String(10), default="private")
     """`private`, `unlisted` (reachable with `share_key`) or `public`."""
     share_key: Mapped[str | None] = mapped_column(String(40), unique=True)
@@ -49,6 +54,15 @@ class Image(Base, Created):
     resources: Mapped[list["ImageResource"]] = relationship(
         lazy="selectin", cascade="all, delete-orphan", order_by="ImageResource.position"
     )
+
+    @property
+    def is_clip(self) -> bool:
+        return self.media_type.startswith("video/")
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds of a clip."""
+        return round(self.frames / self.fps, 3) if self.fps else None
 
 
 class ImageResource(Base):

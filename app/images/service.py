@@ -51,9 +51,10 @@ def _own(db: Session, user: User, image_id: int) -> Image:
 def create_generated(
     db: Session, job: Job, *, blob: Blob, index: int, resources: Sequence[dict[str, Any]], **facts: Any
 ) -> Image:
-    """The row of finished picture `index` of a job; reported twice, it is the same row.
+    """The row of finished picture or clip `index` of a job; reported twice, it is the same row.
 
-    `facts`: width, height (pixels), infotext, prompt, negative_prompt, base_model, meta (Civitai's names).
+    `facts`: width, height (pixels), infotext, prompt, negative_prompt, base_model, meta (Civitai's names);
+    of a clip frames, fps, poster (the blob of a picture).
     Each resource: kind, name, model_version_id, weight, hash.
     """
     found = db.scalar(select(Image).where(Image.job_id == job.id, Image.job_index == index))
@@ -69,7 +70,8 @@ def create_sample(
 ) -> Image:  # fmt: skip
     """A picture that belongs to a model page, e.g. a training sample; it follows the page's visibility.
 
-    `facts`: width, height (pixels), negative_prompt, base_model, rating, infotext.
+    `facts`: width, height (pixels), negative_prompt, base_model, rating, infotext; of a clip frames, fps,
+    poster (the blob of a picture).
     """
     meta = {"prompt": prompt, "negativePrompt": facts.get("negative_prompt", ""), "seed": seed}
     meta["Size"] = f"{facts['width']}x{facts['height']}"
@@ -84,14 +86,16 @@ def _resources(facts: Sequence[dict[str, Any]]) -> list[ImageResource]:
     return [ImageResource(position=n, **fact) for n, fact in enumerate(facts)]
 
 
-def _add(db: Session, owner: User, blob: Blob, **fields: Any) -> Image:
-    small = thumbnail(db, get_storage(), blob, fields["width"])
-    kind = blob.media_type if blob.media_type.startswith("image/") else "image/png"
+def _add(db: Session, owner: User, blob: Blob, *, poster: Blob | None = None, **fields: Any) -> Image:
+    """`poster` stands for a clip wherever a picture is wanted."""
+    small = thumbnail(db, get_storage(), poster or blob, fields["width"])
+    kind = blob.media_type if blob.media_type.startswith("image/") or poster else "image/png"
     image = Image(
         user_id=owner.id,
         username=owner.username,
         blob_sha256=blob.sha256,
         thumb_sha256=small.sha256,
+        poster_sha256=poster.sha256 if poster else None,
         media_type=kind,
         size=blob.size,
         **fields,
@@ -240,10 +244,14 @@ def delete_image(db: Session, user: User, image_id: int) -> None:
 
 def remove_images(db: Session, images: Sequence[Image]) -> None:
     """Delete rows that somebody has the right to delete, and free what only they named."""
-    shas = [sha for image in images for sha in (image.blob_sha256, image.thumb_sha256)]
+    shas = [sha for image in images for sha in _blobs_of(image)]
     for image in images:
         db.delete(image)
     release_blobs(db, shas)
+
+
+def _blobs_of(image: Image) -> list[str | None]:
+    return [image.blob_sha256, image.thumb_sha256, image.poster_sha256]
 
 
 def take_down_image(db: Session, admin: User, image_id: int, *, back: bool = False) -> Image:
