@@ -118,7 +118,6 @@ def tick() -> bool:
         workers.forget_workers(db)
     for chore in _chores:
         _run_chore(chore)
-    webhooks.deliver_due()
     return True
 
 
@@ -133,6 +132,15 @@ def _run_chore(chore: Chore) -> None:
         log.exception("%s failed", getattr(chore, "__name__", chore))
 
 
+def _deliver() -> None:
+    try:
+        webhooks.deliver_due()
+    except DBAPIError as error:
+        log.warning("the database is away: %s", str(error.orig)[:200])
+    except Exception:
+        log.exception("the notices failed")
+
+
 class Reaper(threading.Thread):
     """Ticks until `stop()`."""
 
@@ -140,6 +148,7 @@ class Reaper(threading.Thread):
         super().__init__(name="reaper", daemon=True)
         self._stopped = threading.Event()
         self._until_sweep = 0.0
+        self._notices: threading.Thread | None = None
 
     def stop(self) -> None:
         self._stopped.set()
@@ -149,11 +158,18 @@ class Reaper(threading.Thread):
         while not self._stopped.wait(period):
             try:
                 if tick():
+                    self._send_notices()
                     self._sweep(period)
             except DBAPIError as error:
                 log.warning("the database is away: %s", str(error.orig)[:200])
             except Exception:
                 log.exception("a round of the reaper failed")
+
+    def _send_notices(self) -> None:
+        """In a thread of its own: strangers' servers that are slow must not keep jobs from being returned."""
+        if self._notices is None or not self._notices.is_alive():
+            self._notices = threading.Thread(target=_deliver, name="notices", daemon=True)
+            self._notices.start()
 
     def _sweep(self, period: float) -> None:
         self._until_sweep -= period

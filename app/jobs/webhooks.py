@@ -1,10 +1,12 @@
 """Notices to addresses that people gave: Standard Webhooks headers, no way into the local network.
 
 The name is resolved once and every address checked; the connection goes to a checked address, so
-a name that changes its mind in between gains nothing. Redirects are not followed. Targets inside
-private networks work only where an admin has allowed them (setting `webhooks`, `{"private": true}`).
+a name that changes its mind in between gains nothing. Redirects are not followed, and of an answer
+only the status is read. Targets inside private networks work only where an admin has allowed them
+(setting `webhooks`, `{"private": true}`).
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -33,6 +35,7 @@ log = logging.getLogger("bottega.webhooks")
 PAUSES = (0, 30, 300, 1800, 7200, 21600, 86400)
 """Seconds before each attempt."""
 TIMEOUT = 10.0
+"""Seconds that one attempt may take in all, however slowly the other side says something."""
 A_TICK = 20
 BUSY = timedelta(seconds=120)
 """While one process sends a notice, the others leave it alone for so long."""
@@ -118,12 +121,21 @@ def send(notice: Notice, *, now: datetime | None = None) -> str | None:
         return str(refused)
     headers = sign(notice, now or utcnow()) | {"host": host, "content-type": "application/json"}
     try:
-        with httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
-            name = host.rsplit(":", 1)[0] if not host.startswith("[") else host
-            answer = client.post(url, content=notice.body, headers=headers, extensions={"sni_hostname": name})
+        status = asyncio.run(asyncio.wait_for(_post(url, host, headers, notice.body), TIMEOUT))
     except (httpx.HTTPError, OSError) as error:
         return f"no answer: {type(error).__name__}"
-    return None if answer.is_success else f"answered {answer.status_code}"
+    return None if httpx.codes.is_success(status) else f"answered {status}"
+
+
+async def _post(url: str, host: str, headers: dict[str, str], body: bytes) -> int:
+    """The answer's status; its body, which may never end, is left where it is."""
+    name = host.rsplit(":", 1)[0] if not host.startswith("[") else host
+    options = {"headers": headers, "content": body, "extensions": {"sni_hostname": name}}
+    async with (
+        httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client,
+        client.stream("POST", url, **options) as answer,
+    ):
+        return answer.status_code
 
 
 def sign(notice: Notice, now: datetime) -> dict[str, str]:

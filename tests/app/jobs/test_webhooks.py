@@ -1,12 +1,16 @@
 """Notices: what is sent, to whom it is not sent, and what happens when nobody answers."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.server
 import ipaddress
+import itertools
 import json
+import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -144,6 +148,48 @@ def test_a_failed_notice_is_tried_again_with_the_same_id(db: Session, receiver: 
         assert deliveries(db)[0].last_error == expected
     assert len({headers["webhook-id"] for headers, _ in Receiver.heard}) == 1
     assert deliveries(db)[0].attempts == 3
+
+
+class Hostile(socketserver.StreamRequestHandler):
+    """An answer whose body goes on for long, or whose headers come letter by letter."""
+
+    slow = False
+    sent = 0
+
+    def handle(self) -> None:
+        self.rfile.readline()
+        pieces = itertools.repeat(b"X-Slow: 1\r\n", 60) if self.slow else itertools.repeat(bytes(1 << 20), 64)
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" if self.slow else b"HTTP/1.1 200 OK\r\n\r\n")
+            for piece in pieces:
+                self.wfile.write(piece)
+                type(self).sent += len(piece)
+                time.sleep(0.05 if self.slow else 0)
+            self.wfile.write(b"\r\n")
+
+
+@pytest.fixture
+def hostile() -> Iterator[str]:
+    Hostile.slow, Hostile.sent = False, 0
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Hostile) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+def notice(url: str) -> webhooks.Notice:
+    return webhooks.Notice(id=1, url=url, body=b"{}", secret=b"s", private=True, attempts=1)
+
+
+def test_a_body_without_end_is_not_read(hostile: str) -> None:
+    assert webhooks.send(notice(hostile)) is None
+    assert Hostile.sent < 32 << 20
+
+
+def test_one_attempt_has_one_time_limit(hostile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "TIMEOUT", 0.4)
+    Hostile.slow = True
+    assert webhooks.send(notice(hostile)) == "no answer: TimeoutError"
 
 
 def test_retries_end(db: Session) -> None:
