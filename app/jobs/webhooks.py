@@ -130,10 +130,10 @@ def send(notice: Notice, *, now: datetime | None = None) -> str | None:
 async def _post(url: str, host: str, headers: dict[str, str], body: bytes) -> int:
     """The answer's status; its body, which may never end, is left where it is."""
     name = host.rsplit(":", 1)[0] if not host.startswith("[") else host
-    options = {"headers": headers, "content": body, "extensions": {"sni_hostname": name}}
+    sni = {"sni_hostname": name}
     async with (
         httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client,
-        client.stream("POST", url, **options) as answer,
+        client.stream("POST", url, content=body, headers=headers, extensions=sni) as answer,
     ):
         return answer.status_code
 
