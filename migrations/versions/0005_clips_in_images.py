@@ -15,9 +15,7 @@ def upgrade() -> None:
     op.add_column("image", sa.Column("poster_sha256", sa.String(length=64), nullable=True))
     op.add_column("image", sa.Column("frames", sa.Integer(), server_default=sa.text("1"), nullable=False))
     op.add_column("image", sa.Column("fps", sa.Float(), nullable=True))
-    op.create_foreign_key(
-        op.f("fk_image_poster_sha256_blob"), "image", "blob", ["poster_sha256"], ["sha256"]
-    )
+    op.create_foreign_key(op.f("fk_image_poster_sha256_blob"), "image", "blob", ["poster_sha256"], ["sha256"])
     op.create_index(op.f("ix_image_poster_sha256"), "image", ["poster_sha256"], unique=False)
 
 

@@ -2,6 +2,7 @@
 // Islands (uploader, lightbox, charts) are modules of their own that pages load when they need them.
 
 import htmx from "htmx.org";
+import "./clips.js";
 import { copyText } from "./copy.js";
 
 window.htmx = htmx;
