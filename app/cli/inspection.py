@@ -1,7 +1,7 @@
-"""`bottega inspect FILE`: what a model file is, from its header alone, or what a picture was made with.
+"""`bottega inspect FILE`: what a model file is, from its header alone; of a picture or clip, how it was made.
 
 Works without a server. Exit codes: 0 recognised; 1 a proper file of a model that is not known, a picture
-without generation data; 2 refused (a pickle, a damaged file).
+or clip without generation data; 2 refused (a pickle, a damaged file).
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ KINDS = {"checkpoint": "Checkpoint", "lora": "LoRA", "embedding": "Embedding", "
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="A .safetensors, a zip, a picture.")
+        Path, typer.Argument(exists=True, dir_okay=False, help="A .safetensors, a zip, a picture, a clip.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")] = False,
 ) -> None:
-    """Say what a model file is: kind, base model, rank, trained words. Of a picture: what it was made with.
+    """Say what a model file is: kind, base model, rank, trained words. Of a picture or clip: how it was made.
 
     Nothing in a file is run or loaded.
     """
     from app.recognition import HeaderRefused, recognise_file
     from app.recognition.telling import rows
     from worker.families.catalog import specs
+    from worker.inference.metadata.movie import is_movie
     from worker.inference.metadata.texts import is_picture
 
-    if is_picture(file):
-        inspect_picture(file, as_json=as_json)
+    if is_movie(file) or is_picture(file):
+        inspect_picture(file, "clip" if is_movie(file) else "picture", as_json=as_json)
         return
     try:
         with file.open("rb") as opened:
@@ -53,15 +54,15 @@ def inspect(
         raise typer.Exit(EXIT_UNKNOWN)
 
 
-def inspect_picture(file: Path, *, as_json: bool) -> None:
-    """The generation data in a picture, whichever program wrote it."""
+def inspect_picture(file: Path, kind: str, *, as_json: bool) -> None:
+    """The generation data in a picture or clip (`kind`), whichever program wrote it."""
     from worker.inference.metadata.reading import read_file
 
     found = read_file(file)
     if as_json:
         typer.echo(json.dumps(picture_json(found), indent=2, ensure_ascii=False))
     elif found is None:
-        typer.echo("This picture carries no generation data.")
+        typer.echo(f"This {kind} carries no generation data.")
     else:
         typer.echo("\n".join(f"{label:<14}{value}" for label, value in picture_rows(found)))
     if found is None:

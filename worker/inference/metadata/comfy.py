@@ -104,6 +104,9 @@ class _Picture:
             denoise=denoise if denoise is not None and denoise < 1 else None,
             clip_skip=self.clip_skip(encoders[0][0]) if encoders else 1,
             hires=self.hires(),
+            frames=self.frames(),
+            fps=self.of_any("fps", "frame_rate"),
+            shift=self.of_any("shift"),
             version="ComfyUI",
         )
         return facts, self.notes
@@ -221,6 +224,19 @@ class _Picture:
 
     def number(self, node: Node, key: str) -> int | None:
         return _whole(self.walk.number(node.inputs.get(key), key))
+
+    def frames(self) -> int | None:
+        """Of a clip: how long the latents are that it began with."""
+        found = (self.number(node, key) for node in self.before for key in ("length", "num_frames", "frames"))
+        return next((frames for frames in found if frames and frames > 1), None)
+
+    def of_any(self, *keys: str) -> float | None:
+        """A number of the first node that has it."""
+        for node in self.walk.graph.values():
+            for key in keys:
+                if key in node.inputs:
+                    return _short(self.walk.number(node.inputs[key], key))
+        return None
 
     def hires(self) -> SecondPass | None:
         """The first later pass that something was enlarged for; passes after the first are told of."""

@@ -54,6 +54,11 @@ class Facts:
     mask_blur: int | None = None
     clip_skip: int = 1
     hires: SecondPass | None = None
+    frames: int | None = None
+    """Of a clip."""
+    fps: float | None = None
+    shift: float | None = None
+    """Of a flow's noise schedule."""
     noise: str = ""
     """Where the noise was drawn (`RNG`)."""
     version: str = ""
@@ -84,6 +89,9 @@ def _drawing(facts: Facts) -> dict[str, str]:
         "Distilled CFG Scale": _number(facts.distilled_cfg),
         "Seed": _number(facts.seed),
         "Size": _size(facts.size),
+        "Frames": _number(facts.frames),
+        "FPS": _number(facts.fps),
+        "Shift": _number(facts.shift),
     }
 
 

@@ -87,6 +87,20 @@ class Infotext:
         return _pixels(self.settings.get("Size"))
 
     @property
+    def frames(self) -> int | None:
+        """Of a clip; None for a picture."""
+        return _integer(self.settings.get("Frames"))
+
+    @property
+    def fps(self) -> float | None:
+        return _real(self.settings.get("FPS"))
+
+    @property
+    def shift(self) -> float | None:
+        """Of a flow's noise schedule; Forge writes it too."""
+        return _real(self.settings.get("Shift"))
+
+    @property
     def hires(self) -> SecondPass | None:
         scale, size = _real(self.settings.get("Hires upscale")), _pixels(self.settings.get("Hires resize"))
         if not scale and (size is None or 0 in size):

@@ -19,6 +19,7 @@ from worker.inference.metadata.comfy import comfy
 from worker.inference.metadata.facts import Facts, File, compose, naming_loras, number_of, stem
 from worker.inference.metadata.graph import from_prompt, from_workflow
 from worker.inference.metadata.infotext import MAX_TEXT, Infotext, clean, plain, read, write
+from worker.inference.metadata.movie import is_movie, movie_texts
 from worker.inference.metadata.others import decode
 from worker.inference.metadata.samplers import name_sampler
 from worker.inference.metadata.stealth import stealth_text
@@ -72,10 +73,13 @@ class Found:
 
 
 def read_file(path: Path) -> Found | None:
-    """The generation data of a picture file; None without, and for what is no picture.
+    """The generation data of a picture or film file; None without, and for what is neither.
 
     PNG is read by its chunks and not decoded, unless it has an alpha channel in which data may hide.
+    Of MP4 and MOV only the texts are read.
     """
+    if is_movie(path):
+        return read_texts(movie_texts(path))
     return read_texts(file_texts(path)) or read_texts(_hidden(path))
 
 
@@ -172,17 +176,23 @@ def _draw_things(texts: Texts) -> Readings:
 
 
 def _comfy(texts: Texts) -> Readings:
-    """The graph that ran, else its drawing."""
-    for data in (decode(texts.get("prompt")), *_objects(texts)):
+    """The graph that ran, else its drawing. Clips may hold both within one object, as texts or not."""
+    written = _objects(texts)
+    inner = [_inner(data.get("prompt")) for data in written]
+    for data in (decode(texts.get("prompt")), *written, *inner):
         if data and (graph := from_prompt(data)):
             return comfy(graph) or (Facts(version="ComfyUI"), [NO_SAMPLER])
     for data in (
         decode(texts.get("workflow")),
-        *(others.obj(data.get("workflow")) for data in _objects(texts)),
+        *(_inner(data.get("workflow")) for data in written),
     ):
         if data and (graph := from_workflow(data)):
             return comfy(graph) or (Facts(version="ComfyUI"), [NO_SAMPLER])
     return None
+
+
+def _inner(value: object) -> dict[str, Any]:
+    return (decode(value) or {}) if isinstance(value, str) else others.obj(value)
 
 
 NO_SAMPLER = "This ComfyUI graph has no sampler that is known here, so its settings could not be read."
