@@ -13,14 +13,14 @@ from worker.deliveries import Delivery
 
 
 class ProductHandlers:
-    def deliver(self, db: Session, job: Job, event: Delivery, blob: Blob) -> str:
+    def deliver(self, db: Session, job: Job, event: Delivery, blob: Blob, beside: Blob | None = None) -> str:
         match event:
             case Checkpoint():
-                return training.add_checkpoint(db, job, event, blob)
+                return training.add_checkpoint(db, job, event, blob, low_noise=beside)
             case Sample():
-                return training.add_sample(db, job, event, blob)
+                return training.add_sample(db, job, event, blob, poster=beside)
             case Picture():
-                return generation.file_path(generation.add_picture(db, job, event, blob))
+                return generation.file_path(generation.add_picture(db, job, event, blob, beside))
 
     def complete(self, db: Session, job: Job, finished: Finished) -> dict[str, Any]:
         if job.type == "training":

@@ -45,7 +45,7 @@ from app.jobs import leases, service
 from app.jobs.leases import Lease, LeaseLost
 from app.jobs.models import Job
 from worker.child_process import Child
-from worker.deliveries import Handlers
+from worker.deliveries import UNSAID, Delivery, Handlers, paths_of
 from worker.endings import MemoryWatch, describe_ending
 from worker.heart import Heart
 from worker.models_cache import CacheError, ModelsCache
@@ -57,7 +57,7 @@ DRAIN_SECONDS = 8.0
 STORE_ATTEMPTS = 5
 T = TypeVar("T")
 PREVIEW_NAME = "preview.jpg"
-MEDIA_TYPES = {".png": "image/png", ".safetensors": "application/octet-stream"}
+MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 
 
 class StorageAway(AppError):
@@ -272,21 +272,24 @@ class Supervisor:
         with contextlib.suppress(obstore.exceptions.BaseError):
             self.shop.storage.delete([self._preview_key])
 
-    def _deliver(self, event: Checkpoint | Sample | Picture | ResumePoint) -> None:
-        """A file goes under this fence's own prefix; the transaction makes a blob and its rows of it."""
-        path = self.out / event.path
+    def _deliver(self, event: Delivery | ResumePoint) -> None:
+        """Its files go under this fence's own prefix; the transaction makes blobs and their rows of them."""
+        files = [self._bring(self.out / path) for path in paths_of(event)]
+
+        def write(db: Session, job: Job) -> None:
+            blobs = [adopt_object(db, self.shop.storage, *file) for file in files]
+            self._name(db, job, event, *blobs)
+            after_commit(db, lambda: self.shop.storage.delete([key for key, *_ in files]))
+
+        self._write(write)
+
+    def _bring(self, path: Path) -> tuple[str, str, int, str]:
+        """(key, sha256, bytes, media type) of a file that lies in storage now."""
         sha256, size = hash_file(path), path.stat().st_size
         key = f"jobs/{self.lease.job_id}/{self.lease.fence}/{sha256[:16]}{path.suffix}"
         check_space(self.shop.storage, size)
         self._store(key, path)
-        media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-
-        def write(db: Session, job: Job) -> None:
-            blob = adopt_object(db, self.shop.storage, key, sha256, size, media_type)
-            self._name(db, job, event, blob)
-            after_commit(db, lambda: self.shop.storage.delete([key]))
-
-        self._write(write)
+        return key, sha256, size, MEDIA_TYPES.get(path.suffix, "application/octet-stream")
 
     def _store(self, key: str, path: Path) -> None:
         for attempt in range(STORE_ATTEMPTS):
@@ -299,14 +302,13 @@ class Supervisor:
         raise StorageAway("The storage does not answer. Try again later; the server's log says more.")
 
     def _name(
-        self, db: Session, job: Job, event: Checkpoint | Sample | Picture | ResumePoint, blob: Blob
+        self, db: Session, job: Job, event: Delivery | ResumePoint, blob: Blob, beside: Blob | None = None
     ) -> None:
         if isinstance(event, ResumePoint):
             leases.record_resume(db, job, event, blob)
             return
-        url = self.shop.handlers.deliver(db, job, event, blob)
-        said = event.model_dump(exclude={"kind", "path", "infotext"})
-        service.add_event(db, job, event.kind, said | {"url": url})
+        url = self.shop.handlers.deliver(db, job, event, blob, beside)
+        service.add_event(db, job, event.kind, event.model_dump(exclude=UNSAID) | {"url": url})
         if event.kind == "sample":
             service.notify(db, job, "sample")
 

@@ -1,6 +1,6 @@
 """REST routes of trainings."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request, Response
 
@@ -60,15 +60,24 @@ def checkpoints(db: Db, user: Reader, training_id: str) -> list[CheckpointOut]:
 
 @router.get("/{training_id}/checkpoints/{epoch}/file", response_class=Response)
 def checkpoint_file(
-    request: Request, db: Db, store: Store, user: Reader, training_id: str, epoch: int
+    request: Request,
+    db: Db,
+    store: Store,
+    user: Reader,
+    training_id: str,
+    epoch: int,
+    *,
+    noise: Literal["low"] | None = None,
 ) -> Response:
+    """The adapter; of a family with two experts the one for high noise, with `noise=low` the other."""
     row = service.get_checkpoint(db, user, training_id, epoch)
-    return send_blob(request, store, row.blob_sha256, name=row.name)
+    sha256, name = service.file_of(row, low_noise=noise == "low")
+    return send_blob(request, store, sha256, name=name)
 
 
 @router.get("/{training_id}/samples")
 def samples(db: Db, user: Reader, training_id: str) -> list[SampleRow]:
-    """Every sample picture, by epoch and prompt; the row without the LoRA comes first."""
+    """Every sample picture or clip, by epoch and prompt; the row without the LoRA comes first."""
     return service.list_sample_rows(db, user, training_id)
 
 
@@ -76,9 +85,20 @@ def samples(db: Db, user: Reader, training_id: str) -> list[SampleRow]:
 def sample_file(
     request: Request, db: Db, store: Store, user: Reader, training_id: str, sample_id: int
 ) -> Response:
+    """A PNG, or an MP4 with ranges."""
     row = service.get_sample(db, user, training_id, sample_id)
-    name = f"sample-{row.epoch}-{row.prompt_index}.png"
-    return send_blob(request, store, row.blob_sha256, name=name, media_type="image/png", inline=True)
+    kind, ending = ("video/mp4", "mp4") if row.is_clip else ("image/png", "png")
+    name = f"sample-{row.epoch}-{row.prompt_index}.{ending}"
+    return send_blob(request, store, row.blob_sha256, name=name, media_type=kind, inline=True)
+
+
+@router.get("/{training_id}/samples/{sample_id}/poster", response_class=Response)
+def sample_poster(
+    request: Request, db: Db, store: Store, user: Reader, training_id: str, sample_id: int
+) -> Response:
+    """The middle frame of a clip. 404 for pictures."""
+    poster = service.get_poster(db, user, training_id, sample_id)
+    return send_blob(request, store, poster, name="poster.jpg", media_type="image/jpeg", inline=True)
 
 
 @router.post("/{training_id}/sample", status_code=202)

@@ -1,9 +1,10 @@
-"""Tables of trainings: the wizard's draft, the run with its snapshot, checkpoints and sample pictures."""
+"""Tables of trainings: the wizard's draft, the run with its snapshot, checkpoints, samples."""
 
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.db import Base, Created
@@ -69,6 +70,10 @@ class TrainingCheckpoint(Base, Created):
     blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     tensor_sha256: Mapped[str] = mapped_column(String(64))
+    low_noise_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    """The second file of a family with two experts; then the one above is for high noise alone."""
+    low_noise: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """`{name, size, tensor_sha256}` of that file."""
     loss: Mapped[float | None]
     validation_loss: Mapped[float | None]
 
@@ -88,3 +93,11 @@ class TrainingSample(Base, Created):
     blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
     width: Mapped[int]
     height: Mapped[int]
+    frames: Mapped[int] = mapped_column(default=1, server_default="1")
+    fps: Mapped[float | None]
+    poster_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    """Of a clip: its middle frame as a JPEG; null for pictures."""
+
+    @property
+    def is_clip(self) -> bool:
+        return self.poster_sha256 is not None

@@ -43,13 +43,15 @@ class BaseIn(Strict):
 
 
 class SamplePromptIn(Strict):
-    """A picture to draw after each saved epoch. What is left out is the family's default."""
+    """A picture or clip to draw after each saved epoch. What is left out is the family's default."""
 
     prompt: str = Field(min_length=1, max_length=2000)
     negative_prompt: str | None = Field(default=None, max_length=2000)
     seed: int | None = Field(default=None, ge=0, le=2**32 - 1)
     width: int | None = Field(default=None, ge=64, le=2048)
     height: int | None = Field(default=None, ge=64, le=2048)
+    frames: int | None = Field(default=None, ge=1, le=1000)
+    """At the family's rate; 1 is a picture."""
 
 
 class WebhookIn(Strict):
@@ -129,6 +131,11 @@ class SampleOut(BaseModel):
     baseline: bool
     width: int
     height: int
+    media: Literal["image", "video"] = "image"
+    frames: int = 1
+    fps: float | None = None
+    poster_url: str | None = None
+    """Of a clip: its middle frame."""
 
 
 class SampleRow(SampleOut):
@@ -139,12 +146,21 @@ class SampleRow(SampleOut):
     thumb_url: str
 
 
+class LowNoiseOut(BaseModel):
+    """The second file of a family with two experts; the first is for high noise."""
+
+    size_bytes: int
+    sha256: str
+    download_url: str
+
+
 class CheckpointOut(BaseModel):
     epoch: int
     step: int
     size_bytes: int
     sha256: str
     download_url: str
+    low_noise: LowNoiseOut | None = None
     samples: list[SampleOut]
     loss: float | None
     validation_loss: float | None

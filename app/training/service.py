@@ -1,30 +1,42 @@
-"""Trainings: start one, keep what its worker delivers, list checkpoints, publish one of them.
+"""Trainings: start one, steer it, write down its end, list checkpoints and samples.
 
+What its worker delivers is kept in `results.py`, offered here too, so that other domains know one module.
 `add_checkpoint`, `add_sample` and `complete_training` are called inside the worker's fenced
 transactions: a worker that lost its lease never gets this far.
 """
 
-from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
-from app.contract.events import Checkpoint, Finished, Sample
+from app.contract.events import Finished
 from app.contract.jobs import CheckpointRef, TrainJob
-from app.contract.states import TERMINAL
-from app.core.blobs import Blob, release_blobs
-from app.core.config import get_settings
-from app.core.db import utcnow
 from app.core.errors import Conflict, NotFound
 from app.jobs import service as jobs
 from app.jobs.models import Job
 from app.training.memory import device_kind
 from app.training.models import TrainingCheckpoint, TrainingItem, TrainingRun, TrainingSample
 from app.training.plan import Planned, plan_training, work_of
-from app.training.schemas import CheckpointOut, SampleOut, SampleRow, TrainingIn
+from app.training.results import (
+    add_checkpoint,
+    add_sample,
+    checkpoint_path,
+    expire_checkpoints,
+    keep_until,
+    list_checkpoint_rows,
+    list_samples,
+    poster_path,
+    sample_path,
+)
+from app.training.schemas import CheckpointOut, LowNoiseOut, SampleOut, SampleRow, TrainingIn
+
+__all__ = [
+    "add_checkpoint", "add_sample", "complete_training", "control", "copy_run", "expire_checkpoints",
+    "file_of", "get_checkpoint", "get_poster", "get_sample", "get_training", "list_checkpoint_rows",
+    "list_checkpoints", "list_sample_rows", "list_samples", "start_training", "wish",
+]  # fmt: skip
 
 
 def start_training(db: Session, user: User, body: TrainingIn) -> Job:
@@ -65,11 +77,6 @@ def _run(user: User, body: TrainingIn, planned: Planned, job: Job) -> TrainingRu
     )
 
 
-def keep_until() -> datetime:
-    """When the files of a run that is touched now are freed."""
-    return utcnow() + timedelta(days=get_settings().queue.keep_checkpoints_days)
-
-
 def _echo(body: TrainingIn, planned: Planned) -> dict[str, Any]:
     """The request with every default filled in."""
     return body.model_dump(mode="json", exclude={"webhook"}) | {
@@ -104,63 +111,6 @@ def wish(db: Session, viewer: User, training_id: str, what: Literal["sample", "s
     return jobs.wish(db, viewer, job.id, what)
 
 
-def checkpoint_path(job_id: str, epoch: int) -> str:
-    return f"/api/v1/trainings/{job_id}/checkpoints/{epoch}/file"
-
-
-def sample_path(job_id: str, sample_id: int) -> str:
-    return f"/api/v1/trainings/{job_id}/samples/{sample_id}/file"
-
-
-def add_checkpoint(db: Session, job: Job, event: Checkpoint, blob: Blob) -> str:
-    """Keep the adapter of an epoch; gives its address.
-
-    The same epoch again (after a resume) replaces the older row.
-    """
-    values = {
-        "step": event.step,
-        "name": event.path.rsplit("/", 1)[-1],
-        "blob_sha256": blob.sha256,
-        "size": event.size,
-        "tensor_sha256": event.tensor_sha256,
-        "loss": event.loss,
-        "validation_loss": event.validation_loss,
-    }
-    old = db.scalar(_checkpoint_blob(job.id, event.epoch))
-    row = insert(TrainingCheckpoint).values(job_id=job.id, epoch=event.epoch, **values)
-    db.execute(row.on_conflict_do_update(index_elements=["job_id", "epoch"], set_=values))
-    if old and old != blob.sha256:
-        release_blobs(db, [old])
-    return checkpoint_path(job.id, event.epoch)
-
-
-def _checkpoint_blob(job_id: str, epoch: int) -> Any:
-    return select(TrainingCheckpoint.blob_sha256).where(
-        TrainingCheckpoint.job_id == job_id, TrainingCheckpoint.epoch == epoch
-    )
-
-
-def add_sample(db: Session, job: Job, event: Sample, blob: Blob) -> str:
-    """Keep a sample picture; gives its address. The same one again after a resume changes nothing."""
-    row = insert(TrainingSample).values(
-        job_id=job.id,
-        epoch=event.epoch,
-        step=event.step,
-        prompt_index=event.prompt_index,
-        prompt=event.prompt,
-        seed=event.seed,
-        baseline=event.baseline,
-        blob_sha256=blob.sha256,
-        width=event.width,
-        height=event.height,
-    )
-    kept = row.on_conflict_do_update(
-        index_elements=["job_id", "epoch", "step", "prompt_index", "baseline"],
-        set_={"blob_sha256": blob.sha256},
-    )
-    return sample_path(job.id, db.execute(kept.returning(TrainingSample.id)).scalar_one())
-
-
 def complete_training(db: Session, job: Job, finished: Finished) -> dict[str, Any]:
     """Write down the recommendation and the figures; gives the job's `output`."""
     run = db.get(TrainingRun, job.id)
@@ -193,17 +143,6 @@ def complete_training(db: Session, job: Job, finished: Finished) -> dict[str, An
     }
 
 
-def list_samples(db: Session, job_id: str) -> list[TrainingSample]:
-    query = select(TrainingSample).where(TrainingSample.job_id == job_id)
-    order = (TrainingSample.epoch, TrainingSample.step, TrainingSample.prompt_index)
-    return list(db.scalars(query.order_by(*order)))
-
-
-def list_checkpoint_rows(db: Session, job_id: str) -> list[TrainingCheckpoint]:
-    query = select(TrainingCheckpoint).where(TrainingCheckpoint.job_id == job_id)
-    return list(db.scalars(query.order_by(TrainingCheckpoint.epoch)))
-
-
 def list_checkpoints(db: Session, viewer: User | None, training_id: str) -> list[CheckpointOut]:
     """Every epoch with its samples; the row without the LoRA is part of each."""
     job, run = get_training(db, viewer, training_id)
@@ -225,6 +164,7 @@ def _checkpoint_out(
         size_bytes=row.size,
         sha256=row.blob_sha256,
         download_url=checkpoint_path(row.job_id, row.epoch),
+        low_noise=_low_noise_out(row),
         samples=[_sample_out(s) for s in samples],
         loss=row.loss,
         validation_loss=row.validation_loss,
@@ -234,11 +174,23 @@ def _checkpoint_out(
     )
 
 
+def _low_noise_out(row: TrainingCheckpoint) -> LowNoiseOut | None:
+    if row.low_noise is None or row.low_noise_sha256 is None:
+        return None
+    return LowNoiseOut(
+        size_bytes=row.low_noise["size"],
+        sha256=row.low_noise_sha256,
+        download_url=f"{checkpoint_path(row.job_id, row.epoch)}?noise=low",
+    )
+
+
 def list_sample_rows(db: Session, viewer: User | None, training_id: str) -> list[SampleRow]:
     """All samples of a training, the row without the LoRA first. Errors: NotFound."""
     job, _ = get_training(db, viewer, training_id)
-    shown = ((row, _sample_out(row)) for row in list_samples(db, job.id))
-    return [SampleRow(**s.model_dump(), epoch=r.epoch, step=r.step, thumb_url=s.url) for r, s in shown]
+    return [
+        SampleRow(**_sample_out(row).model_dump(), epoch=row.epoch, step=row.step, thumb_url=poster_path(row))
+        for row in list_samples(db, job.id)
+    ]
 
 
 def _sample_out(row: TrainingSample) -> SampleOut:
@@ -250,6 +202,10 @@ def _sample_out(row: TrainingSample) -> SampleOut:
         baseline=row.baseline,
         width=row.width,
         height=row.height,
+        media="video" if row.is_clip else "image",
+        frames=row.frames,
+        fps=row.fps,
+        poster_url=poster_path(row) if row.is_clip else None,
     )
 
 
@@ -277,31 +233,21 @@ def get_sample(db: Session, viewer: User | None, training_id: str, sample_id: in
     return row
 
 
-def expire_checkpoints(db: Session) -> int:
-    """Free checkpoints and samples of runs whose time is over; what is published keeps its own files.
-
-    A run that has not ended needs its pictures still, however old it is.
-    """
-    over = [state.value for state in TERMINAL]
-    expired = db.execute(
-        select(TrainingRun, Job)
-        .join(Job, Job.id == TrainingRun.job_id)
-        .where(TrainingRun.keep_until < func.now(), Job.status.in_(over))
-        .with_for_update(skip_locked=True)
-        .limit(20)
-    ).all()
-    for run, job in expired:
-        shas = [*_free_rows(db, run.job_id), job.resume_sha256]
-        run.keep_until = job.resume_sha256 = job.resume_step = None
-        release_blobs(db, shas)
-    return len(expired)
+def get_poster(db: Session, viewer: User | None, training_id: str, sample_id: int) -> str:
+    """sha256 of a clip's poster. Errors: NotFound, for pictures too."""
+    row = get_sample(db, viewer, training_id, sample_id)
+    if row.poster_sha256 is None:
+        raise NotFound("This sample is a picture; only clips have a poster.")
+    return row.poster_sha256
 
 
-def _free_rows(db: Session, job_id: str) -> list[str | None]:
-    shas: list[str | None] = []
-    for table in (TrainingCheckpoint, TrainingSample, TrainingItem):
-        shas += db.scalars(delete(table).where(table.job_id == job_id).returning(table.blob_sha256))
-    return shas
+def file_of(row: TrainingCheckpoint, *, low_noise: bool = False) -> tuple[str, str]:
+    """(sha256, name) of an epoch's file. Errors: NotFound for low noise where there is one file alone."""
+    if not low_noise:
+        return row.blob_sha256, row.name
+    if row.low_noise is None or row.low_noise_sha256 is None:
+        raise NotFound("This epoch is one file; only models with two experts have one for low noise.")
+    return row.low_noise_sha256, row.low_noise["name"]
 
 
 def control(db: Session, user: User, training_id: str, action: str) -> Job:

@@ -31,7 +31,7 @@ EFFECTS = "create table if not exists effect (id bigserial, job_id text, what te
 class EffectHandlers:
     """Keeps deliveries once each, as the product does, and every completion that it is told of."""
 
-    def deliver(self, db: Session, job: Job, event: Delivery, blob: Blob) -> None:
+    def deliver(self, db: Session, job: Job, event: Delivery, blob: Blob, beside: Blob | None = None) -> None:
         number = getattr(event, "index", getattr(event, "epoch", 0))
         what = f"{event.kind} {number}"
         known = text("select 1 from effect where job_id = :job and what = :what")
