@@ -15,14 +15,6 @@ MAX_WINDOWS = 64
 """Of one clip: a long one cut closely must not outweigh a whole set."""
 
 
-RULES: dict[str, ClipRule] = {
-    "wan": ClipRule(fps=16),
-    "wan-5b": ClipRule(fps=24),
-    "ltx": ClipRule(fps=24, step=8),
-}
-"""Wan 2.1 and 2.2 14B; Wan 2.2 5B; LTX-Video (their model cards)."""
-
-
 class Window(Frozen):
     """Frames `start` … `start + length - 1` of a clip at the family's rate."""
 
@@ -54,12 +46,13 @@ def source_frame(index: int, frames: int, fps: float | None, rule: ClipRule) -> 
 
 
 def windows(total: int, rule: ClipRule, *, mode: str, length: int, stride: int | None = None,
-            count: int = 4) -> list[Window]:  # fmt: skip
+            count: int = 4, longest: int | None = None) -> list[Window]:  # fmt: skip
     """Cut `total` frames (at the family's rate) into windows of `length`, brought to a legal length.
 
     head: the beginning. uniform: `count` windows spread evenly. chunks: one after the other; the last
     one ends with the clip. sliding: one every `stride` frames (half a window unless said); the last one
-    ends with the clip. full: all of it, from the beginning, in one window (`length` is not looked at).
+    ends with the clip. full: all of it, or its first `longest` frames, in one window (`length` is not
+    looked at).
     Errors: ValueError for another mode, or for figures below 1.
     """
     if mode not in MODES:
@@ -67,7 +60,7 @@ def windows(total: int, rule: ClipRule, *, mode: str, length: int, stride: int |
     if min(total, length, count, 1 if stride is None else stride) < 1:
         raise ValueError("Frames, length, stride and count are 1 at least.")
     if mode == "full":
-        return [Window(start=0, length=legal_length(total, rule))]
+        return [Window(start=0, length=legal_length(min(total, longest or total), rule))]
     size = min(legal_length(length, rule), legal_length(total, rule))
     last = total - size
     if mode == "head":

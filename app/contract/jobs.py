@@ -14,6 +14,8 @@ QUEUES = ("train", "generate", "files")
 UPSCALERS = ("Latent", "Latent (nearest)", "Lanczos", "Nearest")
 """For `Hires`: in the latents, or of the pixels and encoded again."""
 OPTIMIZERS = ("adamw", "prodigy", "adafactor")
+DENSITIES = ("uniform", "logit_normal")
+"""How the noise levels are spread that a flow is trained on."""
 LR_SCHEDULERS = ("constant", "cosine", "cosine_with_restarts", "linear")
 TRAINING_TYPES = ("style", "character", "concept")
 PRESETS = ("quick", "normal", "best")
@@ -141,7 +143,7 @@ class TrainParams(Frozen):
     flow_shift: float = 1.0
     """Of the noise levels that are trained on, where the family predicts a flow; 1 = none."""
     timestep_density: str = "uniform"
-    """`uniform` or `logit_normal`, before the shift."""
+    """One of DENSITIES, before the shift."""
 
 
 class SamplePrompt(Frozen):

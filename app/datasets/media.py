@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from app.contract.family import FamilySpec
+from app.contract.family import ClipDefaults, FamilySpec
 from app.core.errors import FieldError, Invalid
 from app.datasets.models import Dataset
 from worker.families import catalog
@@ -18,6 +18,11 @@ def trained_media(specs: Iterable[FamilySpec] | None = None) -> tuple[str, ...]:
     """Kinds of sets that some family of this installation trains on, pictures first."""
     found = {media for spec in (catalog.specs().values() if specs is None else specs) for media in spec.media}
     return tuple(media for media in MEDIA if media in found)
+
+
+def clip_families() -> dict[str, ClipDefaults]:
+    """How each family that trains on clips cuts them, by its name."""
+    return {name: spec.clips for name, spec in catalog.specs().items() if spec.clips}
 
 
 def check_usable(dataset: Dataset) -> None:

@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from app.datasets.media import clip_families
 
 
 class Strict(BaseModel):
@@ -84,11 +86,18 @@ class ItemList(BaseModel):
 class WindowQuery(Strict):
     """How a clip would be cut; see app/contract/clips.py."""
 
-    family: Literal["wan", "wan-5b", "ltx"] = "wan"
+    family: str = "wan"
     mode: Literal["head", "uniform", "chunks", "sliding", "full"] = "head"
     length: int = Field(default=33, ge=1, le=1000)
     stride: int | None = Field(default=None, ge=1, le=1000)
     count: int = Field(default=4, ge=1, le=64)
+
+    @field_validator("family")
+    @classmethod
+    def _trains_on_clips(cls, family: str) -> str:
+        if family not in clip_families():
+            raise ValueError(f"Give a family that trains on clips: {', '.join(clip_families())}.")
+        return family
 
 
 class WindowOut(BaseModel):

@@ -1,7 +1,8 @@
 """Rows as REST and pages show them. A file's address never changes, so browsers keep it for ever."""
 
-from app.contract.clips import RULES, resampled_length, unused, windows
+from app.contract.clips import resampled_length, unused, windows
 from app.datasets.adding import Report
+from app.datasets.media import clip_families
 from app.datasets.models import Dataset, DatasetItem
 from app.datasets.queries import Facts, item_etag
 from app.datasets.schemas import (
@@ -42,9 +43,13 @@ def item_out(item: DatasetItem) -> ItemOut:
 
 def windows_out(item: DatasetItem, query: WindowQuery) -> WindowsOut:
     """What a training would cut of this clip."""
-    clip, rule = item.clip or {}, RULES[query.family]
+    clip, facts = item.clip or {}, clip_families()[query.family]
+    rule = facts.rule
     total = resampled_length(clip.get("frames", 1), clip.get("fps"), rule)
-    cut = windows(total, rule, mode=query.mode, length=query.length, stride=query.stride, count=query.count)
+    cut = windows(
+        total, rule, mode=query.mode, length=query.length, stride=query.stride, count=query.count,
+        longest=facts.max_window,
+    )  # fmt: skip
     shown = [
         WindowOut(
             start=w.start, length=w.length, start_seconds=w.start / rule.fps, end_seconds=w.end / rule.fps

@@ -31,6 +31,7 @@ _SDXL = (
 )  # fmt: skip
 BASES: dict[str, Base] = {
     "starter": Base("Bottega Starter", ("Starter 1",), "starter", "epsilon"),
+    "video-starter": Base("Bottega Video Starter", ("Video Starter 1",), "video_starter"),
     "sd1": Base("Stable Diffusion 1.x", _SD1, "sd1", "epsilon"),
     "sd2": Base(
         "Stable Diffusion 2.x",
@@ -66,12 +67,14 @@ BASES: dict[str, Base] = {
     "cosmos": Base("Cosmos", ("Other",), prediction=None),
     "sana": Base("Sana", ("Other",)),
     "ace-step": Base("ACE-Step", ("ACE Audio",)),
-    "wan-1.3b": Base("Wan 2.1 1.3B", ("Wan Video 1.3B t2v", "Wan Video")),
+    "wan-1.3b": Base("Wan 2.1 1.3B", ("Wan Video 1.3B t2v", "Wan Video"), "wan"),
     "wan-14b": Base(
         "Wan 14B text to video",
-        ("Wan Video 14B t2v", "Wan Video 2.2 T2V-A14B", "Wan Video"),
+        ("Wan Video 14B t2v", "Wan Video"),
+        "wan",
         note="Wan 2.1 14B and an expert of Wan 2.2 A14B have the same tensors; say which it is.",
     ),
+    "wan22-t2v": Base("Wan 2.2 A14B text to video", ("Wan Video 2.2 T2V-A14B", "Wan Video"), "wan22_a14b"),
     "wan-i2v": Base(
         "Wan 2.1 14B picture to video",
         ("Wan Video 14B i2v 480p", "Wan Video 14B i2v 720p", "Wan Video"),
@@ -82,8 +85,8 @@ BASES: dict[str, Base] = {
         ("Wan Video 2.2 I2V-A14B", "Wan Video"),
         note="The expert for high noise and that for low noise have the same tensors; say which it is.",
     ),
-    "wan22-5b": Base("Wan 2.2 5B", ("Wan Video 2.2 TI2V-5B", "Wan Video")),
-    "ltxv": Base("LTX-Video", ("LTXV",)),
+    "wan22-5b": Base("Wan 2.2 5B", ("Wan Video 2.2 TI2V-5B", "Wan Video"), "wan22_5b"),
+    "ltxv": Base("LTX-Video", ("LTXV",), "ltx"),
     "ltxv2": Base("LTX-2", ("LTXV2", "LTXV 2.3")),
     "hunyuan-video": Base("HunyuanVideo", ("Hunyuan Video",)),
     "hunyuan-image": Base("HunyuanImage 2.1", ("Other",)),

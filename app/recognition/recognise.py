@@ -129,7 +129,7 @@ def _checkpoint_notes(
         notes.append("Its tensors do not say whether it predicts noise or velocity; say so on its page.")
     if found.variant == "refiner":
         return tuple(note for note in notes if note)
-    if runs is None:
+    if runs is None or found.variant not in ("base", *_VARIANTS):
         notes.append(not_here(base.title))
     elif prediction_of(header)[0] in EDM:
         notes.append("It learnt with a noise schedule (EDM) that cannot be used here yet.")

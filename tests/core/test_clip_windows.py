@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 from app.contract.clips import (
     MAX_WINDOWS,
     MODES,
-    RULES,
-    ClipRule,
     Window,
     legal_length,
     resampled_length,
@@ -17,11 +15,12 @@ from app.contract.clips import (
     unused,
     windows,
 )
+from app.contract.family import ClipRule
 from app.contract.jobs import BlobRef, TrainItem
 from worker.training.buckets import bucket_sizes
 from worker.training.clips import Plan, by_bucket, cut_item
 
-WAN, LTX = RULES["wan"], RULES["ltx"]
+WAN, LTX = ClipRule(fps=16), ClipRule(fps=24, step=8)
 
 
 def clip(frames: int, fps: float | None, width: int = 640, height: int = 360) -> TrainItem:
@@ -51,7 +50,7 @@ def test_clips_keep_their_speed_at_the_rate_of_a_family(
     frames: int, fps: float | None, at_16: int, at_24: int
 ) -> None:
     assert resampled_length(frames, fps, WAN) == at_16
-    assert resampled_length(frames, fps, RULES["wan-5b"]) == at_24
+    assert resampled_length(frames, fps, ClipRule(fps=24)) == at_24
 
 
 def test_a_frame_of_the_family_shows_what_was_on_screen_at_that_moment() -> None:
@@ -137,3 +136,9 @@ def test_buckets_drop_nothing() -> None:
     for bucket, group in groups.items():
         assert all(len(one.frames) == bucket[2] for one in group)
         assert all(0 <= frame < items[one.item].frames for one in group for frame in one.frames)
+
+
+def test_full_is_as_long_as_can_be() -> None:
+    assert cut(200, "full", 33) == [(0, 197)]
+    assert cut(200, "full", 33, longest=81) == [(0, 81)]
+    assert cut(40, "full", 33, longest=81) == [(0, 37)]

@@ -1,11 +1,13 @@
-"""The training settings that image families share: words, limits and usual defaults.
+"""The training settings that families share: words, limits and usual defaults.
 
 Torch-free, because the web form is drawn from it. A family states only what differs:
 `image_params(unet_lr=5e-4, resolution=512)` changes defaults, `ParamLimits` objects replace a row.
+Families of clips have other rows (`clip_params`); what one kind lacks stands in `UNUSED` for it.
 """
 
-from app.contract.family import ParamLimits
-from app.contract.jobs import LR_SCHEDULERS, OPTIMIZERS
+from app.contract.clips import MODES
+from app.contract.family import ClipDefaults, ParamLimits
+from app.contract.jobs import DENSITIES, LR_SCHEDULERS, OPTIMIZERS
 
 Default = float | int | str | bool | None
 
@@ -135,6 +137,55 @@ _RUN = {
     "save_every_epochs": _number("Save every", "Epochs between two saved versions.", 1, (1, 50, 1)),
 }
 _COMMON = _LENGTH | _LEARNING | _NETWORK | _LOSS | _PICTURES | _CAPTIONS | _RUN
+_CLIPS = {
+    "clip_windows": _choice(
+        "Pieces of a clip",
+        "uniform: spread evenly. head: the beginning. chunks: one after the other. sliding: overlapping. "
+        "full: one piece, as long as can be.",
+        "uniform",
+        MODES,
+    ),
+    "clip_count": _number("Pieces", "Of each clip, with “uniform”.", 4, (1, 64, 1)),
+    "clip_stride": _number(
+        "Frames between pieces",
+        "With “sliding”. Empty: half a piece.",
+        None,
+        (1, 1000, 1),
+        nullable=True,
+    ),
+}
+_FLOW = {
+    "flow_shift": _number(
+        "Shift of the noise",
+        "More trains more on strong noise, where motion is decided. 1 = none.",
+        1.0,
+        (0.1, 20, 0.1),
+    ),
+    "timestep_density": _choice(
+        "Noise levels", "logit_normal trains more in the middle, uniform alike.", "uniform", DENSITIES
+    ),
+}
+UNUSED: dict[bool, dict[str, Default]] = {
+    False: {
+        "clip_frames": 1, "clip_windows": "uniform", "clip_count": 4, "clip_stride": None,
+        "flow_shift": 1.0, "timestep_density": "uniform",
+    },
+    True: {
+        "text_encoder_lr": 0.0, "conv_dim": None, "conv_alpha": None, "noise_offset": 0.0,
+        "min_snr_gamma": 0.0, "clip_skip": 1,
+    },
+}  # fmt: skip
+"""What the settings are that families of pictures (False) and of clips (True) do not have."""
+_OF_CLIPS: dict[str, dict[str, str]] = {
+    "resolution": {"help": "Side of a square training picture, in pixels; clips keep their shape."},
+    "repeats": {"help": "How often each clip is shown in one epoch. Empty: chosen from their number."},
+    "batch_size": {"help": "Pieces of clips in one step."},
+    "enable_bucket": {"help": "Keep the shape of each clip. Off: cut a square."},
+    "flip": {"label": "Mirror clips", "help": "Also show each clip mirrored. Not for motion to one side."},
+    "holdout": {"help": "From 8 clips on, keep one in eight out of training to find the best epoch."},
+    "caption_dropout": {"help": "Share of steps in which a clip comes without its label."},
+}
+"""Other words for the shared rows."""
 
 
 def image_params(**changes: Default | ParamLimits) -> dict[str, ParamLimits]:
@@ -142,7 +193,29 @@ def image_params(**changes: Default | ParamLimits) -> dict[str, ParamLimits]:
 
     A plain value changes the default, a `ParamLimits` replaces the row. KeyError for an unknown name.
     """
-    rows = dict(_COMMON)
+    return _changed(dict(_COMMON), changes)
+
+
+def clip_params(clips: ClipDefaults, **changes: Default | ParamLimits) -> dict[str, ParamLimits]:
+    """The same for a family of clips: no rows that only U-Nets know, others for cutting and the flow."""
+    rule = clips.rule
+    frames = _number(
+        "Frames of a piece",
+        f"Clips are cut to this length, at {rule.fps:g} frames a second: a multiple of {rule.step}, and 1.",
+        clips.window,
+        (1, clips.max_window, rule.step),
+    )
+    lacking = UNUSED[True]
+    rows = {name: row.model_copy(update=_OF_CLIPS.get(name, {})) for name, row in _COMMON.items()}
+    before, behind = list(_LENGTH), [name for name in rows if name not in _LENGTH]
+    ordered = {name: rows[name] for name in before} | {"clip_frames": frames} | _CLIPS
+    ordered |= {name: rows[name] for name in behind if name not in lacking} | _FLOW
+    return _changed(ordered, changes)
+
+
+def _changed(
+    rows: dict[str, ParamLimits], changes: dict[str, Default | ParamLimits]
+) -> dict[str, ParamLimits]:
     for name, change in changes.items():
         row = rows[name]
         rows[name] = change if isinstance(change, ParamLimits) else row.model_copy(update={"default": change})

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from app.contract.clips import legal_length
 from app.contract.family import FamilySpec, ParamLimits
 from app.contract.jobs import PRESETS, TRAINING_TYPES, TrainParams
+from worker.families.params import UNUSED
 
 PRESET_FACTOR = {"quick": 0.4, "normal": 1.0, "best": 1.6}
 """How a preset scales the epochs, and so the steps, of a family's default run."""
@@ -49,6 +51,7 @@ def resolve_params(
     if values["conv_dim"] is not None and values["conv_alpha"] is None:
         values["conv_alpha"] = values["conv_dim"] / 2
     errors += _contradictions(values, given, label_type)
+    errors += _clip_contradictions(spec, values, given)
     if errors:
         raise ParamErrors(errors)
     _fill_length(spec, values, given, images, PRESET_FACTOR[preset])
@@ -116,10 +119,12 @@ def _check_frame(type: str, preset: str, images: int) -> None:
 def _parse(spec: FamilySpec, submitted: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
     values: dict[str, Any] = {}
     errors: list[FieldError] = []
+    unused = UNUSED[spec.clips is not None]
     for name, raw in submitted.items():
-        if name not in spec.params:
+        asked = raw is not None and raw != ""
+        if name not in spec.params and not (name in unused and (not asked or raw == unused[name])):
             errors.append(FieldError(name, f"{spec.title} has no setting of this name."))
-        elif raw is not None and raw != "":
+        elif asked and name in spec.params:
             value, problem = _value(name, raw, spec.params[name])
             if problem:
                 errors.append(FieldError(name, problem))
@@ -158,7 +163,8 @@ def _wanted(limits: ParamLimits, *, whole: bool, switch: bool) -> str:
 
 
 def _defaults(spec: FamilySpec, type: str) -> dict[str, Any]:
-    values: dict[str, Any] = {name: limits.default for name, limits in spec.params.items()}
+    values: dict[str, Any] = dict(UNUSED[spec.clips is not None])
+    values |= {name: limits.default for name, limits in spec.params.items()}
     return values | spec.by_type.get(type, {})
 
 
@@ -205,6 +211,26 @@ def _contradictions(values: dict[str, Any], given: set[str], label_type: str) ->
     _rate_contradictions(values, refuse)
     if values["max_steps"] is not None and "epochs" in given and values["epochs"] > values["max_steps"]:
         refuse("epochs", "There are fewer steps than epochs. Lower epochs or raise max_steps.")
+    return errors
+
+
+def _clip_contradictions(spec: FamilySpec, values: dict[str, Any], given: set[str]) -> list[FieldError]:
+    """Lengths that the family cannot take, and figures that the way of cutting does not look at."""
+    if spec.clips is None:
+        return []
+    errors = []
+    mode, length, rule = values["clip_windows"], values["clip_frames"], spec.clips.rule
+    if length != legal_length(length, rule):
+        words = f"Give a multiple of {rule.step} and 1: {legal_length(length, rule)}, for example."
+        errors.append(FieldError("clip_frames", words))
+    for name, used in (
+        ("clip_count", mode == "uniform"),
+        ("clip_stride", mode == "sliding"),
+        ("clip_frames", mode != "full"),
+    ):
+        if name in given and not used:
+            words = f"Has no effect with clip_windows {mode}. Choose another way of cutting, or leave it out."
+            errors.append(FieldError(name, words))
     return errors
 
 

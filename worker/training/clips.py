@@ -7,7 +7,8 @@ one, so nothing is dropped; a short clip or a picture lands in a bucket of its o
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.contract.clips import ClipRule, Window, resampled_length, source_frame, windows
+from app.contract.clips import Window, resampled_length, source_frame, windows
+from app.contract.family import ClipRule
 from app.contract.jobs import TrainItem
 from worker.training.buckets import Placement, Size, place
 
@@ -24,6 +25,8 @@ class Plan:
     length: int
     stride: int | None = None
     count: int = 4
+    longest: int | None = None
+    """Frames that a window may have at most, where it is `full`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,10 @@ def cut_item(number: int, item: TrainItem, plan: Plan, sizes: list[Size]) -> lis
     """All windows of one clip; a picture gives one of one frame. `sizes`: see buckets.bucket_sizes."""
     rule, placement = plan.rule, place(item.width, item.height, sizes)
     total = resampled_length(item.frames, item.fps, rule)
-    cut = windows(total, rule, mode=plan.mode, length=plan.length, stride=plan.stride, count=plan.count)
+    cut = windows(
+        total, rule, mode=plan.mode, length=plan.length, stride=plan.stride, count=plan.count,
+        longest=plan.longest,
+    )  # fmt: skip
     return [
         Cut(
             item=number,

@@ -3,11 +3,12 @@ import sys
 
 import pytest
 
+from app.contract.clips import legal_length
 from app.contract.family import FamilySpec
 from app.contract.jobs import TRAINING_TYPES, TrainParams
 from app.contract.samplers import SAMPLERS, split_sampler
 from worker.families import catalog
-from worker.families.params import image_params, limited
+from worker.families.params import UNUSED, clip_params, image_params, limited
 
 
 def test_families_are_found_by_their_folders() -> None:
@@ -22,7 +23,9 @@ def test_the_starter_never_passes_for_stable_diffusion() -> None:
 
 @pytest.mark.parametrize("spec", catalog.specs().values(), ids=lambda spec: spec.name)
 def test_a_spec_describes_every_setting(spec: FamilySpec) -> None:
-    assert set(spec.params) == set(TrainParams.model_fields)
+    unused = UNUSED[spec.clips is not None]
+    assert not unused.keys() & spec.params.keys()
+    assert unused.keys() | spec.params.keys() == TrainParams.model_fields.keys()
     assert set(spec.by_type) <= set(TRAINING_TYPES)
     for name, limits in spec.params.items():
         assert limits.label, name
@@ -38,6 +41,19 @@ def test_a_spec_describes_every_setting(spec: FamilySpec) -> None:
     assert {aspect.name for aspect in spec.aspects} == {"square", "portrait", "landscape"}
     for aspect in spec.aspects:
         assert aspect.width % spec.generation.multiple == aspect.height % spec.generation.multiple == 0
+
+
+@pytest.mark.parametrize("spec", [s for s in catalog.specs().values() if s.clips], ids=lambda spec: spec.name)
+def test_lengths_of_a_family_of_clips_are_legal(spec: FamilySpec) -> None:
+    clips = spec.clips
+    assert clips
+    assert spec.media == ("image", "video")
+    for length in (clips.window, clips.max_window, clips.length, clips.max_length):
+        assert legal_length(length, clips.rule) == length
+    assert clips.window <= clips.max_window
+    assert clips.length <= clips.max_length
+    for aspect in spec.aspects:
+        assert aspect.width % spec.bucket_multiple == aspect.height % spec.bucket_multiple == 0
 
 
 def test_specs_and_settings_need_no_torch() -> None:
@@ -59,3 +75,13 @@ def test_rows_are_changed_by_value_or_replaced() -> None:
     assert (rows["clip_skip"].default, rows["clip_skip"].maximum) == (1, 2)
     with pytest.raises(KeyError):
         image_params(colour=1)
+
+
+def test_rows_of_clips_are_in_the_order_of_the_form() -> None:
+    clips = catalog.specs()["wan"].clips
+    assert clips
+    rows = list(clip_params(clips, flow_shift=3.0))
+    assert rows[rows.index("clip_frames") - 1] == "gradient_accumulation"
+    assert rows[-2:] == ["flow_shift", "timestep_density"]
+    with pytest.raises(KeyError):
+        clip_params(clips, clip_skip=2)

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from app.contract.family import FamilySpec
 from app.contract.jobs import TrainParams
 from worker.families.catalog import specs
 from worker.families.resolve import (
@@ -15,7 +16,7 @@ from worker.families.resolve import (
     steps_for,
 )
 
-STARTER, SD1 = specs()["starter"], specs()["sd1"]
+STARTER, SD1, WAN = specs()["starter"], specs()["sd1"], specs()["wan"]
 
 
 def resolve(submitted: dict[str, Any] | None = None, **frame: Any) -> TrainParams:
@@ -126,3 +127,41 @@ def test_one_in_eight_is_kept_out_by_its_hash() -> None:
     assert kept_out(hashes[:7]) == frozenset()
     assert len(kept_out(hashes[:8])) == len(kept_out(hashes[:15])) == 1
     assert kept_out(hashes) == kept_out(hashes[::-1]) == {f"{1:064x}", f"{2:064x}"}
+
+
+@pytest.mark.parametrize("spec", [spec for spec in specs().values() if spec.clips], ids=lambda s: s.name)
+def test_defaults_of_families_of_clips(spec: FamilySpec) -> None:
+    params = resolve(dict.fromkeys(TrainParams.model_fields), spec=spec)
+    assert spec.clips
+    assert params.clip_frames == spec.clips.window
+    assert (params.min_snr_gamma, params.noise_offset, params.text_encoder_lr) == (0, 0, 0)
+    assert (params.clip_skip, params.conv_dim) == (1, None)
+    assert resolve({"text_encoder_lr": 0, "clip_skip": 1}, spec=spec) == params
+
+
+@pytest.mark.parametrize(
+    ("submitted", "field"),
+    [
+        ({"clip_skip": 2}, "clip_skip"), ({"min_snr_gamma": 5}, "min_snr_gamma"),
+        ({"noise_offset": 0.1}, "noise_offset"), ({"text_encoder_lr": 1e-4}, "text_encoder_lr"),
+        ({"conv_dim": 4}, "conv_dim"), ({"clip_frames": 32}, "clip_frames"),
+        ({"clip_frames": 85}, "clip_frames"),
+        ({"clip_frames": 0}, "clip_frames"), ({"clip_windows": "middle"}, "clip_windows"),
+        ({"clip_windows": "head", "clip_count": 2}, "clip_count"), ({"clip_stride": 4}, "clip_stride"),
+        ({"clip_windows": "full", "clip_frames": 33}, "clip_frames"), ({"flow_shift": 0}, "flow_shift"),
+        ({"timestep_density": "normal"}, "timestep_density"),
+    ],
+)  # fmt: skip
+def test_settings_that_clips_cannot_be_trained_with(submitted: dict[str, Any], field: str) -> None:
+    assert fields(submitted, spec=WAN) == [field]
+
+
+def test_settings_of_clips_are_refused_for_pictures() -> None:
+    given = {"clip_frames": 5, "flow_shift": 3, "timestep_density": "logit_normal", "clip_windows": "head"}
+    assert fields(given) == list(given)
+
+
+def test_ways_of_cutting_take_their_own_figures() -> None:
+    assert resolve({"clip_windows": "sliding", "clip_stride": 8}, spec=WAN).clip_stride == 8
+    assert resolve({"clip_count": 9, "clip_frames": "17"}, spec=WAN).clip_frames == 17
+    assert resolve({"clip_windows": "full"}, spec=WAN).clip_windows == "full"
