@@ -11,12 +11,11 @@ from app.images.models import Image
 from app.images.permissions import browsing_level, can_edit_image
 from app.images.queries import ImageFilters, list_images, neighbours
 from app.images.schemas import ImagePatch, Visibility
-from app.images.sending import send_image
+from app.images.sending import send_image, send_small
 from app.images.shapes import share_url
 from app.images.thumbs import WIDTH
-from app.images.variants import send_variant, wanted_width
+from app.images.variants import send_variant, wanted_width, wants_still
 from app.web.deps import Db, Store
-from app.web.downloads import send_blob
 from app.web.forms import checked
 from app.web.links import with_query
 from app.web.templating import is_htmx, redirect, render
@@ -100,7 +99,7 @@ def file(
     image = service.get_image(db, viewer, image_id, key=key)
     plain = not data or service.is_sent_plain(db, viewer, image)
     if width is not None and 0 < width <= WIDTH:
-        return _send_thumb(request, store, image, plain=plain)
+        return send_small(request, store, image, plain=plain)
     return send_image(request, store, image, plain=plain, attachment=download)
 
 
@@ -123,12 +122,12 @@ def named_file(
 @router.get("/images/{image_id:int}/{variant}/{name}")
 def variant(
     request: Request, db: Db, store: Store, viewer: CompatUser, image_id: int, variant: str,
-    key: str | None = None,
+    name: str, key: str | None = None,
 ) -> Response:  # fmt: skip
     """The picture as `original=true` or in a width, `width=450`: addresses that the API gives out."""
     image = service.get_image(db, viewer, image_id, key=key)
-    plain = service.is_sent_plain(db, viewer, image)
-    return send_variant(request, store, image, wanted_width(variant, image), plain=plain)
+    plain, still = service.is_sent_plain(db, viewer, image), wants_still(variant, name)
+    return send_variant(request, store, image, wanted_width(variant, image), plain=plain, still=still)
 
 
 @router.head("/images/{image_id:int}/thumb")
@@ -137,17 +136,7 @@ def thumb(
     request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int, key: str | None = None
 ) -> Response:
     image = service.get_image(db, viewer, image_id, key=key)
-    return _send_thumb(request, store, image, plain=service.is_sent_plain(db, viewer, image))
-
-
-def _send_thumb(request: Request, store: Store, image: Image, *, plain: bool) -> Response:
-    """A small picture is its own thumbnail; one that was made for it tells nothing anyway."""
-    small = image.thumb_sha256
-    if small is None or small == image.blob_sha256:
-        return send_image(request, store, image, plain=plain)
-    return send_blob(
-        request, store, small, name=f"bottega-{image.id}.webp", media_type="image/webp", inline=True
-    )
+    return send_small(request, store, image, plain=service.is_sent_plain(db, viewer, image))
 
 
 @router.post("/images/{image_id:int}/visibility")

@@ -7,16 +7,19 @@ from app.core.blobs import blob_key
 from app.core.storage import Storage
 from app.images.models import Image
 from app.images.plain import without_texts
-from app.images.shapes import EXTENSIONS
-from app.web.downloads import SANDBOX, content_disposition, send_blob
+from app.images.shapes import extension
+from app.web.downloads import content_disposition, send_blob, send_bytes
+
+TELLING = ("image/png", "video/mp4")
+"""Kinds of files that have any here."""
 
 
 def send_image(
     request: Request, storage: Storage, image: Image, *, plain: bool, attachment: bool = False, name: str = ""
 ) -> Response:
-    """Answer GET or HEAD. `plain` leaves out texts and EXIF; only PNG has any here."""
-    name = name or f"bottega-{image.id}.{EXTENSIONS.get(image.media_type, 'png')}"
-    if plain and image.media_type == "image/png":
+    """Answer GET or HEAD. `plain` leaves out texts and EXIF."""
+    name = name or f"bottega-{image.id}.{extension(image)}"
+    if plain and image.media_type in TELLING and image.origin != "uploaded":
         return _send_plain(request, storage, image, name, attachment=attachment)
     return send_blob(
         request, storage, image.blob_sha256, name=name, media_type=image.media_type, inline=not attachment
@@ -29,12 +32,26 @@ def _send_plain(request: Request, storage: Storage, image: Image, name: str, *, 
         "ETag": f'"{image.blob_sha256}-plain"',
         "Cache-Control": "private, no-cache",
         "Content-Disposition": content_disposition(name, inline=not attachment),
-        "Content-Security-Policy": SANDBOX,
-        "X-Content-Type-Options": "nosniff",
-        "Cross-Origin-Resource-Policy": "same-origin",
     }
-    if headers["ETag"] in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
     content = without_texts(storage.get(blob_key(image.blob_sha256)))
-    headers["Content-Length"] = str(len(content))
-    return Response(b"" if request.method == "HEAD" else content, media_type="image/png", headers=headers)
+    return send_bytes(request, content, image.media_type, headers)
+
+
+def send_small(request: Request, storage: Storage, image: Image, *, plain: bool) -> Response:
+    """Its thumbnail. A small picture is its own; one that was made for it tells nothing anyway."""
+    small = image.thumb_sha256
+    if small is None or small == image.blob_sha256:
+        return send_image(request, storage, image, plain=plain)
+    if small == image.poster_sha256:
+        return send_poster(request, storage, image, plain=plain)
+    return send_blob(
+        request, storage, small, name=f"bottega-{image.id}.webp", media_type="image/webp", inline=True
+    )
+
+
+def send_poster(request: Request, storage: Storage, image: Image, *, plain: bool) -> Response:
+    """A clip's middle frame; a picture is its own."""
+    if image.poster_sha256 is None:
+        return send_image(request, storage, image, plain=plain)
+    name = f"bottega-{image.id}.jpeg"
+    return send_blob(request, storage, image.poster_sha256, name=name, media_type="image/jpeg", inline=True)

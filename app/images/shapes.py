@@ -15,12 +15,18 @@ LEVELS = {1: "None", 2: "Soft", 4: "Mature", 8: "X", 16: "X", 32: "Blocked"}
 NO_STATS = {
     "cryCount": 0, "laughCount": 0, "likeCount": 0, "dislikeCount": 0, "heartCount": 0, "commentCount": 0,
 }  # fmt: skip
-EXTENSIONS = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/avif": "avif"}
+EXTENSIONS = {
+    "image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/avif": "avif", "video/mp4": "mp4",
+}  # fmt: skip
+
+
+def extension(image: Image) -> str:
+    return EXTENSIONS.get(image.media_type, "png")
 
 
 def image_path(image: Image, *, thumb: bool = False) -> str:
     """Path of the bytes; an unlisted picture's key is in it, so it must only be shown to who may see it."""
-    name = "thumb" if thumb else f"file.{EXTENSIONS.get(image.media_type, 'png')}"
+    name = "thumb" if thumb else f"file.{extension(image)}"
     key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
     return f"/images/{image.id}/{name}{key}"
 
@@ -28,12 +34,24 @@ def image_path(image: Image, *, thumb: bool = False) -> str:
 def variant_path(image: Image) -> str:
     """Path of the picture for programs that write `width=450` where it says `original=true`."""
     key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
-    ending = EXTENSIONS.get(image.media_type, "png")
-    return f"/images/{image.id}/original=true/bottega-{image.id}.{ending}{key}"
+    return f"/images/{image.id}/original=true/bottega-{image.id}.{extension(image)}{key}"
+
+
+def poster_path(image: Image) -> str:
+    """Path of the picture that stands for a clip."""
+    key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
+    return f"/images/{image.id}/anim=false/bottega-{image.id}.jpeg{key}"
 
 
 def media_kind(image: Image) -> str:
-    return "video" if image.media_type.startswith("video/") else "image"
+    return "video" if image.is_clip else "image"
+
+
+def clip_facts(image: Image) -> dict[str, Any]:
+    """Of a clip: frames, frames a second, seconds; nothing for a picture."""
+    if not image.is_clip:
+        return {}
+    return {"frames": image.frames, "fps": image.fps, "duration": image.duration}
 
 
 def page_path(image: Image) -> str:
@@ -87,6 +105,7 @@ def image_out(
         "modelVersionIds": [r.model_version_id for r in image.resources if r.model_version_id is not None],
         **({"tags": [{"id": tag_id(tag), "name": tag} for tag in image.tags]} if with_tags else {}),
         "thumbnailUrl": site + image_path(image, thumb=True),
+        **({"posterUrl": site + poster_path(image)} | clip_facts(image) if image.is_clip else {}),
         "pageUrl": site + page_path(image),
     }
     return body | (_for_owner(request, image) if can_edit_image(image, viewer) else {})
@@ -114,6 +133,11 @@ def share_url(request: Request, image: Image) -> str:
     return f"{origin(request)}/images/{image.id}?key={image.share_key}" if image.share_key else ""
 
 
+def _film(image: Image) -> dict[str, Any]:
+    """What Civitai says of a film beside its size."""
+    return {"audio": False, "duration": image.duration} if image.is_clip else {}
+
+
 def version_image_out(request: Request, image: Image) -> dict[str, Any]:
     """A picture inside a version."""
     return {
@@ -131,6 +155,12 @@ def version_image_out(request: Request, image: Image) -> dict[str, Any]:
         "onSite": image.origin != "uploaded",
         "remixOfId": None,
         "availability": "Public" if image.visibility == "public" else "Private",
-        "metadata": {"hash": None, "size": image.size, "width": image.width, "height": image.height},
+        "metadata": {
+            "hash": None,
+            "size": image.size,
+            "width": image.width,
+            "height": image.height,
+            **_film(image),
+        },
         "meta": image_meta(image),
     }

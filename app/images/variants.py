@@ -2,6 +2,7 @@
 
 Programs made for Civitai's API take `original=true` or `width=450` out of the address of a picture, write
 another width there, and expect a picture of that width. Nothing is kept of it but the thumbnail's width.
+A clip comes as it is, but as its poster to who writes `anim=false`, or a picture's ending.
 """
 
 import re
@@ -12,12 +13,19 @@ from fastapi.responses import Response
 from app.core.blobs import blob_key
 from app.core.storage import Storage
 from app.images.models import Image
-from app.images.sending import send_image
+from app.images.sending import send_image, send_poster, send_small
 from app.images.thumbs import WIDTH, shrink
-from app.web.downloads import SANDBOX, content_disposition, send_blob
+from app.web.downloads import content_disposition, send_bytes
 
 MAX_WIDTH, MAX_HEIGHT = 1800, 1000
 _SIDE = re.compile(r"(width|height)=(\d{1,5})")
+_STILL = re.compile(r"anim=false")
+_PICTURE = (".jpeg", ".jpg", ".png", ".webp")
+
+
+def wants_still(words: str, name: str) -> bool:
+    """Whether an address means the picture that stands for a clip."""
+    return _STILL.search(words) is not None or name.lower().endswith(_PICTURE)
 
 
 def wanted_width(words: str, image: Image) -> int | None:
@@ -30,32 +38,27 @@ def wanted_width(words: str, image: Image) -> int | None:
 
 
 def send_variant(
-    request: Request, storage: Storage, image: Image, width: int | None, *, plain: bool
+    request: Request, storage: Storage, image: Image, width: int | None, *, plain: bool, still: bool = False
 ) -> Response:
     """Answer GET or HEAD. A smaller picture is WebP and holds no generation data."""
-    small = image.thumb_sha256
-    if width is None:
+    if image.is_clip and not still:
         return send_image(request, storage, image, plain=plain)
-    if width == WIDTH and small is not None and small != image.blob_sha256:
-        name = f"bottega-{image.id}.webp"
-        return send_blob(request, storage, small, name=name, media_type="image/webp", inline=True)
+    if width is None:
+        return send_poster(request, storage, image, plain=plain)
+    if width == WIDTH and image.thumb_sha256 not in (None, image.blob_sha256):
+        return send_small(request, storage, image, plain=plain)
     try:
         return _send_smaller(request, storage, image, width)
-    except OSError:  # a clip, or bytes that are no picture: whoever asks gets them as they are
+    except OSError:  # bytes that are no picture: whoever asks gets them as they are
         return send_image(request, storage, image, plain=plain)
 
 
 def _send_smaller(request: Request, storage: Storage, image: Image, width: int) -> Response:
+    source = image.poster_sha256 or image.blob_sha256
     headers = {
-        "ETag": f'"{image.blob_sha256}-{width}"',
+        "ETag": f'"{source}-{width}"',
         "Cache-Control": "private, max-age=31536000, immutable",
         "Content-Disposition": content_disposition(f"bottega-{image.id}.webp", inline=True),
-        "Content-Security-Policy": SANDBOX,
-        "X-Content-Type-Options": "nosniff",
-        "Cross-Origin-Resource-Policy": "same-origin",
     }
-    if headers["ETag"] in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    content = shrink(storage.get(blob_key(image.blob_sha256)), width) or b""
-    headers["Content-Length"] = str(len(content))
-    return Response(b"" if request.method == "HEAD" else content, media_type="image/webp", headers=headers)
+    content = shrink(storage.get(blob_key(source)), width) or b""
+    return send_bytes(request, content, "image/webp", headers)

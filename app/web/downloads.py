@@ -81,7 +81,20 @@ def _bytes(
 def _from_bucket(
     request: Request, storage: Storage, key: str, size: int, media_type: str, headers: dict[str, str]
 ) -> Response:
-    """The object or one range of it; several ranges at once get the whole, as the standard permits."""
+    """The object or one range of it."""
+    start, end, status = _part(request, size, headers)
+    if status == 416:
+        return Response(status_code=416, headers=headers)
+    if request.method == "HEAD":
+        return Response(status_code=status, media_type=media_type, headers=headers)
+    return StreamingResponse(storage.stream(key, start, end), status, media_type=media_type, headers=headers)
+
+
+def _part(request: Request, size: int, headers: dict[str, str]) -> tuple[int, int, int]:
+    """Start, end and status of what is asked for; the headers are told too.
+
+    Several ranges at once get the whole, as the standard permits.
+    """
     start, end, status = 0, size, 200
     asked = RANGE.fullmatch(request.headers.get("range", "").strip())
     if asked and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
@@ -89,9 +102,22 @@ def _from_bucket(
         start = int(first) if first else max(0, size - int(last or 0))
         end = min(int(last) + 1, size) if first and last else size
         if start >= end:
-            return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+            headers["Content-Range"] = f"bytes */{size}"
+            return 0, 0, 416
         status, headers["Content-Range"] = 206, f"bytes {start}-{end - 1}/{size}"
     headers |= {"Content-Length": str(end - start), "Accept-Ranges": "bytes"}
-    if request.method == "HEAD":
-        return Response(status_code=status, media_type=media_type, headers=headers)
-    return StreamingResponse(storage.stream(key, start, end), status, media_type=media_type, headers=headers)
+    return start, end, status
+
+
+def send_bytes(request: Request, content: bytes, media_type: str, headers: dict[str, str]) -> Response:
+    """Answer GET or HEAD with bytes that were made just now, or a range of them. `headers` has their ETag."""
+    headers = {
+        "Content-Security-Policy": SANDBOX,
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    } | headers
+    if headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    start, end, status = _part(request, len(content), headers)
+    body = b"" if request.method == "HEAD" or status == 416 else content[start:end]
+    return Response(body, status, media_type=media_type, headers=headers)
