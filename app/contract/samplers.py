@@ -24,6 +24,8 @@ class SamplerSpec(Frozen):
     """Shown first; the others stand under "More"."""
     twice: bool = False
     """Asks the model twice a step, the last one apart."""
+    flow: bool = False
+    """Draws clips too: with models that predict a flow."""
     help: str = ""
 
 
@@ -34,12 +36,12 @@ OWN = (AUTOMATIC, NORMAL)
 
 _TABLE = (
     SamplerSpec(name="Euler a", schedules=PLAIN, usual=True, help="Fast; more steps change the picture."),
-    SamplerSpec(name="Euler", usual=True),
-    SamplerSpec(name="DPM++ 2M", automatic="Karras", usual=True, help="The usual choice."),
+    SamplerSpec(name="Euler", usual=True, flow=True),
+    SamplerSpec(name="DPM++ 2M", automatic="Karras", usual=True, flow=True, help="The usual choice."),
     SamplerSpec(name="DPM++ 2M SDE", automatic="Exponential", usual=True),
     SamplerSpec(name="DPM++ SDE", automatic="Karras", usual=True, twice=True),
     SamplerSpec(name="Heun", twice=True, usual=True),
-    SamplerSpec(name="UniPC", usual=True),
+    SamplerSpec(name="UniPC", usual=True, flow=True),
     SamplerSpec(name="DDIM", schedules=PLAIN, usual=True),
     SamplerSpec(name="LCM", schedules=OWN, usual=True, help="For LCM LoRAs: CFG 1-2, 4-8 steps."),
     SamplerSpec(name="LMS"),
@@ -58,6 +60,12 @@ _TABLE = (
     SamplerSpec(name="TCD", schedules=OWN, help="For TCD models and LoRAs."),
 )
 SAMPLERS = {sampler.name: sampler for sampler in _TABLE}
+FLOW_SAMPLERS = {
+    sampler.name: sampler.model_copy(update={"automatic": NORMAL, "schedules": OWN, "help": ""})
+    for sampler in _TABLE
+    if sampler.flow
+}
+"""For models of clips. Their noise levels are spaced by `shift` alone."""
 
 
 def split_sampler(name: str, schedule: str = AUTOMATIC) -> tuple[str, str]:
