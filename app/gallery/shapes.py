@@ -14,6 +14,7 @@ from fastapi import Request
 from app.accounts.models import User
 from app.core.errors import NotFound
 from app.core.hashing import TENSOR
+from app.gallery.airs import air as air
 from app.gallery.matching import primary_of
 from app.gallery.models import Model, ModelFile, ModelVersion
 from app.gallery.permissions import (
@@ -26,19 +27,10 @@ from app.gallery.service import primary_file
 from app.images.models import Image
 from app.images.permissions import can_view_image
 from app.images.shapes import version_image_out
-from app.recognition.bases import architectures_of
 from app.web.links import origin
 from app.web.templating import markdown
 from app.web.times import iso
-from worker.families.catalog import specs
 
-AIR_TYPES = {
-    "Checkpoint": "checkpoint", "LORA": "lora", "DoRA": "dora", "LoCon": "lycoris",
-    "TextualInversion": "embedding",
-    "Hypernetwork": "hypernet", "VAE": "vae", "Controlnet": "controlnet", "Upscaler": "upscaler",
-    "MotionModule": "motion", "AestheticGradient": "ag", "TextEncoder": "text_encoders", "UNet": "unet",
-    "CLIPVision": "clipvision",
-}  # fmt: skip
 FILE_TYPES = (
     "Model", "Text Encoder", "Vision Encoder", "Pruned Model", "Negative", "Training Data", "VAE", "Config",
     "Archive", "UNet", "Diffusion Model", "CLIPVision", "ControlNet", "Workflow", "Upscaler",
@@ -72,16 +64,6 @@ def model_path(model: Model, *, version: ModelVersion | None = None, with_key: b
     if with_key and model.visibility == "unlisted" and model.share_key:
         query["key"] = model.share_key  # type: ignore[assignment]
     return f"/models/{model.id}/{slug(model.name)}" + (f"?{urlencode(query)}" if query else "")
-
-
-def air(version: ModelVersion) -> str:
-    """The resource name that Civitai's clients know: ecosystem, type, model and version."""
-    spec = specs().get(version.family or "") or next(
-        (s for s in specs().values() if s.base_model.lower() == version.base_model.lower()), None
-    )
-    ecosystem = spec.air if spec else next(iter(sorted(architectures_of(version.base_model))), "other")
-    kind = AIR_TYPES.get(version.model.type, "other")
-    return f"urn:air:{ecosystem}:{kind}:civitai:{version.model_id}@{version.id}"
 
 
 def download_path(file: ModelFile, key: str | None = None) -> str:

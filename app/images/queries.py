@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Select, cast, exists, func, or_, select, union_all
@@ -150,3 +150,19 @@ def _cursor(image: Image) -> str:
 
 def _first(page: Page[Image]) -> int | None:
     return page.items[0].id if page.items else None
+
+
+def pictures_of_jobs(db: Session, job_ids: Sequence[str]) -> dict[str, dict[int, Image]]:
+    """What these jobs have drawn so far: job → number of the picture → picture."""
+    found: dict[str, dict[int, Image]] = {}
+    for image in db.scalars(select(Image).where(Image.job_id.in_(job_ids))).unique():
+        if image.job_id is not None and image.job_index is not None:
+            found.setdefault(image.job_id, {})[image.job_index] = image
+    return found
+
+
+def count_drawn(db: Session, user: User, start: datetime, end: datetime) -> int:
+    """How many pictures of a person's were drawn between two moments, and are still there."""
+    mine = (Image.user_id == user.id, Image.job_id.is_not(None))
+    query = select(func.count()).where(*mine, Image.created_at >= start, Image.created_at <= end)
+    return db.scalar(query) or 0

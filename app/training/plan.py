@@ -82,6 +82,20 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
     return Planned(job, spec, steps_for(job.params, len(items)), _warnings(job), memory, user.id)
 
 
+def check_settings(db: Session, user: User, body: TrainingIn, images: int) -> FamilySpec:
+    """What can be known of a training before its pictures are there; `images` is how many are announced.
+
+    Errors: as plan_training, but for those of the set.
+    """
+    base = find_base(db, user, body.base)
+    spec = family_spec(base)
+    earlier = find_earlier(db, user, body.continue_from, base)
+    _params(spec, body, images, datasets.LABEL_TYPES[0], earlier)
+    for prompt in body.sample_prompts or ():
+        _prompt(prompt, spec)
+    return spec
+
+
 def chosen(body: TrainingIn) -> set[str]:
     """Settings that somebody chose: they are never changed to make a training fit."""
     return {name for name, value in body.params.items() if value is not None and value != ""}

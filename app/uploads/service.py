@@ -303,6 +303,28 @@ def get_complete(db: Session, user: User, upload_id: str) -> Upload:
     raise Conflict(words, code="upload-incomplete")
 
 
+def copy_upload(db: Session, user: User, upload_id: str) -> Upload:
+    """Another session of a complete one's bytes, for a job that ends the one it is given.
+
+    Errors: NotFound, Conflict.
+    """
+    whole = get_complete(db, user, upload_id)
+    kept = "user_id name size part_size state blob_sha256 hashes".split()
+    values = {name: getattr(whole, name) for name in kept}
+    copy = Upload(id=new_id("up"), expires_at=utcnow() + LIFETIME, **values)
+    db.add(copy)
+    db.flush()
+    return copy
+
+
+def renew_upload(db: Session, user: User, upload_id: str) -> Upload:
+    """Keep a complete session for another LIFETIME. Errors: NotFound, Conflict."""
+    upload = get_complete(db, user, upload_id)
+    upload.expires_at = utcnow() + LIFETIME
+    db.flush()
+    return upload
+
+
 def delete_upload(db: Session, storage: Storage, user: User, upload_id: str) -> None:
     """Abort a session, or end one whose file was used; what nothing else names is freed. Errors: NotFound."""
     _remove(db, storage, get_upload(db, user, upload_id, lock="update"))
