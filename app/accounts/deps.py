@@ -222,18 +222,18 @@ def _compat_reader(identity: LenientlyIdentified) -> Viewer:
 
 
 class _CompatScopedUser:
-    def __init__(self, scope: str) -> None:
-        self.scope = scope
+    def __init__(self, *scopes: str) -> None:
+        self.scopes = scopes
 
     def __call__(self, identity: LenientlyIdentified) -> User:
         user = _need_user(identity)
-        _need_scope(identity, self.scope)
+        _need_scope(identity, *self.scopes)
         return user
 
 
-def CompatScoped(scope: str) -> Any:  # noqa: N802 -- as Scoped
-    """As Scoped, on compatible routes: Basic and ?token= count too."""
-    return Depends(_CompatScopedUser(scope))
+def CompatScoped(*scopes: str) -> Any:  # noqa: N802 -- as Scoped
+    """As Scoped, on compatible routes: Basic and ?token= count too. Of several scopes one is enough."""
+    return Depends(_CompatScopedUser(*scopes))
 
 
 CompatReader = Depends(_compat_reader)

@@ -50,6 +50,8 @@ class ApiToken(Base, Created):
     """First characters, to tell tokens apart in a list."""
     secret_hash: Mapped[str] = mapped_column(String(64), unique=True)
     scopes: Mapped[list[str]]
+    preferences: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What the program that uses it has chosen, e.g. its model."""
     last_used_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
@@ -82,6 +83,11 @@ def _touch(db: Session, token_id: int) -> None:
     """Never waits: a slow request with the same token may hold the row."""
     free = select(ApiToken.id).where(ApiToken.id == token_id).with_for_update(skip_locked=True, of=ApiToken)
     db.execute(update(ApiToken).where(ApiToken.id.in_(free)).values(last_used_at=utcnow()))
+
+
+def set_preference(db: Session, token: ApiToken, **values: Any) -> None:
+    token.preferences = {**token.preferences, **values}
+    db.flush()
 
 
 def list_tokens(db: Session, user: User) -> list[ApiToken]:

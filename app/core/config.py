@@ -30,6 +30,10 @@ class ServerSettings(BaseSettings):
     registration: str = Field(
         default="closed", description="First value of the setting: open, invite or closed."
     )
+    hold_seconds: float = Field(
+        default=120.0,
+        description="A1111's and OpenAI's routes wait this long for a drawing before they answer 504.",
+    )
     skip_dump: bool = Field(
         default=False, description="Update the tables without saving the database before."
     )

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.gallery.matching import Fit, Nature, fit, fit_vae, nature_named, nature_of, runs_here, why_not
-from app.gallery.models import Model, ModelVersion, VersionPicture
+from app.gallery.models import Model, ModelFile, ModelVersion, VersionPicture
 
 Query = TypeVar("Query", bound="Select[*tuple[Any, ...]]")
 LORA_TYPES = ("LORA", "LoCon", "DoRA")
@@ -90,6 +90,17 @@ def list_choices(
     versions = list(db.scalars(rows).unique())
     covers = _covers(db, [v.id for v in versions])
     return [_choice(version, viewer, covers.get(version.id)) for version in versions]
+
+
+def list_files(db: Session, viewer: User, kind: str, *, limit: int = 500) -> list[tuple[Choice, ModelFile]]:
+    """Versions of a kind with their primary files, as list_choices has them, for lists of other programs."""
+    rows = (
+        usable_by(select(ModelVersion, ModelFile).join(ModelVersion.files).join(Model), viewer, KINDS[kind])
+        .where(ModelFile.is_primary)
+        .order_by(Model.built_in.desc(), ModelVersion.id.desc())
+        .limit(limit)
+    )
+    return [(_choice(version, viewer, None), file) for version, file in db.execute(rows).unique()]
 
 
 def _covers(db: Session, version_ids: list[int]) -> dict[int, int]:

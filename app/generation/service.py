@@ -22,13 +22,19 @@ from app.generation.plan import echo, plan_generation
 from app.generation.schemas import GenerationEstimate, GenerationIn
 from app.images import service as images
 from app.images.models import Image
+from app.images.paths import poster_path
 from app.jobs import service as jobs
 from app.jobs import workers
 from app.jobs.models import Job
 
 
-def start_generation(db: Session, user: User, body: GenerationIn) -> Job:
-    """Queue the pictures. Errors: Invalid with one entry a wrong field, NotFound for models."""
+def start_generation(
+    db: Session, user: User, body: GenerationIn, *, labels: dict[str, Any] | None = None
+) -> Job:
+    """Queue the pictures; `labels` say of the job who asked for it.
+
+    Errors: Invalid with one entry a wrong field, NotFound for models.
+    """
     planned = plan_generation(db, user, body)
     return jobs.enqueue(
         db,
@@ -39,6 +45,7 @@ def start_generation(db: Session, user: User, body: GenerationIn) -> Job:
         input=echo(planned),
         payload=planned.job.model_dump(mode="json"),
         webhook=body.webhook.model_dump() if body.webhook else None,
+        labels=labels,
     )
 
 
@@ -108,6 +115,8 @@ def _image_out(image: Image) -> dict[str, Any]:
         "height": image.height,
         "seed": image.meta.get("seed"),
         "infotext": image.infotext,
+        "media_type": image.media_type,
+        **({**image.clip_facts, "poster_url": poster_path(image)} if image.is_clip else {}),
     }
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.accounts.quotas import check_quota
+from app.contract.family import FamilySpec
 from app.contract.jobs import BlobRef, StartPicture
 from app.core.blobs import Blob, put_blob
 from app.core.errors import AppError, FieldError, Invalid
@@ -67,16 +68,21 @@ def keep_data(db: Session, user: User, body: GenerationIn) -> GenerationIn:
     for name in ("init_image", "mask"):
         source = getattr(body, name)
         if source is not None and source.data is not None:
-            with _at(f"#/{name}"):
+            with at_field(f"#/{name}"):
                 upload = keep_picture(db, user, io.BytesIO(_bytes(source.data)))
             kept[name] = SourceIn(upload=upload.id)
     return body.model_copy(update=kept) if kept else body
 
 
-def start_picture(db: Session, user: User, body: GenerationIn) -> StartPicture | None:
-    """What a request starts from. Errors: Invalid that names the field."""
+def start_picture(db: Session, user: User, body: GenerationIn, spec: FamilySpec) -> StartPicture | None:
+    """What a request starts from, or a clip's first frame; of a clip that is named its poster.
+
+    Errors: Invalid that names the field.
+    """
     if body.init_image is None:
         return None
+    if spec.clips is not None:
+        return StartPicture(file=_ref(_blob(db, user, body.init_image, "#/init_image"), "first"), denoise=1.0)
     mask = _blob(db, user, body.mask, "#/mask") if body.mask is not None else None
     return StartPicture(
         file=_ref(_blob(db, user, body.init_image, "#/init_image"), "start"),
@@ -91,14 +97,15 @@ def _ref(blob: Blob, name: str) -> BlobRef:
 
 
 def _blob(db: Session, user: User, source: SourceIn, pointer: str) -> Blob:
-    with _at(pointer):
+    with at_field(pointer):
         if source.image is not None:
-            return db.get_one(Blob, images.get_image(db, user, source.image).blob_sha256)
+            image = images.get_image(db, user, source.image)
+            return db.get_one(Blob, image.poster_sha256 or image.blob_sha256)
         return get_picture(db, user, source.upload or "")
 
 
 @contextmanager
-def _at(pointer: str) -> Iterator[None]:
+def at_field(pointer: str) -> Iterator[None]:
     """What goes wrong with a picture is told at the field that named it."""
     try:
         yield

@@ -33,11 +33,13 @@ from app.web.middleware import SECURITY_HEADERS
 from app.web.templating import render
 
 log = logging.getLogger("bottega.errors")
+MACHINES = ("/api/", "/sdapi/", "/v1/")
+"""What only programs ask."""
 
 
 def wants_json(request: Request) -> bool:
     path = request.url.path
-    if path.startswith("/api/") or path in ("/openapi.json", "/healthz", "/readyz", "/metrics"):
+    if path.startswith(MACHINES) or path in ("/openapi.json", "/healthz", "/readyz", "/metrics"):
         return True
     return request.headers.get("authorization", "").lower().startswith("bearer ")
 
@@ -119,40 +121,55 @@ class _Plain(AppError):
         return self._headers
 
 
+_UNSTORABLE = "Something in this request cannot be stored: a number that is too large, or a broken character."
+_COLLISION = "This was changed at the same moment. Load the page and try again."
+_FULL = "The server's disk is full. Delete something or ask the admin for more space."
+_AWAY = "The database is away for a moment. Nothing is lost; try again in a few seconds."
 _WORDS = {404: "There is nothing at this address.", 405: "This address does not take that kind of request."}
 
 
-async def _on_app_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, AppError)
-    return respond(request, error)
+def explain(request: Request, error: Exception) -> AppError:
+    """Whatever went wrong in a route as an error with a status and words; what nobody foresaw is logged.
+
+    A collision: two requests changed the same thing, and the rows of the later one no longer fit.
+    """
+    match error:
+        case AppError():
+            return error
+        case RequestValidationError():
+            return _refusal(request, error)
+        case DataError() | UnicodeEncodeError():
+            return Invalid(_UNSTORABLE)
+        case IntegrityError():
+            log.warning("%s %s: %s", request.method, request.url.path, error)
+            return Conflict(_COLLISION)
+        case OperationalError():
+            log.error("database: %s", error)
+            return _Plain(503, _AWAY, {"Retry-After": "5"})
+        case OSError() if is_disk_full(error):
+            log.error("%s %s: %s", request.method, request.url.path, error)
+            return DiskFull(_FULL)
+    crash = new_id("err")
+    log.exception("%s %s failed (%s)", request.method, request.url.path, crash, exc_info=error)
+    return _Plain(500, f"Something went wrong here. Tell the admin this number: {crash}.", None)
 
 
-async def _on_validation(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return respond(request, _refusal(request, error))
+async def _on_error(request: Request, error: Exception) -> Response:
+    return respond(request, explain(request, error))
 
 
-async def _on_unstorable(request: Request, _error: Exception) -> Response:
+async def _on_unstorable(request: Request, error: Exception) -> Response:
     """A number beyond the column, a NUL or half a character: no row has it, and none can get it."""
     if request.method in ("GET", "HEAD", "DELETE") and not request.url.query:
         return respond(request, NotFound(_WORDS[404]))
-    words = "Something in this request cannot be stored: a number that is too large, or a broken character."
-    return respond(request, Invalid(words))
-
-
-async def _on_collision(request: Request, error: Exception) -> Response:
-    """Two requests changed the same thing, and the rows of the later one no longer fit."""
-    log.warning("%s %s: %s", request.method, request.url.path, error)
-    return respond(request, Conflict("This was changed at the same moment. Load the page and try again."))
+    return respond(request, explain(request, error))
 
 
 async def _on_system(request: Request, error: Exception) -> Response:
     assert isinstance(error, OSError)
     if not is_disk_full(error):
         raise error
-    log.error("%s %s: %s", request.method, request.url.path, error)
-    words = "The server's disk is full. Delete something or ask the admin for more space."
-    return respond(request, DiskFull(words))
+    return respond(request, explain(request, error))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -166,27 +183,20 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return respond(request, plain)
 
 
-async def _on_database(request: Request, error: Exception) -> Response:
-    log.error("database: %s", error)
-    words = "The database is away for a moment. Nothing is lost; try again in a few seconds."
-    return respond(request, _Plain(503, words, {"Retry-After": "5"}))
-
-
 async def _on_crash(request: Request, error: Exception) -> Response:
-    crash = new_id("err")
-    log.exception("%s %s failed (%s)", request.method, request.url.path, crash, exc_info=error)
-    words = f"Something went wrong here. Tell the admin this number: {crash}."
     # This answer is made outside of all middleware, so it brings its headers itself.
-    return respond(request, _Plain(500, words, SECURITY_HEADERS))
+    told = explain(request, error)
+    told.headers.update(SECURITY_HEADERS)
+    return respond(request, told)
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(AppError, _on_app_error)
-    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(AppError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(OperationalError, _on_database)
+    app.add_exception_handler(OperationalError, _on_error)
     app.add_exception_handler(DataError, _on_unstorable)
     app.add_exception_handler(UnicodeEncodeError, _on_unstorable)
-    app.add_exception_handler(IntegrityError, _on_collision)
+    app.add_exception_handler(IntegrityError, _on_error)
     app.add_exception_handler(OSError, _on_system)
     app.add_exception_handler(Exception, _on_crash)
