@@ -113,9 +113,7 @@ def reset_user(name: Name) -> None:
     from app.core.config import get_settings
 
     with transaction() as db:
-        path = links.create_link(db, "reset", _find(db, name))
-        server = get_settings().server
-        typer.echo((server.public_url or f"http://{server.host}:{server.port}").rstrip("/") + path)
+        typer.echo(get_settings().address + links.create_link(db, "reset", _find(db, name)))
 
 
 @token_app.command("create")

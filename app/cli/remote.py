@@ -84,11 +84,19 @@ def train(
         "params": _params(param or [], max_steps),
     }
     if dry_run:
-        try:
-            print_json(client.post("/api/v1/trainings?dry_run=true", body))
-        finally:
-            client.call("DELETE", f"/api/v1/datasets/{dataset}")
-        return
+        _show_plan(client, body)
+    else:
+        _run_training(client, body, wait=wait, publish=publish, as_json=as_json)
+
+
+def _show_plan(client: Client, body: dict[str, Any]) -> None:
+    try:
+        print_json(client.post("/api/v1/trainings?dry_run=true", body))
+    finally:
+        client.call("DELETE", f"/api/v1/datasets/{body['dataset']}")
+
+
+def _run_training(client: Client, body: dict[str, Any], *, wait: bool, publish: str, as_json: bool) -> None:
     job = client.post("/api/v1/trainings", body, headers={"Idempotency-Key": uuid.uuid4().hex})
     console.print(f"Training {job['id']} is queued: {client.server}/trainings/{job['id']}")
     if wait or publish:
@@ -139,7 +147,7 @@ def _upload_set(client: Client, photos: Path, name: str) -> str:
     ) as bar:
         task = bar.add_task("", total=len(files))
         for batch in _batches(files):
-            answer = _send(client, dataset["id"], batch)
+            answer = _send(client, dataset["id"], batch, photos)
             refused += answer["rejected"]
             bar.advance(task, len(batch))
     for file in refused:
@@ -160,7 +168,8 @@ def _batches(files: list[Path]) -> list[list[Path]]:
     return [files[n : n + BATCH] for n in range(0, len(files), BATCH)]
 
 
-def _send(client: Client, dataset: str, batch: list[Path]) -> dict[str, Any]:
+def _send(client: Client, dataset: str, batch: list[Path], folder: Path) -> dict[str, Any]:
+    """Send some files under their names below `folder`: pictures of two folders may be called the same."""
     large = [p for p in batch if p.stat().st_size > FORM_LIMIT]
     merged: dict[str, Any] = {"accepted": [], "rejected": []}
     for path in large:
@@ -174,10 +183,10 @@ def _send(client: Client, dataset: str, batch: list[Path]) -> dict[str, Any]:
     for path in batch:
         if path in large:
             continue
-        parts.append(("files", (path.name, path.read_bytes())))
         label = path.with_suffix(".txt")
-        if label.exists():
-            parts.append(("files", (label.name, label.read_bytes())))
+        for file in (path, label) if label.exists() else (path,):
+            name = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
+            parts.append(("files", (name, file.read_bytes())))
     if parts:
         answer = client.call("POST", f"/api/v1/datasets/{dataset}/items", files=parts).json()
         merged["rejected"] += answer.get("rejected", [])
@@ -217,6 +226,8 @@ def _show_progress(client: Client, job_id: str, bar: Progress) -> dict[str, Any]
 
 def _publish(client: Client, job_id: str, visibility: str) -> dict[str, Any]:
     checkpoints = client.get(f"/api/v1/trainings/{job_id}/checkpoints")
+    if not checkpoints:
+        raise stop("This training has left no checkpoint that could be published.", EXIT_FAILED)
     chosen = next((c for c in checkpoints if c["recommended"]), checkpoints[-1])
     body = {"checkpoint": chosen["epoch"], "visibility": visibility}
     model: dict[str, Any] = client.post(f"/api/v1/trainings/{job_id}/publish", body)
@@ -258,8 +269,7 @@ def generate(
 ) -> None:
     """Draw pictures and save them here."""
     client = Client()
-    width, height = _size(size)
-    body = {
+    body = _size(size) | {
         "model_version_id": _version(client, base),
         "vae_version_id": vae,
         "prompt": prompt,
@@ -268,14 +278,16 @@ def generate(
         "sampler": sampler,
         "steps": steps,
         "cfg_scale": cfg,
-        "width": width,
-        "height": height,
         "seed": seed,
         "quantity": number,
         "init_image": _start(client, start),
         "denoise": denoise,
         "hires": {"scale": hires} if hires is not None else None,
     }
+    _draw(client, body, out, as_json=as_json)
+
+
+def _draw(client: Client, body: dict[str, Any], out: Path, *, as_json: bool) -> None:
     job = client.post("/api/v1/generations", body, headers={"Idempotency-Key": uuid.uuid4().hex})
     for note in job["input"]["warnings"]:
         console.print(note["detail"])
@@ -301,12 +313,12 @@ def _start(client: Client, start: str) -> dict[str, Any] | None:
     return {"upload": sending.send_file(client, Path(start))["upload"]}
 
 
-def _size(text: str) -> tuple[int | None, int | None]:
-    """Width and height of `WIDTHxHEIGHT`; one number is a square."""
+def _size(text: str) -> dict[str, Any]:
+    """Width and height of `WIDTHxHEIGHT`; one number is a square, nothing the family's default."""
     sides = [part.strip() for part in text.lower().split("x")] if text else []
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise stop(f"--size needs WIDTHxHEIGHT, such as 128x192, not “{text}”.", EXIT_REFUSED)
-    return (int(sides[0]), int(sides[-1])) if sides else (None, None)
+    return {"width": int(sides[0]), "height": int(sides[-1])} if sides else {}
 
 
 def _version(client: Client, base: str) -> int:

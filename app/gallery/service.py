@@ -197,9 +197,8 @@ def create_trained_version(
 ) -> ModelVersion:
     """A draft version of an adapter trained here: of a new private model, or of `model_id`.
 
-    `tensor_sha256` (hex) is compared with the stored bytes. `facts` are columns of the version:
-    trained_words, training_details, strength, clip_skip, training_job_id. Errors: NotFound, Forbidden,
-    Invalid.
+    `tensor_sha256` (hex) is compared with the stored bytes. `facts` are columns of the version, such as
+    trained_words, strength or training_details. Errors: NotFound, Forbidden, Invalid.
     """
     if model_id is None:
         page = {"description": description, "category": category, "rating": rating, **(permissions or {})}

@@ -17,7 +17,7 @@ from app.accounts.models import User
 from app.cli import client as cli_client
 from app.cli.main import app
 from app.contract.states import JobState
-from app.datasets.models import Dataset
+from app.datasets.models import Dataset, DatasetItem
 from app.jobs import service
 from app.uploads.models import Upload
 from tests.app.conftest import Visitor
@@ -78,6 +78,21 @@ def test_login_keeps_what_works(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_p
     broken = run("jobs")
     assert broken.exit_code == 3
     assert "Log in again" in broken.stderr
+
+
+def test_pictures_of_two_folders_keep_their_own_labels(
+    db: Session, run: Run, owner: User, tmp_path: Path
+) -> None:
+    base = make_base(db, owner)
+    for n, folder in enumerate(("2_tower", "1_church")):
+        photos(tmp_path / folder, 2)
+        Image.new("RGB", (96, 120), (10, 90 * n, 200)).save(tmp_path / folder / "0.png")
+        (tmp_path / folder / "0.txt").write_text(folder[2:])
+    args = ("--name", "Two folders", "--base", str(base.id), "--max-steps", "4")
+    said = run("train", str(tmp_path), *args)
+    assert said.exit_code == 0, said.stderr
+    items = db.scalars(select(DatasetItem).where(DatasetItem.name == "0.png"))
+    assert {(item.folder, item.label) for item in items} == {("2_tower", "tower"), ("1_church", "church")}
 
 
 def test_a_dry_run_leaves_nothing_behind(db: Session, run: Run, owner: User, tmp_path: Path) -> None:
