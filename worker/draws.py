@@ -39,6 +39,13 @@ class Draws:
         drawn = [torch.randint(limit, (1,), generator=self.generator(purpose, *key)) for key in keys]
         return torch.cat(drawn)
 
+    def uniform(self, purpose: str, keys: Sequence[Key]) -> Tensor:
+        """Numbers between 0 and 1, both left out, one a key: [len(keys)], fp64."""
+        drawn = [
+            torch.rand(1, generator=self.generator(purpose, *key), dtype=torch.float64) for key in keys
+        ]
+        return torch.cat(drawn).clamp(min=1e-9, max=1 - 1e-9)
+
     def chance(self, purpose: str, share: float, *key: int) -> bool:
         """True in `share` (0-1) of all keys."""
         return share > 0 and bool(torch.rand(1, generator=self.generator(purpose, *key)).item() < share)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 _RESNET = {
     "norm1": "in_layers.0",
@@ -33,6 +33,14 @@ _OUTER = {
 }
 _OUTER_NAMES = re.compile(f"(?:{'|'.join(re.escape(name) for name in _OUTER)})(?=\\.|$)")
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)")
+
+
+class Names(Protocol):
+    """The way from diffusers' names of a network to those of single files."""
+
+    def name(self, path: str) -> str:
+        """ValueError for a layer that single files do not have."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -183,8 +191,8 @@ def flat(name: str) -> str:
     return name.replace(".", "_")
 
 
-def spellings(part: str, modules: Iterable[str], names: UNetNames) -> dict[str, str]:
-    """Every flat name by which LoRAs call these modules → the module's name. U-Nets have two."""
+def spellings(part: str, modules: Iterable[str], names: Names) -> dict[str, str]:
+    """Every flat name by which LoRAs call these modules → the module's name. Networks have two."""
     found = {flat(_plain_text(module) if part != "unet" else module): module for module in modules}
     if part == "unet":
         for module in list(found.values()):

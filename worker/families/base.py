@@ -1,7 +1,8 @@
 """What a model family must be able to do: few verbs, no inheritance.
 
 `recipe.train` knows only this protocol. Shared maths and formats are functions in the modules
-beside this one (epsilon, clip_unet, kohya_keys); an adapter puts them together.
+beside this one (epsilon, flow, clip_unet, wan, kohya_keys); an adapter puts them together. Families of
+clips have a time axis behind the channels everywhere: a picture is a clip of one frame.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,12 @@ class Parts:
     tokenizer_2: Any = None
     text_encoder_2: Any = None
     """SDXL has two."""
+    model_2: Any = None
+    """The network for low noise, where `model` is for high noise only."""
+    factors: tuple[int, int] = (1, 1)
+    """Frames and pixels a latent, of families of clips."""
+    boundary: float = 1.0
+    """Noise level from which on `model` is asked and below which `model_2`."""
     vae_file: Path | None = None
     """The VAE that was chosen in place of the checkpoint's own."""
     notes: Sequence[str] = ()
@@ -58,11 +65,24 @@ class Parts:
 
     def bring_model(self) -> None:
         """Put the network on the device. It waits outside while the encoders need the room there."""
-        self.model.to(self.device)
+        for model in self.networks.values():
+            model.to(self.device)
+
+    @property
+    def networks(self) -> dict[str, Any]:
+        """The networks that learn, by the names that their layers' names begin with."""
+        return {"model": self.model} | ({"model_2": self.model_2} if self.model_2 is not None else {})
+
+    def checkpoint_gradients(self) -> None:
+        """Compute again in the backward pass what is not kept for it: less memory, slower steps."""
+        for model in self.networks.values():
+            model.enable_gradient_checkpointing()
+            model.train()
 
 
 class Latents(NamedTuple):
-    """Mean and standard deviation of the VAE's posterior, scaled as the model wants them: [B, C, h, w]."""
+    """Mean and standard deviation of the VAE's posterior, scaled as the model wants them: [B, C, h, w],
+    of clips [B, C, t, h, w]."""
 
     mean: Tensor
     std: Tensor
@@ -98,6 +118,10 @@ class Batch:
     frames: Tensor | None = None
     """How each picture was cut, [B, 6] in pixels: height and width as it was, top and left of the cut,
     height and width of the cut."""
+    flow_shift: float = 1.0
+    timestep_density: str = "uniform"
+    turn: int = 0
+    """Number of the step: a family with two networks trains them in turns."""
 
 
 class Family(Protocol):
@@ -121,7 +145,10 @@ class Family(Protocol):
         ...
 
     def encode_images(self, parts: Parts, pixels: Tensor) -> Latents:
-        """Pixels [B, 3, H, W] in -1…1 → scaled posterior [B, C, H/f, W/f], fp32."""
+        """Pixels [B, 3, H, W] in -1…1 → scaled posterior [B, C, H/f, W/f], fp32.
+
+        Of clips: [B, 3, T, H, W] → [B, C, t, H/f, W/f].
+        """
         ...
 
     def encode_captions(self, parts: Parts, captions: Sequence[str], clip_skip: int, *, live: bool) -> Cond:
@@ -139,11 +166,14 @@ class Family(Protocol):
         ...
 
     def prediction_type(self, parts: Parts) -> str:
-        """`epsilon` or `v_prediction`."""
+        """`epsilon`, `v_prediction` or `flow`."""
         ...
 
     def export_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Adapter state (see `worker.training.lora`) under the names that other programs read."""
+        """Adapter state (see `worker.training.lora`) under the names that other programs read.
+
+        Of two networks only `model` is exported: the other one's state is given in its own call as `model.…`.
+        """
         ...
 
     def import_keys(

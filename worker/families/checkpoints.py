@@ -5,15 +5,15 @@ anywhere else: what a single file does not say (configurations, CLIP's vocabular
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 import transformers
-from diffusers import DDPMScheduler
-from transformers import CLIPTokenizer
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from transformers import AutoTokenizer, CLIPTokenizer
 
 from worker.families.base import CheckpointRefused
 from worker.families.clip_tokenizer import clip_tokenizer
@@ -42,6 +42,8 @@ class Layout:
     parts: tuple[Part, ...]
     tokenizers: tuple[str, ...] = ("tokenizer",)
     configs: Path | None = None
+    check_transformer: Callable[[Path], None] | None = None
+    """Of an architecture that predicts a flow with a transformer: refuses folders of its relatives."""
 
     def part(self, name: str) -> Part:
         return next(part for part in self.parts if part.name == name)
@@ -64,8 +66,12 @@ class Source(Protocol):
 
     def tokenizer(self, name: str) -> Any: ...
 
-    def noise_schedule(self) -> DDPMScheduler:
+    def noise_schedule(self) -> Any:
         """The schedule that the checkpoint was trained with, whatever sampler it names."""
+        ...
+
+    def said(self, name: str, default: Any) -> Any:
+        """What the checkpoint says of itself as a whole (model_index.json)."""
         ...
 
     @property
@@ -97,7 +103,7 @@ class _Folder:
     def model(self, name: str, dtype: torch.dtype) -> Any:
         path = self.folder / name
         if name == "vae" and self.vae:
-            return load_vae(self.vae, _read(path / "config.json"), self.layout, dtype)
+            return load_vae(self.vae, read_config(path / "config.json"), self.layout, dtype)
         transformers.utils.logging.disable_progress_bar()
         try:
             return self.layout.part(name).kind.from_pretrained(
@@ -110,9 +116,20 @@ class _Folder:
             ) from error
 
     def tokenizer(self, name: str) -> Any:
-        return CLIPTokenizer.from_pretrained(self.folder / name, local_files_only=True)
+        kind = AutoTokenizer if self.layout.check_transformer else CLIPTokenizer
+        try:
+            return kind.from_pretrained(self.folder / name, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointRefused(
+                f"The folder {name} of the checkpoint holds no tokenizer. Bring a complete checkpoint."
+            ) from error
 
-    def noise_schedule(self) -> DDPMScheduler:
+    def said(self, name: str, default: Any) -> Any:
+        return read_config(self.folder / "model_index.json").get(name, default)
+
+    def noise_schedule(self) -> Any:
+        if self.layout.check_transformer:
+            return flow_schedule(read_config(self.folder / "scheduler" / "scheduler_config.json"))
         schedule: DDPMScheduler = DDPMScheduler.from_pretrained(
             self.folder / "scheduler", clip_sample=False, steps_offset=STEPS_OFFSET, local_files_only=True
         )
@@ -135,7 +152,10 @@ class _File:
     def tokenizer(self, name: str) -> Any:
         return clip_tokenizer(**self.layout.config(name))
 
-    def noise_schedule(self) -> DDPMScheduler:
+    def said(self, name: str, default: Any) -> Any:
+        return self.file.metadata.get(name, default)
+
+    def noise_schedule(self) -> Any:
         config = self.layout.config("scheduler") | {"prediction_type": self.marks.prediction_type}
         if self.marks.zero_terminal_snr:
             config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
@@ -148,6 +168,12 @@ class _File:
             return []
         names = ", ".join(unplaced[:5]) + (", …" if len(unplaced) > 5 else "")
         return [f"{len(unplaced)} entries of the checkpoint have no place here and do nothing: {names}."]
+
+
+def flow_schedule(config: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
+    """A straight line from clip to noise, with the shift that a sampler's configuration names."""
+    shift = config.get("shift", config.get("flow_shift")) or 1.0
+    return FlowMatchEulerDiscreteScheduler(shift=float(shift))
 
 
 def load_vae(file: SingleFile, config: Mapping[str, Any], layout: Layout, dtype: torch.dtype) -> Any:
@@ -183,8 +209,11 @@ def check_folder(folder: Path, layout: Layout) -> None:
         raise CheckpointRefused(
             f"The checkpoint {folder.name} lacks {', '.join(missing)}. Bring a complete one."
         )
-    config = _read(folder / "unet" / "config.json")
-    latent = _read(folder / "vae" / "config.json").get("latent_channels", 4)
+    if layout.check_transformer:
+        layout.check_transformer(folder)
+        return
+    config = read_config(folder / "unet" / "config.json")
+    latent = read_config(folder / "vae" / "config.json").get("latent_channels", 4)
     check_unet(layout, config.get("in_channels", latent), latent, config.get("cross_attention_dim"))
 
 
@@ -223,7 +252,7 @@ def _variant(folder: Path) -> str | None:
     return "fp16" if names and all(".fp16." in name for name in names) else None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:

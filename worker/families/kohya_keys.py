@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from app.recognition.lora_keys import Scale, locate, said_scales, split_key
-from app.recognition.unet_names import ARCHITECTURES, UNetNames, spellings
+from app.recognition.unet_names import ARCHITECTURES, Names, spellings
 
 PARTS = ("lora_down.weight", "lora_up.weight", "alpha")
 _OURS = {"down": PARTS[0], "up": PARTS[1], "alpha": PARTS[2]}
@@ -56,11 +56,11 @@ def to_kohya(state: Mapping[str, Tensor], name_of: Name = kohya_name) -> dict[st
 
 
 def from_any(
-    tensors: Mapping[str, Tensor], modules: Sequence[str], names: UNetNames, metadata: Mapping[str, str]
+    tensors: Mapping[str, Tensor], modules: Sequence[str], names: Names, metadata: Mapping[str, str]
 ) -> dict[str, Tensor]:
     """Tensors of a LoRA file in any spelling under our names, each module with its alpha.
 
-    `names` are the U-Net's in single files. ValueError names what fits none of `modules` or is missing.
+    `names` are the network's in single files. ValueError names what fits none of `modules` or is missing.
     """
     table = _table(modules, names)
     found: dict[str, Tensor] = {}
@@ -84,7 +84,7 @@ def from_any(
     return found
 
 
-def _table(modules: Sequence[str], names: UNetNames) -> dict[tuple[str, str], str]:
+def _table(modules: Sequence[str], names: Names) -> dict[tuple[str, str], str]:
     """(part, spelling) → our module."""
     table: dict[tuple[str, str], str] = {}
     for part, told in _TOLD.items():
