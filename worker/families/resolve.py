@@ -228,7 +228,8 @@ def _clip_contradictions(spec: FamilySpec, values: dict[str, Any], given: set[st
         ("clip_stride", mode == "sliding"),
         ("clip_frames", mode != "full"),
     ):
-        if name in given and not used:
+        # Defaults come back with the settings that a finished training names.
+        if name in given and not used and values[name] != spec.params[name].default:
             words = f"Has no effect with clip_windows {mode}. Choose another way of cutting, or leave it out."
             errors.append(FieldError(name, words))
     return errors
