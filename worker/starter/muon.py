@@ -10,12 +10,15 @@ import torch
 from torch import nn
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_TYPE = torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
+"""Without instructions for it bfloat16 is the slower one."""
 
 
 def orthogonalise(matrix: torch.Tensor, iterations: int = 4) -> torch.Tensor:
-    """Nearly the closest (semi-)orthogonal matrix, by Newton-Schulz steps in bfloat16."""
+    """Nearly the closest (semi-)orthogonal matrix, by Newton-Schulz steps, in bfloat16 where that is fast."""
     a, b, c = _COEFFICIENTS
-    wide = matrix.bfloat16() if matrix.shape[0] <= matrix.shape[1] else matrix.bfloat16().T
+    matrix = matrix.to(_TYPE)
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + 1e-7)
     for _ in range(iterations):
         gram = wide @ wide.T

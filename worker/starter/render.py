@@ -18,7 +18,7 @@ from worker.starter.things import DRAWINGS
 PIXELS = 128
 """Side of the base's pictures."""
 
-_COLOURS: dict[str, Colour] = {
+COLOURS: dict[str, Colour] = {
     "red": (206, 44, 42),
     "orange": (242, 134, 30),
     "yellow": (248, 214, 56),
@@ -28,19 +28,19 @@ _COLOURS: dict[str, Colour] = {
     "pink": (244, 150, 190),
     "white": (246, 245, 240),
 }
-_SKY: dict[str, tuple[Colour, Colour]] = {
+SKY: dict[str, tuple[Colour, Colour]] = {
     "dawn": ((168, 176, 220), (255, 208, 206)),
     "day": ((74, 150, 230), (190, 226, 248)),
     "sunset": ((104, 58, 128), (252, 142, 62)),
     "night": ((8, 12, 42), (34, 46, 98)),
 }
-_GROUND_LIGHT = {
+GROUND_LIGHT = {
     "dawn": (0.92, 0.86, 0.95),
     "day": (1.0, 1.0, 1.0),
     "sunset": (0.84, 0.62, 0.56),
     "night": (0.27, 0.32, 0.52),
 }
-_THING_LIGHT = {
+THING_LIGHT = {
     "dawn": (0.97, 0.93, 0.97),
     "day": (1.0, 1.0, 1.0),
     "sunset": (0.97, 0.87, 0.83),
@@ -60,14 +60,14 @@ def render(scene: Scene, size: tuple[int, int] = (PIXELS, PIXELS)) -> Image.Imag
     draw = ImageDraw.Draw(canvas)
     _draw_lights(draw, scene, style, horizon, rng)
     _draw_clouds(draw, scene, style, rng)
-    light = _GROUND_LIGHT[scene.time]
-    draw_ground(scene.ground, _brush(draw, style, light, 0, horizon, height), rng, width / height)
+    light = GROUND_LIGHT[scene.time]
+    draw_ground(scene.ground, make_brush(draw, style, light, 0, horizon, height), rng, width / height)
     _draw_things(draw, scene, style, horizon, rng)
     _draw_weather(draw, scene, rng)
     return style.finish(canvas, rng).resize(size, Image.Resampling.BOX)
 
 
-def _brush(
+def make_brush(
     draw: ImageDraw.ImageDraw,
     style: Style,
     light: tuple[float, float, float],
@@ -86,7 +86,7 @@ def _brush(
 
 
 def _sky_colours(scene: Scene) -> tuple[Colour, Colour]:
-    top, bottom = _SKY[scene.time]
+    top, bottom = SKY[scene.time]
     grey = scale_colour((150, 154, 164), 0.36 if scene.time == "night" else 1.0)
     share = _GREYING[scene.weather]
     return mix_colours(top, grey, share), mix_colours(bottom, grey, share * 0.6)
@@ -108,17 +108,17 @@ def _draw_lights(draw: ImageDraw.ImageDraw, scene: Scene, style: Style, horizon:
     plain = (1.0, 1.0, 1.0)
     if scene.time == "night":
         _draw_stars(draw, scene, rng)
-        moon = _brush(draw, style, plain, x, height * rng.uniform(0.1, 0.2), height)
+        moon = make_brush(draw, style, plain, x, height * rng.uniform(0.1, 0.2), height)
         moon.ellipse(0, 0, 0.06, 0.06, (240, 238, 214))
         moon.ellipse(0.012, 0.008, 0.014, 0.014, (206, 204, 186))
     elif scene.time == "sunset":
-        sun = _brush(draw, style, plain, x, horizon - height * 0.02, height)
+        sun = make_brush(draw, style, plain, x, horizon - height * 0.02, height)
         sun.ellipse(0, 0, 0.11, 0.11, (255, 206, 96))
     elif scene.time == "dawn":
-        sun = _brush(draw, style, plain, x, horizon - height * 0.01, height)
+        sun = make_brush(draw, style, plain, x, horizon - height * 0.01, height)
         sun.ellipse(0, 0, 0.08, 0.08, (255, 246, 226))
     elif scene.weather in ("clear sky", "cloudy"):
-        sun = _brush(draw, style, plain, x, height * rng.uniform(0.1, 0.18), height)
+        sun = make_brush(draw, style, plain, x, height * rng.uniform(0.1, 0.18), height)
         sun.ellipse(0, 0, 0.07, 0.07, (255, 236, 130))
 
 
@@ -139,7 +139,7 @@ def _draw_clouds(draw: ImageDraw.ImageDraw, scene: Scene, style: Style, rng: Ran
     for _ in range(4 if scene.weather == "cloudy" else 5):
         x, y = rng.uniform(0, width), rng.uniform(0.06, 0.3) * height
         unit = height * rng.uniform(0.18, 0.28)
-        cloud = _brush(draw, style, (light,) * 3, x, y, unit)
+        cloud = make_brush(draw, style, (light,) * 3, x, y, unit)
         for dx, dy, radius in ((-0.45, 0, 0.24), (0.45, 0, 0.26), (0.0, 0.12, 0.38)):
             cloud.ellipse(dx, dy, radius * 1.25, radius * 0.75, white)
 
@@ -152,10 +152,10 @@ def _draw_things(draw: ImageDraw.ImageDraw, scene: Scene, style: Style, horizon:
         unit = min(height, width) * rng.uniform(low, high)
         x = slot * (place + 0.5) + slot * rng.uniform(-0.1, 0.1)
         y = _foot(scene, horizon, height, rng)
-        brush = _brush(draw, style, _THING_LIGHT[scene.time], x, y, unit, rng.random() < 0.5)
+        brush = make_brush(draw, style, THING_LIGHT[scene.time], x, y, unit, rng.random() < 0.5)
         if scene.thing == "boat" and scene.ground != "beach":
-            draw_pond(_brush(draw, style, _GROUND_LIGHT[scene.time], x, y, unit))
-        DRAWINGS[scene.thing](brush, _COLOURS[scene.colour])
+            draw_pond(make_brush(draw, style, GROUND_LIGHT[scene.time], x, y, unit))
+        DRAWINGS[scene.thing](brush, COLOURS[scene.colour])
 
 
 def _foot(scene: Scene, horizon: float, height: float, rng: Random) -> float:

@@ -6,6 +6,7 @@ roofs, trunks and sails are neutral, or a "red house" would have a second colour
 
 from collections.abc import Callable
 from itertools import pairwise
+from math import cos, pi, sin
 
 from worker.starter.brush import Brush, Colour, mix_colours, scale_colour
 
@@ -52,14 +53,30 @@ def _church(brush: Brush, colour: Colour) -> None:
 
 
 def _windmill(brush: Brush, colour: Colour) -> None:
-    brush.polygon([(-0.25, 0), (0.25, 0), (0.16, 0.66), (-0.16, 0.66)], colour)
-    brush.polygon([(-0.2, 0.64), (0.2, 0.64), (0.0, 0.84)], _SLATE)
-    brush.box(-0.07, 0, 0.07, 0.2, _WOOD)
+    draw_mill(brush, colour)
     for dx, dy in ((0.36, 0.3), (-0.36, 0.3), (0.36, -0.3), (-0.36, -0.3)):
         across = (-0.06 * dy / 0.3, 0.06 * dx / 0.36)
         tip = (dx, 0.66 + dy)
         blade = [(0.0, 0.66), tip, (tip[0] + across[0], tip[1] + across[1])]
         brush.polygon([*blade, (across[0], 0.66 + across[1])], _CREAM)
+    brush.ellipse(0, 0.66, 0.045, 0.045, _DARK)
+
+
+def draw_mill(brush: Brush, colour: Colour) -> None:
+    """A windmill without its blades."""
+    brush.polygon([(-0.25, 0), (0.25, 0), (0.16, 0.66), (-0.16, 0.66)], colour)
+    brush.polygon([(-0.2, 0.64), (0.2, 0.64), (0.0, 0.84)], _SLATE)
+    brush.box(-0.07, 0, 0.07, 0.2, _WOOD)
+
+
+def draw_blades(brush: Brush, angle: float) -> None:
+    """Its four blades, turned by `angle` radians."""
+    for quarter in range(4):
+        along, across = angle + quarter * pi / 2, angle + (quarter + 1) * pi / 2
+        tip = (0.46 * cos(along), 0.46 * sin(along))
+        edge = (0.09 * cos(across), 0.09 * sin(across))
+        corners = [(0.0, 0.0), tip, (tip[0] + edge[0], tip[1] + edge[1]), edge]
+        brush.polygon([(x, 0.66 + y) for x, y in corners], _CREAM)
     brush.ellipse(0, 0.66, 0.045, 0.045, _DARK)
 
 
