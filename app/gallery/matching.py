@@ -4,6 +4,7 @@ Architectures decide, not names: a LoRA for Pony works on SDXL 1.0, because both
 recognised as counts before what its page says, and what nobody knows is said to be unknown.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -50,6 +51,23 @@ def primary_of(files: Iterable[ModelFile]) -> ModelFile | None:
     """The file that a plain download gives."""
     listed = list(files)
     return next((f for f in listed if f.is_primary), listed[0] if listed else None)
+
+
+_LOW = re.compile(r"(?<![a-z])low(?![a-z])|lownoise", re.IGNORECASE)
+
+
+def expert_files(version: ModelVersion) -> tuple[ModelFile | None, ModelFile | None]:
+    """(the file for high noise, the file for low noise) of a family with two experts, told by their names.
+
+    The second is None where one file is for both, as in every other family.
+    """
+    first = primary_of(version.files)
+    spec = specs().get(version.family or "")
+    if first is None or spec is None or spec.clips is None or not spec.clips.experts:
+        return first, None
+    named = [file for file in version.files if file.format == "SafeTensor" and _LOW.search(file.name)]
+    others = [file for file in version.files if file not in named and file.format == first.format]
+    return (others[0], named[0]) if named and others else (first, None)
 
 
 def recognised(version: ModelVersion) -> Recognised | None:

@@ -13,6 +13,7 @@ from app.core.errors import FieldError, Invalid, NotFound
 from app.gallery.matching import (
     MISMATCH,
     Nature,
+    expert_files,
     fit,
     fit_vae,
     nature_named,
@@ -56,7 +57,7 @@ def checkpoint_ref(
     Errors: Invalid base-model-missing, base-model-unsupported, vae-missing, and those of `vae_ref`.
     """
     version = db.get(ModelVersion, version_id)
-    file = primary_file(version) if version and can_view_version(version, viewer) else None
+    file, low = expert_files(version) if version and can_view_version(version, viewer) else (None, None)
     if version is None or file is None or version.model.type != "Checkpoint":
         words = "There is no such base model here. Choose another one."
         raise _wrong(words, "base-model-missing")
@@ -74,6 +75,7 @@ def checkpoint_ref(
         name=version.model.name,
         base_model=version.base_model,
         model_version_id=version.id,
+        low_noise=_blob_ref(low) if low else None,
     )
     if vae_version_id is None:
         return ref
@@ -106,13 +108,14 @@ def vae_ref(
 def lora_ref(db: Session, viewer: User | None, version_id: int, strength: float | None = None) -> LoraRef:
     """What a worker needs to attach a LoRA; its own strength unless given. Errors: NotFound, Invalid."""
     version = get_version(db, viewer, version_id)
-    file = primary_file(version)
+    file, low = expert_files(version)
     if file is None or version.model.type not in LORA_TYPES:
         raise _wrong(f"{version.model.name} is not a LoRA.", "not-a-lora")
     return LoraRef(
         file=_blob_ref(file),
         name=file.name.removesuffix(".safetensors"),
         title=version.model.name,
+        low_noise=_blob_ref(low) if low else None,
         strength=version.strength if strength is None else strength,
         base_model=version.base_model,
         model_version_id=version.id,

@@ -13,14 +13,14 @@ from app.jobs.models import Job
 
 
 def work(job: GenerateJob) -> float:
-    """Pixels times calls of the model, over all pictures: what time grows with."""
+    """Pixels times calls of the model, over all pictures and frames: what time grows with."""
     if job.grid is None:
         return len(job.seeds) * _picture(job)
     return sum(_picture(picture_job(job, index)) for index in range(len(job.grid.cells)))
 
 
 def _picture(job: GenerateJob) -> float:
-    return float(sum(one.width * one.height * one.calls for one in passes(job)))
+    return float(job.frames * sum(one.width * one.height * one.calls for one in passes(job)))
 
 
 def eta_seconds(db: Session, family: str, amount: float) -> float | None:
@@ -44,9 +44,9 @@ def seconds_per_work(db: Session, family: str) -> float | None:
 
 def words(db: Session, spec: FamilySpec) -> str:
     """Words for the button before anything was changed; empty before anything was measured here."""
-    size = spec.generation
+    size, frames = spec.generation, spec.clips.length if spec.clips else 1
     calls = model_calls(split_sampler(size.sampler)[0], size.steps)
-    seconds = eta_seconds(db, spec.name, float(calls * size.width * size.height))
+    seconds = eta_seconds(db, spec.name, float(calls * size.width * size.height * frames))
     return about(seconds)
 
 

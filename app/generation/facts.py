@@ -5,6 +5,7 @@ from typing import Any
 from app.contract.events import Picture
 from app.contract.jobs import GenerateJob, LoraRef
 from app.contract.samplers import joined_name
+from app.generation.clips import meta_of
 
 
 def image_meta(job: GenerateJob, event: Picture) -> dict[str, Any]:
@@ -23,13 +24,18 @@ def image_meta(job: GenerateJob, event: Picture) -> dict[str, Any]:
         "Model hash": job.base.file.sha256[:10],
         "resources": [_named(lora) for lora in job.loras],
     }
+    if clip := meta_of(job):
+        del meta["clipSkip"], meta["Schedule type"]
+        meta |= clip
     if job.embeddings:
         meta["resources"] += [{"type": "embed", "name": e.name, "hash": e.autov3} for e in job.embeddings]
     if job.base.vae is not None:
         meta |= {"VAE": job.base.vae.name, "VAE hash": job.base.vae.sha256[:10]}
     if job.hires is not None:
         meta |= _hires(job)
-    if job.start is not None:
+    if job.start is not None and clip:
+        meta |= {"workflow": "img2vid"}
+    elif job.start is not None:
         meta |= {"Denoising strength": job.start.denoise, "workflow": "img2img"}
         if job.start.mask is not None:
             meta |= {"Mask blur": job.start.mask_blur, "workflow": "inpaint"}

@@ -1,17 +1,19 @@
 """What the generator's form holds when it is drawn: cards, values by the names of its fields, and notes."""
 
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
-from app.contract.family import FamilySpec
-from app.contract.samplers import AUTOMATIC, SAMPLERS, split_sampler
+from app.contract.family import ClipDefaults, FamilySpec
+from app.contract.samplers import AUTOMATIC, split_sampler
 from app.core.errors import AppError
 from app.gallery.matching import Fit, fit
 from app.gallery.picker import Choice, find_base_for, list_choices
+from app.generation.clips import legal_lengths, nearest_length, samplers_of
 from app.images import service as images
 from app.jobs.models import Job
 from app.training import service as training
@@ -19,9 +21,10 @@ from app.training.models import TrainingCheckpoint, TrainingRun
 from app.uploads import service as uploads
 from worker.families import catalog
 
-UNKNOWN_SAMPLER = "DPM++ 2M"
+UNKNOWN_SAMPLER = "DPM++ 2M Karras"
 """Taken for a sampler that there is not here."""
 MAX_CLIP_SKIP = 4
+MAX_RATE = 60
 
 
 @dataclass
@@ -46,6 +49,8 @@ class Filled:
     good: str = ""
     start_url: str = ""
     mask_url: str = ""
+    media: str = ""
+    """What the model is wanted for where none is named: `image`, `video`, or whatever was last used."""
 
     @property
     def spec(self) -> FamilySpec | None:
@@ -86,16 +91,32 @@ def _last_base(db: Session, user: User, filled: Filled) -> Choice | None:
         found = find_base_for(db, user, filled.loras[0].choice)
         if found is not None:
             return found
-    last = db.scalar(
+    last = (
         select(Job.input["model_version_id"].as_integer())
         .where(Job.user_id == user.id, Job.type == "generation")
         .order_by(Job.seq.desc())
         .limit(1)
     )
-    found = one_choice(db, user, "Checkpoint", last)
-    if found is not None and found.family:
+    if filled.media:
+        frames = Job.payload["frames"].as_integer()
+        last = last.where(frames > 1 if filled.media == "video" else func.coalesce(frames, 1) == 1)
+    found = one_choice(db, user, "Checkpoint", db.scalar(last))
+    if found is not None and found.family and _draws(found, filled.media):
         return found
-    return next((b for b in list_choices(db, user, "Checkpoint") if b.family), None)
+    return next(
+        (b for b in list_choices(db, user, "Checkpoint") if b.family and _draws(b, filled.media)), None
+    )
+
+
+def _draws(base: Choice, media: str) -> bool:
+    spec = catalog.specs().get(base.family or "")
+    return not media or (spec is not None and (spec.clips is not None) == (media == "video"))
+
+
+def media_drawn(db: Session, user: User) -> tuple[str, ...]:
+    """What the checkpoints that this person may use can draw: `image`, `video` or both."""
+    bases = [base for base in list_choices(db, user, "Checkpoint", limit=500) if base.family]
+    return tuple(media for media in ("image", "video") if any(_draws(base, media) for base in bases))
 
 
 def _open_pictures(db: Session, user: User, filled: Filled) -> None:
@@ -123,27 +144,51 @@ def _picture_url(db: Session, user: User, kind: str, which: str) -> str:
 
 def bring_into_limits(filled: Filled, spec: FamilySpec) -> None:
     """Values from elsewhere that cannot be drawn here become the nearest that can; a note says it."""
-    _sampler(filled)
+    _sampler(filled, spec)
     _size(filled, spec)
-    skip = _number(filled.fields.get("clip_skip"))
+    _steps(filled, spec)
+    if spec.clips is not None:
+        _clip(filled, spec.clips)
+        return
+    skip = number(filled.fields.get("clip_skip"))
     if skip is not None and skip > MAX_CLIP_SKIP:
         filled.fields["clip_skip"] = MAX_CLIP_SKIP
         filled.notes.append(f"CLIP skip {skip:g} was brought to {MAX_CLIP_SKIP}, the most that is possible.")
-    steps, limits = _number(filled.fields.get("steps")), spec.generation
+
+
+def _steps(filled: Filled, spec: FamilySpec) -> None:
+    steps, limits = number(filled.fields.get("steps")), spec.generation
     if steps is not None and steps > limits.max_steps:
         filled.fields["steps"] = limits.max_steps
         filled.notes.append(f"{steps:g} steps were brought to {limits.max_steps}, the most for this model.")
 
 
-def _sampler(filled: Filled) -> None:
+def _clip(filled: Filled, clips: ClipDefaults) -> None:
+    frames, fps, shift = (number(filled.fields.get(name)) for name in ("frames", "fps", "shift"))
+    filled.fields |= {"frames": None if frames is None else int(frames), "fps": fps, "shift": shift}
+    if fps is not None and not 1 <= fps <= MAX_RATE:
+        filled.fields["fps"] = None
+        filled.notes.append(f"{fps:g} frames a second are not possible; {clips.rule.fps:g} are used.")
+    if frames is not None and frames not in legal_lengths(clips):
+        filled.fields["frames"] = nearest_length(frames, clips)
+        words = f"{frames:g} frames were brought to {filled.fields['frames']}, which this model can draw."
+        filled.notes.append(words)
+    if shift is not None and not 0 < shift <= clips.max_shift:
+        filled.fields["shift"] = clips.shift
+        filled.notes.append(f"Shift {shift:g} is not possible; {clips.shift:g} is used.")
+
+
+def _sampler(filled: Filled, spec: FamilySpec) -> None:
+    samplers = samplers_of(spec)
     written = str(filled.fields.get("sampler") or "")
     if not written:
         return
     name, schedule = split_sampler(written, str(filled.fields.get("schedule") or AUTOMATIC))
-    if name not in SAMPLERS:
-        filled.notes.append(f"There is no sampler {name[:40]} here; {UNKNOWN_SAMPLER} Karras is used.")
-        name, schedule = UNKNOWN_SAMPLER, "Karras"
-    if schedule not in SAMPLERS[name].schedules:
+    if name not in samplers:
+        usual = spec.generation.sampler if spec.clips else UNKNOWN_SAMPLER
+        filled.notes.append(f"There is no sampler {name[:40]} here; {usual} is used.")
+        name, schedule = split_sampler(usual)
+    if schedule not in samplers[name].schedules:
         filled.notes.append(f"{name} knows no schedule {schedule[:40]}; its own is used.")
         schedule = AUTOMATIC
     filled.fields |= {"sampler": name, "schedule": schedule}
@@ -151,7 +196,7 @@ def _sampler(filled: Filled) -> None:
 
 def _size(filled: Filled, spec: FamilySpec) -> None:
     """Sides within the family's limits, in its steps, of the same shape as far as that goes."""
-    width, height = _number(filled.fields.get("width")), _number(filled.fields.get("height"))
+    width, height = number(filled.fields.get("width")), number(filled.fields.get("height"))
     if not width or not height:
         return
     limits = spec.generation
@@ -166,11 +211,13 @@ def _size(filled: Filled, spec: FamilySpec) -> None:
     filled.fields |= {"width": sides[0], "height": sides[1]}
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """What a field holds; None for what is no number."""
     try:
-        return float(value)
+        found = float(value)
     except (TypeError, ValueError):
         return None
+    return found if isfinite(found) else None
 
 
 def epoch_card(

@@ -17,11 +17,12 @@ from app.web.forms import plain_words
 LORA = re.compile(r"lora-([0-9]{1,9})")
 PLAIN = (
     "model_version_id", "prompt", "negative_prompt", "sampler", "schedule", "steps", "cfg_scale", "seed",
-    "quantity", "clip_skip", "vae_version_id",
+    "quantity", "clip_skip", "vae_version_id", "frames", "fps", "shift",
 )  # fmt: skip
 WORDS = {
     "cfg_scale": "CFG", "clip_skip": "CLIP skip", "negative_prompt": "negative prompt",
-    "quantity": "pictures", "init_image": "start picture", "model_version_id": "model",
+    "frames": "length", "fps": "rate", "quantity": "pictures", "init_image": "start picture",
+    "model_version_id": "model",
 }  # fmt: skip
 
 

@@ -1,12 +1,13 @@
 """What pydantic cannot know of a request: the limits of this family, and settings that would do nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from app.contract.family import FamilySpec
 from app.contract.jobs import UPSCALERS
 from app.contract.passes import hires_size
-from app.contract.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, split_sampler
+from app.contract.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, SamplerSpec, split_sampler
 from app.core.errors import FieldError, Invalid
+from app.generation.clips import check_clip, samplers_of
 from app.generation.schemas import DENOISE, MASK_BLUR, GenerationIn
 
 HIRES_SIDES = 2
@@ -15,7 +16,10 @@ HIRES_SIDES = 2
 
 def check(body: GenerationIn, spec: FamilySpec) -> None:
     """Errors: Invalid that lists every wrong field."""
-    refuse([*_sampling(body, spec), *_sizes(body, spec), *_start(body), *_hires(body, spec), *_grid(body)])
+    wrong = [*_sampling(body, spec), *_sizes(body, spec), *check_clip(body, spec)]
+    if spec.clips is None:
+        wrong += [*_start(body), *_hires(body, spec), *_grid(body)]
+    refuse(wrong)
 
 
 def refuse(wrong: list[FieldError], code: str | None = None) -> None:
@@ -25,22 +29,22 @@ def refuse(wrong: list[FieldError], code: str | None = None) -> None:
         raise Invalid(f"Please correct: {listed}.", wrong, code=code)
 
 
-def sampler_error(name: str, schedule: str) -> str:
+def sampler_error(name: str, schedule: str, samplers: Mapping[str, SamplerSpec] = SAMPLERS) -> str:
     """Words for a sampler that there is not, or a schedule that it does not know; else empty."""
-    if name not in SAMPLERS:
-        return f"choose one of {', '.join(SAMPLERS)}"
-    if schedule not in SAMPLERS[name].schedules:
-        return f"{name} has no {schedule}: choose one of {', '.join(SAMPLERS[name].schedules)}"
+    if name not in samplers:
+        return f"choose one of {', '.join(samplers)}"
+    if schedule not in samplers[name].schedules:
+        return f"{name} has no {schedule}: choose one of {', '.join(samplers[name].schedules)}"
     return ""
 
 
 def _sampling(body: GenerationIn, spec: FamilySpec) -> Iterator[FieldError]:
-    limits = spec.generation
+    limits, samplers = spec.generation, samplers_of(spec)
     name, schedule = split_sampler(body.sampler or limits.sampler, body.schedule or AUTOMATIC)
-    if name in SAMPLERS and schedule not in SCHEDULES:
-        yield FieldError("#/schedule", f"choose one of {', '.join(SAMPLERS[name].schedules)}", "enum")
-    elif words := sampler_error(name, schedule):
-        field = "sampler" if name not in SAMPLERS or body.schedule is None else "schedule"
+    if name in samplers and schedule not in SCHEDULES:
+        yield FieldError("#/schedule", f"choose one of {', '.join(samplers[name].schedules)}", "enum")
+    elif words := sampler_error(name, schedule, samplers):
+        field = "sampler" if name not in samplers or body.schedule is None else "schedule"
         yield FieldError(f"#/{field}", words, "enum")
     if body.steps is not None and body.steps > limits.max_steps:
         yield FieldError("#/steps", f"give at most {limits.max_steps}", "out-of-range")

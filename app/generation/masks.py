@@ -71,5 +71,4 @@ def _alpha(picture: Image.Image) -> Image.Image | None:
     if not picture.has_transparency_data:
         return None
     alpha = picture.convert("RGBA").getchannel("A")
-    low, _ = alpha.getextrema()
-    return alpha if isinstance(low, int) and low < 255 else None
+    return None if alpha.getextrema() == (255, 255) else alpha

@@ -6,11 +6,11 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from app.accounts.deps import CurrentUser
 from app.contract.jobs import UPSCALERS
-from app.contract.samplers import SAMPLERS
 from app.core.errors import AppError, Conflict, Invalid
 from app.gallery.picker import list_choices, list_fitting
 from app.generation import estimate, grid_pages, picture_pages, prefill, reading, service
-from app.generation.filled import Filled, list_trainings
+from app.generation.clips import offered_lengths, rates_of, samplers_of, seconds_words
+from app.generation.filled import Filled, list_trainings, media_drawn, number
 from app.generation.form import body_of
 from app.generation.grid import AXES, MAX_CELLS
 from app.images import queries as image_queries
@@ -22,6 +22,8 @@ router = APIRouter(include_in_schema=False)
 router.include_router(picture_pages.router)
 router.include_router(grid_pages.router)
 PickerKind = Literal["Checkpoint", "LORA", "VAE", "TextualInversion"]
+Media = Literal["", "image", "video"]
+QUANTITIES = (1, 2, 4, 8)
 MAX_BODY = 64 << 20
 """Bytes that a request may bring; what a picture may have is a setting and less."""
 
@@ -38,14 +40,16 @@ def generator(
     compare: bool = False,
     start: int | None = None,
     key: str | None = None,
+    media: Media = "",
 ) -> Response:
     """The page, filled from a model, from a picture (Remix, or as a start) or from an epoch.
 
-    `compare`: with a grid of all epochs of that training.
+    `compare`: with a grid of all epochs of that training. `media`: with a model for pictures or for clips.
     """
     filled = prefill.from_query(
-        db, user, version=version, image=image, training=training, epoch=epoch, start=start, key=key
-    )
+        db, user, version=version, image=image, training=training, epoch=epoch, start=start, key=key,
+        media=media,
+    )  # fmt: skip
     if compare and training is not None:
         prefill.compare_epochs(filled, training)
     filters = image_queries.ImageFilters(mine=True)
@@ -64,14 +68,31 @@ def _context(db: Db, user: CurrentUser, filled: Filled) -> dict[str, Any]:
     return {
         "filled": filled,
         "spec": spec,
-        "samplers": SAMPLERS,
+        "media": media_drawn(db, user),
+        "samplers": samplers_of(spec) if spec else {},
+        **_clip_choices(filled),
         "upscalers": UPSCALERS,
         "axes": AXES,
         "max_cells": MAX_CELLS,
         "vaes": [found.choice for found in vaes if found.fit.usable],
         "trainings": list_trainings(db, user, filled.base),
         "has_embeddings": bool(list_choices(db, user, "TextualInversion", limit=1)),
+        "quantities": [(str(n), str(n)) for n in QUANTITIES if spec and n <= spec.generation.max_quantity],
         "eta": estimate.words(db, spec) if spec else "",
+    }
+
+
+def _clip_choices(filled: Filled) -> dict[str, Any]:
+    """Lengths and rates that the form offers; of a model for pictures none."""
+    clips = filled.spec.clips if filled.spec else None
+    if clips is None:
+        return {"clips": None}
+    frames, fps = (number(filled.fields.get(name)) for name in ("frames", "fps"))
+    return {
+        "clips": clips,
+        "lengths": offered_lengths(clips, int(frames or 0)),
+        "rates": rates_of(clips, fps),
+        "seconds": seconds_words,
     }
 
 

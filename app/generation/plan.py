@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.contract.family import FamilySpec
 from app.contract.jobs import CheckpointRef, GenerateJob, Hires, LoraRef
-from app.contract.samplers import AUTOMATIC, joined_name, resolve_schedule, split_sampler
+from app.contract.samplers import AUTOMATIC, joined_name, split_sampler
 from app.gallery import refs
+from app.generation.clips import of_job, samplers_of
 from app.generation.grid import add_grid
 from app.generation.limits import check
 from app.generation.resolve import Resources, resolve
@@ -43,7 +44,7 @@ def plan_generation(db: Session, user: User, body: GenerationIn) -> Planned:
     check(body, spec)
     body = keep_data(db, user, body)
     found = resolve(db, user, body, base)
-    job = _job(body, spec, base, found).model_copy(update={"start": start_picture(db, user, body)})
+    job = _job(body, spec, base, found).model_copy(update={"start": start_picture(db, user, body, spec)})
     if body.grid is not None:
         job = add_grid(db, user, body, job, spec)
     return Planned(body, job, spec, found.notes)
@@ -59,7 +60,7 @@ def _job(body: GenerationIn, spec: FamilySpec, base: CheckpointRef, found: Resou
         prompt=found.prompt,
         negative_prompt=body.negative_prompt or "",
         sampler=sampler,
-        schedule=resolve_schedule(sampler, schedule),
+        schedule=samplers_of(spec)[sampler].automatic if schedule == AUTOMATIC else schedule,
         steps=body.steps or defaults.steps,
         cfg_scale=body.cfg_scale if body.cfg_scale is not None else defaults.cfg_scale,
         width=body.width or defaults.width,
@@ -68,6 +69,7 @@ def _job(body: GenerationIn, spec: FamilySpec, base: CheckpointRef, found: Resou
         clip_skip=body.clip_skip or defaults.clip_skip,
         hires=Hires.model_validate(body.hires.model_dump()) if body.hires else None,
         threads=threads(),
+        **of_job(body, spec),
     )
 
 
@@ -79,7 +81,10 @@ def _seeds(body: GenerationIn) -> tuple[int, ...]:
 def echo(planned: Planned) -> dict[str, Any]:
     """The request with everything resolved, as the job shows it."""
     body, job = planned.body, planned.job
-    shared = {"prompt", "negative_prompt", "steps", "cfg_scale", "width", "height", "clip_skip"}
+    shared = {
+        "prompt", "negative_prompt", "steps", "cfg_scale", "width", "height", "clip_skip", "frames", "fps",
+        "shift",
+    }  # fmt: skip
     return {
         "model_version_id": body.model_version_id,
         "model": job.base.name,

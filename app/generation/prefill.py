@@ -11,6 +11,7 @@ from app.contract.passes import picture_job
 from app.core.errors import AppError
 from app.gallery.picker import find_base_for
 from app.gallery.refs import get_version
+from app.generation.clips import meta_of
 from app.generation.filled import Card, Filled, epoch_card, finish, one_choice
 from app.generation.form import loras_of
 from app.generation.reading import fill_from, found_in
@@ -20,6 +21,12 @@ from app.images.models import Image
 from app.jobs.models import Job
 from app.training import service as training
 from app.training.models import TrainingCheckpoint, TrainingRun
+
+OF_ONE_KIND = (
+    "aspect", "width", "height", "sampler", "schedule", "steps", "cfg_scale", "frames", "fps", "shift",
+    "start", "mask", "hires", "compare",
+)  # fmt: skip
+"""Fields that pictures and clips do not share: they start anew where a model of the other kind is chosen."""
 
 
 def from_query(
@@ -32,12 +39,14 @@ def from_query(
     epoch: int | None = None,
     start: int | None = None,
     key: str | None = None,
+    media: str = "",
 ) -> Filled:
     """Fill from whatever the address names; `key` opens a picture shared by link.
 
+    `media` (`image` or `video`) asks for a model that draws such things where nothing else names one.
     Errors: NotFound for what the user may not see.
     """
-    filled = Filled()
+    filled = Filled(media=media)
     if image is not None:
         _from_image(db, user, image, key, filled)
     elif training is not None and epoch is not None:
@@ -60,7 +69,9 @@ def from_form(db: Session, user: User, form: dict[str, str]) -> Filled:
     """The form as it was left, drawn anew: after a reload, or with another model."""
     filled = Filled(base=one_choice(db, user, "Checkpoint", form.get("model_version_id")))
     filled.fields = dict(form)
-    width, _, height = form.get("aspect", "").partition("x")
+    if filled.spec is not None and ("frames" in form) != (filled.spec.clips is not None):
+        filled.fields = {name: text for name, text in form.items() if name not in OF_ONE_KIND}
+    width, _, height = str(filled.fields.get("aspect", "")).partition("x")
     if height:
         filled.fields |= {"width": width, "height": height}
     for entry in loras_of(form):
@@ -140,7 +151,7 @@ def _from_job(db: Session, user: User, job: Job, drawn: GenerateJob, filled: Fil
         name: getattr(drawn, name)
         for name in ("prompt", "negative_prompt", "sampler", "schedule", "steps", "cfg_scale", "clip_skip",
                      "width", "height")
-    }  # fmt: skip
+    } | meta_of(drawn)  # fmt: skip
     filled.fields["vae_version_id"] = job.input.get("vae_version_id")
     for lora in drawn.loras:
         choice = one_choice(db, user, "LORA", lora.model_version_id)
@@ -192,6 +203,7 @@ def _from_meta(db: Session, user: User, image: Image, filled: Filled) -> None:
         "clip_skip": meta.get("clipSkip"),
         "width": width,
         "height": height,
+        **{name: meta.get(name) for name in ("frames", "fps", "shift")},
     }
     if meta.get("Hires upscale"):
         told = {"hires_scale": "Hires upscale", "hires_upscaler": "Hires upscaler",

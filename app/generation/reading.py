@@ -20,26 +20,33 @@ from app.generation.names import find_loras
 from app.generation.resolve import without_tag
 from app.generation.schemas import MAX_STRENGTH, MIN_STRENGTH
 from worker.inference.metadata.infotext import Infotext
+from worker.inference.metadata.movie import is_movie
 from worker.inference.metadata.reading import Found, Resource, read_file, read_texts, resources_of
 from worker.inference.metadata.texts import Texts
 
-NOTHING = "There is no generation data in it. To start from the picture, drop it on “Start picture”."
+NOTHING = "There is no generation data in it. To start from a picture, drop it on “Start picture”."
 UPSCALER_WORDS = (("nearest", "Nearest"), ("lanczos", "Lanczos"))
 
 
 def read_picture(db: Session, user: User, file: BinaryIO, *, name: str, base: str) -> Filled:
-    """The form filled from a picture. `base`: the model to stay with where the picture's is not here.
+    """The form filled from a picture or an MP4. `base`: the model to stay with where its own is not here.
 
     Errors: Invalid for no picture or one without generation data, TooLarge.
     """
-    with tempfile.TemporaryDirectory(prefix="bottega-picture-") as folder:
-        source = Path(folder) / "source"
-        save_bounded(file, source)
-        decode_apart(source, Path(folder), name or "The picture")  # what opens there is safe to open here
-        found = read_file(source)
+    found = data_of(file, name=name)
     if found is None:
         raise Invalid(f"{name or 'The picture'}: {NOTHING}", code="no-generation-data")
     return _filled(db, user, found, "image", base)
+
+
+def data_of(file: BinaryIO, *, name: str = "") -> Found | None:
+    """The generation data in a picture. Errors: Invalid for no picture, TooLarge."""
+    with tempfile.TemporaryDirectory(prefix="bottega-picture-") as folder:
+        source = Path(folder) / "source"
+        save_bounded(file, source)
+        if not is_movie(source):  # of a clip the boxes are read, and nothing is decoded
+            decode_apart(source, Path(folder), name or "The picture")  # what opens there is safe to open here
+        return read_file(source)
 
 
 def read_text(db: Session, user: User, text: str, *, base: str = "") -> Filled:
@@ -83,6 +90,9 @@ def fill_from(db: Session, user: User, info: Infotext, filled: Filled) -> str:
         "clip_skip": info.clip_skip,
         "width": size[0] if size else None,
         "height": size[1] if size else None,
+        "frames": info.frames,
+        "fps": info.fps,
+        "shift": info.shift,
     }
     _second_pass(info, filled)
     missing = [words for each in resources_of(info) if (words := _resource(db, user, each, info, filled))]

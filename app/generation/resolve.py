@@ -98,6 +98,9 @@ def epoch_ref(db: Session, user: User, source: EpochOf) -> LoraRef:
         base_model=job.payload["base"]["base_model"],
         autov3=row.tensor_sha256[:12],
     )
+    if row.low_noise and row.low_noise_sha256:
+        second = BlobRef(sha256=row.low_noise_sha256, size=row.low_noise["size"], name=row.low_noise["name"])
+        lora = lora.model_copy(update={"low_noise": second})
     strength = EPOCH_STRENGTH if source.strength is None else source.strength
     return with_strengths(lora, strength, source.text_encoder_strength)
 

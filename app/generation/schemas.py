@@ -104,8 +104,13 @@ class GenerationIn(Strict):
     schedule: str | None = Field(default=None, max_length=40)
     steps: int | None = Field(default=None, ge=1, le=150)
     cfg_scale: float | None = Field(default=None, ge=1, le=30)
-    width: int | None = Field(default=None, ge=64, le=2048)
-    height: int | None = Field(default=None, ge=64, le=2048)
+    width: int | None = Field(default=None, ge=16, le=2048)
+    height: int | None = Field(default=None, ge=16, le=2048)
+    frames: int | None = Field(default=None, ge=1, le=1000, description="Length of a clip.")
+    fps: float | None = Field(default=None, ge=1, le=60, description="At which a clip is played.")
+    shift: float | None = Field(
+        default=None, description="Of a clip's noise levels: more puts more steps where motion is decided."
+    )
     seed: int | None = Field(default=None, ge=-1, le=MAX_SEED)
     quantity: int | None = Field(default=None, ge=1, le=16)
     clip_skip: int | None = Field(default=None, ge=1, le=4)

@@ -69,7 +69,7 @@ def keep_data(db: Session, user: User, body: GenerationIn) -> GenerationIn:
         source = getattr(body, name)
         if source is not None and source.data is not None:
             with at_field(f"#/{name}"):
-                upload = keep_picture(db, user, io.BytesIO(_bytes(source.data)))
+                upload = keep_picture(db, user, io.BytesIO(bytes_of(source.data)))
             kept[name] = SourceIn(upload=upload.id)
     return body.model_copy(update=kept) if kept else body
 
@@ -116,12 +116,12 @@ def at_field(pointer: str) -> Iterator[None]:
         raise Invalid(error.detail, [FieldError(pointer, error.detail, code)], code=code) from error
 
 
-def _bytes(data: str) -> bytes:
-    """The content of a `data:` address. Errors: Invalid."""
-    head, _, content = data.partition(",")
+def bytes_of(data: str, *, bare: bool = False) -> bytes:
+    """The content of a `data:` address, or with `bare` of base64 without one. Errors: Invalid."""
+    head, _, content = data.partition(",") if data.startswith("data:") or not bare else ("", "", data)
     try:
-        if not head.endswith(";base64"):
+        if (head or not bare) and not head.endswith(";base64"):
             raise ValueError(head)
-        return base64.b64decode(content, validate=True)
+        return base64.b64decode("".join(content.split()) if bare else content, validate=True)
     except (ValueError, binascii.Error) as error:
         raise Invalid("This is no picture: write data:image/png;base64,… and the picture.") from error

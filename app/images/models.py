@@ -64,6 +64,13 @@ class Image(Base, Created):
         """Seconds of a clip."""
         return round(self.frames / self.fps, 3) if self.fps else None
 
+    @property
+    def clip_facts(self) -> dict[str, Any]:
+        """Frames, frames a second and seconds of a clip; nothing for a picture."""
+        if not self.is_clip:
+            return {}
+        return {"frames": self.frames, "fps": self.fps, "duration": self.duration}
+
 
 class ImageResource(Base):
     __tablename__ = "image_resource"

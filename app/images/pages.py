@@ -72,7 +72,7 @@ def shown_settings(image: Image) -> list[tuple[str, Any]]:
     """Label and value of the settings that a person reads, in order."""
     labels = {
         "Model": "Model", "sampler": "Sampler", "steps": "Steps", "cfgScale": "CFG", "seed": "Seed",
-        "clipSkip": "Clip skip", "Schedule type": "Schedule", "Denoising strength": "Denoise",
+        "shift": "Shift", "clipSkip": "Clip skip", "Schedule type": "Schedule", "Denoising strength": "Denoise",
         "Hires upscale": "Hires scale", "Hires upscaler": "Upscaler", "VAE": "VAE", "program": "Made in",
     }  # fmt: skip
     shown = [
@@ -80,7 +80,13 @@ def shown_settings(image: Image) -> list[tuple[str, Any]]:
         for name, label in labels.items()
         if image.meta.get(name) not in (None, "")
     ]
-    return [*shown, ("Size", f"{image.width} × {image.height}")]
+    return [*shown, ("Size", f"{image.width} × {image.height}"), *_length(image)]
+
+
+def _length(image: Image) -> list[tuple[str, str]]:
+    if not image.is_clip:
+        return []
+    return [("Length", f"{image.duration:.1f} s, {image.frames} frames at {image.fps:g} a second")]
 
 
 def _figure(value: Any) -> Any:

@@ -6,8 +6,8 @@ from fastapi.responses import Response
 from app.core.blobs import blob_key
 from app.core.storage import Storage
 from app.images.models import Image
+from app.images.paths import extension
 from app.images.plain import without_texts
-from app.images.shapes import extension
 from app.web.downloads import content_disposition, send_blob, send_bytes
 
 TELLING = ("image/png", "video/mp4")

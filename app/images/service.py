@@ -159,6 +159,9 @@ def _told(info: texts.Infotext) -> dict[str, Any]:
         "Model": info.model,
         "Model hash": info.model_hash,
         "hashes": info.hashes or None,
+        "frames": info.frames,
+        "fps": info.fps,
+        "shift": info.shift,
         **{name: info.settings.get(name) for name in KEPT},
     }
     return {name: value for name, value in known.items() if value not in (None, "")}

@@ -6,6 +6,7 @@ from fastapi import Request
 
 from app.accounts.models import User
 from app.images.models import Image
+from app.images.paths import image_path, page_path, poster_path, variant_path
 from app.images.permissions import can_edit_image
 from app.images.queries import tag_id
 from app.web.links import origin
@@ -15,48 +16,10 @@ LEVELS = {1: "None", 2: "Soft", 4: "Mature", 8: "X", 16: "X", 32: "Blocked"}
 NO_STATS = {
     "cryCount": 0, "laughCount": 0, "likeCount": 0, "dislikeCount": 0, "heartCount": 0, "commentCount": 0,
 }  # fmt: skip
-EXTENSIONS = {
-    "image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/avif": "avif", "video/mp4": "mp4",
-}  # fmt: skip
-
-
-def extension(image: Image) -> str:
-    return EXTENSIONS.get(image.media_type, "png")
-
-
-def image_path(image: Image, *, thumb: bool = False) -> str:
-    """Path of the bytes; an unlisted picture's key is in it, so it must only be shown to who may see it."""
-    name = "thumb" if thumb else f"file.{extension(image)}"
-    key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
-    return f"/images/{image.id}/{name}{key}"
-
-
-def variant_path(image: Image) -> str:
-    """Path of the picture for programs that write `width=450` where it says `original=true`."""
-    key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
-    return f"/images/{image.id}/original=true/bottega-{image.id}.{extension(image)}{key}"
-
-
-def poster_path(image: Image) -> str:
-    """Path of the picture that stands for a clip."""
-    key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
-    return f"/images/{image.id}/anim=false/bottega-{image.id}.jpeg{key}"
 
 
 def media_kind(image: Image) -> str:
     return "video" if image.is_clip else "image"
-
-
-def clip_facts(image: Image) -> dict[str, Any]:
-    """Of a clip: frames, frames a second, seconds; nothing for a picture."""
-    if not image.is_clip:
-        return {}
-    return {"frames": image.frames, "fps": image.fps, "duration": image.duration}
-
-
-def page_path(image: Image) -> str:
-    key = f"?key={image.share_key}" if image.visibility == "unlisted" and image.share_key else ""
-    return f"/images/{image.id}{key}"
 
 
 def image_meta(image: Image) -> dict[str, Any]:
@@ -105,7 +68,7 @@ def image_out(
         "modelVersionIds": [r.model_version_id for r in image.resources if r.model_version_id is not None],
         **({"tags": [{"id": tag_id(tag), "name": tag} for tag in image.tags]} if with_tags else {}),
         "thumbnailUrl": site + image_path(image, thumb=True),
-        **({"posterUrl": site + poster_path(image)} | clip_facts(image) if image.is_clip else {}),
+        **({"posterUrl": site + poster_path(image)} | image.clip_facts if image.is_clip else {}),
         "pageUrl": site + page_path(image),
     }
     return body | (_for_owner(request, image) if can_edit_image(image, viewer) else {})

@@ -22,15 +22,18 @@ async function ask() {
 }
 
 function show(form, found) {
-  const many = found.pictures > 1 ? `${found.pictures} pictures` : "";
+  const things = "clips" in form.dataset ? "clips" : "pictures";
+  const many = found.pictures > 1 ? `${found.pictures} ${things}` : "";
   const price = [many, found.words].filter(Boolean).join(" · ");
   if (!found.problem) form.querySelector("[data-price]").textContent = price ? ` · ${price}` : "";
   const grid = gridAsked(form);
   form.querySelector("[data-action]").textContent = grid ? "Draw the grid" : "Generate";
-  form.querySelector("[data-grid-count]").textContent = !grid
-    ? ""
-    : found.problem || `${found.pictures} pictures${found.words ? `, ${found.words}` : ""}.`;
-  form.querySelector("[data-grid-count]").classList.toggle("error", Boolean(grid && found.problem));
+  const count = form.querySelector("[data-grid-count]");
+  if (count) {
+    const words = found.problem || `${found.pictures} pictures${found.words ? `, ${found.words}` : ""}.`;
+    count.textContent = grid ? words : "";
+    count.classList.toggle("error", Boolean(grid && found.problem));
+  }
   const notes = found.notes.map((words) => {
     const item = document.createElement("li");
     item.className = "notice advice small";

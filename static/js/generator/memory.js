@@ -89,7 +89,7 @@ async function restore(form) {
   const left = saved();
   if (asked.size === 0 && left) return redraw(left);
   if (left && asked.size === 1 && asked.has("start")) return redraw({ ...left, start: form.elements.start.value, mask: "" });
-  if (left && asked.has("version") && !form.elements.prompt.value) {
+  if (left && (asked.has("version") || asked.has("media")) && !form.elements.prompt.value) {
     form.elements.prompt.value = left.prompt ?? "";
     form.elements.negative_prompt.value ||= left.negative_prompt ?? "";
   }

@@ -19,7 +19,8 @@ export function initQueue() {
   });
   document.addEventListener("htmx:after:swap", (event) => {
     const card = event.target.closest?.(".feed-job");
-    const words = { succeeded: "Your pictures are finished", failed: "The pictures could not be drawn" }[card?.dataset.state];
+    const things = card?.querySelector(".of-clips") ? "clips" : "pictures";
+    const words = { succeeded: `Your ${things} are finished`, failed: `The ${things} could not be drawn` }[card?.dataset.state];
     if (words) live(words);
   });
 }

@@ -1,4 +1,4 @@
-// A picture dropped on the page, or generation data pasted into the prompt, fills the form.
+// A picture or a clip dropped on the page, or generation data pasted into the prompt, fills the form.
 
 import { live, post, theForm } from "./dom.js";
 import { replace } from "./memory.js";
@@ -39,7 +39,7 @@ function fromText(text) {
   return fill(data);
 }
 
-const pictureIn = (transfer) => [...(transfer?.files ?? [])].find((file) => file.type.startsWith("image/"));
+const pictureIn = (transfer) => [...(transfer?.files ?? [])].find((file) => /^(image|video)\//.test(file.type));
 
 export function initReading() {
   let depth = 0;
@@ -56,7 +56,7 @@ export function initReading() {
     if (!carries(event)) return;
     event.preventDefault();
     const file = pictureIn(event.dataTransfer);
-    if (!file) problem("That is not a picture. Drop a PNG, JPEG or WebP.");
+    if (!file) problem("That is no picture and no clip. Drop a PNG, JPEG, WebP or MP4.");
     else if (event.target.closest("[data-part=start]")) startFromFile(file);
     else fromFile(file);
   });

@@ -14,6 +14,7 @@ const HELP = {
 
 function schedules(form) {
   const { sampler, schedule } = form.elements;
+  if (!schedule) return;
   const chosen = sampler.selectedOptions[0];
   const fitting = chosen.dataset.schedules.split("|");
   const was = schedule.value;
@@ -46,19 +47,28 @@ export function setSize(form, width, height) {
 
 function summaries(form) {
   const { sampler, schedule, steps, cfg_scale: cfg, seed, hires, compare, start, mask, denoise } = form.elements;
-  const joined = schedule.value === "Automatic" ? sampler.value : `${sampler.value} ${schedule.value}`;
+  const joined = !schedule || schedule.value === "Automatic" ? sampler.value : `${sampler.value} ${schedule.value}`;
   form.querySelector("[data-advanced-words]").textContent =
     `${joined}, ${steps.value} steps, CFG ${cfg.value}, seed ${seed.value && seed.value !== "-1" ? seed.value : "random"}`;
   const say = (part, words) => {
     form.querySelector(`[data-part="${part}"] [data-summary]`).textContent = words;
   };
-  say("start", start.value ? `${mask.value ? "only the mask, " : ""}${Math.round(denoise.value * 100)} % anew` : "none");
+  const anew = () => (denoise ? `${mask.value ? "only the mask, " : ""}${Math.round(denoise.value * 100)} % anew` : "a picture");
+  if (start) say("start", start.value ? anew() : "none");
+  if (!hires) return lengths(form);
   const [width, height] = sizeOf(form);
   const scale = Number(form.elements.hires_scale.value) || 1;
   const scaled = [width, height].map((side) => Math.round((side * scale) / 8) * 8).join(" × ");
   say("hires", hires.checked ? `× ${scale}, ${scaled}` : "off");
   form.querySelector("[data-hires-size]").textContent = `${width} × ${height} becomes ${scaled} pixels.`;
   say("compare", compare.checked ? axisWords(form) : "off");
+}
+
+// The same frames last longer where fewer of them are shown a second.
+function lengths(form) {
+  const { frames, fps } = form.elements;
+  for (const option of frames.options)
+    option.textContent = `${(option.value / fps.value).toFixed(1)} s · ${option.value} frames`;
 }
 
 function axisWords(form) {
@@ -69,7 +79,7 @@ function axisWords(form) {
 function parts(form) {
   form.querySelector("[data-custom-size]").hidden = !form.querySelector("[data-custom]").checked;
   for (const part of form.querySelectorAll("[data-when]")) part.hidden = !form.elements[part.dataset.when].checked;
-  const compared = form.elements.compare.checked;
+  const compared = form.elements.compare?.checked ?? false;
   for (const input of form.querySelectorAll("input[name=quantity]")) input.disabled = compared;
   for (const axis of form.querySelectorAll("[data-axis]")) showAxis(form, axis);
 }

@@ -55,10 +55,9 @@ function show(form) {
   const masked = Boolean(form.elements.mask.value);
   form.querySelector("[data-start-drop]").hidden = started;
   form.querySelector("[data-start-chosen]").hidden = !started;
-  form.querySelector("[data-mask-remove]").hidden = !masked;
-  form.querySelector("[data-mask-only]").hidden = !masked;
-  form.querySelector("[data-mask-image]").hidden = !masked;
-  form.querySelector("[data-mask-word]").textContent = masked ? "Change the mask" : "Draw a mask";
+  for (const part of form.querySelectorAll("[data-mask-remove], [data-mask-only], [data-mask-image]")) part.hidden = !masked;
+  const word = form.querySelector("[data-mask-word]"); // A clip's first frame has no mask.
+  if (word) word.textContent = masked ? "Change the mask" : "Draw a mask";
   form.dispatchEvent(new Event("change", { bubbles: true }));
   save();
 }
