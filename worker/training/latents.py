@@ -18,7 +18,7 @@ from torch import Tensor
 from app.contract.jobs import TrainJob
 from worker.families.base import Cond, Family, Latents, Parts
 from worker.training.checkpoint import write_tensors
-from worker.training.dataset import Example, load_pixels
+from worker.training.dataset import Example, load_clip, load_pixels
 from worker.training.errors import TrainingError
 
 TRAVELS_UP_TO = 256 * 2**20
@@ -28,7 +28,10 @@ _CAPTIONS_AT_ONCE = 32
 
 @dataclass
 class Cache:
-    """`latents[number]` is [flips, 2, C, h, w] (mean, std). Captions: row `rows[text]` of every tensor."""
+    """`latents[number]` is [flips, 2, C, h, w] (mean, std), of clips [flips, 2, C, t, h, w].
+
+    Captions: row `rows[text]` of every tensor.
+    """
 
     latents: dict[int, Tensor] = field(default_factory=dict)
     conds: Cond = field(default_factory=dict)
@@ -43,7 +46,7 @@ class Cache:
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def latent(self, numbers: Sequence[int], flips: Sequence[bool]) -> Latents:
-        """Stacked posteriors of one size, [B, C, h, w] each."""
+        """Stacked posteriors of one size, [B, C, (t,) h, w] each."""
         pairs = torch.stack(
             [self.latents[number][int(flip)] for number, flip in zip(numbers, flips, strict=True)]
         )
@@ -57,7 +60,7 @@ class Cache:
 
 def cache_key(job: TrainJob, examples: Sequence[Example]) -> str:
     """Hash of all that the cache depends on: pictures, cuts, texts, checkpoint, settings."""
-    pictures = [(e.item.file.sha256, e.placement.bucket, e.captions) for e in examples]
+    pictures = [(e.item.file.sha256, e.bucket, e.shown, e.captions) for e in examples]
     p = job.params
     base = [job.base.file.sha256, job.base.vae.sha256 if job.base.vae else None]
     facts = [base, pictures, p.flip, p.clip_skip, p.text_encoder_lr > 0]
@@ -71,12 +74,12 @@ def build_cache(
     examples: Sequence[Example],
     on_picture: Callable[[int], None],
 ) -> Cache:
-    """Encode every picture and every text. `on_picture(done)` is called after each picture."""
+    """Encode every example and every text. `on_picture(done)` is called after each example."""
     cache = Cache()
     if job.sparing:
         parts.move_text("cpu")
     for done, example in enumerate(examples, start=1):
-        cache.latents[example.number] = encode_picture(family, parts, example, flip=job.params.flip)
+        cache.latents[example.number] = encode_example(family, parts, example, flip=job.params.flip)
         on_picture(done)
     parts.move_text(parts.device)
     texts = ["", *dict.fromkeys(text for example in examples for text in example.captions if text)]
@@ -90,9 +93,9 @@ def build_cache(
     return cache
 
 
-def encode_picture(family: Family, parts: Parts, example: Example, *, flip: bool) -> Tensor:
-    """[flips, 2, C, h, w]: posterior of the picture and, with `flip`, of its mirror image."""
-    pixels = load_pixels(example)[None]
+def encode_example(family: Family, parts: Parts, example: Example, *, flip: bool) -> Tensor:
+    """[flips, 2, C, (t,) h, w]: posterior of the example and, with `flip`, of its mirror image."""
+    pixels = (load_clip(example) if family.spec.clips else load_pixels(example))[None]
     views = [pixels, pixels.flip(-1)] if flip else [pixels]
     stacked = torch.stack([torch.stack(family.encode_images(parts, view))[:, 0] for view in views])
     if not bool(torch.isfinite(stacked).all()):

@@ -1,7 +1,8 @@
 """The adapter: PEFT's LoRA layers put into the model's own modules, and their tensors by name.
 
-State names: `model.<path>`, `text_encoder.<path>` or `text_encoder_2.<path>` + `.lora_down.weight`,
-`.lora_up.weight`, `.alpha`. A delta is alpha / rank · up · down. Adapter weights are fp32 always.
+State names: `model.<path>`, `model_2.<path>`, `text_encoder.<path>` or `text_encoder_2.<path>` +
+`.lora_down.weight`, `.lora_up.weight`, `.alpha`. A delta is alpha / rank · up · down. Adapter weights are
+fp32 always.
 """
 
 import math
@@ -34,7 +35,7 @@ class Adapter:
     layers: dict[str, Any] = field(default_factory=dict)
 
     def parameters(self, part: str) -> list[nn.Parameter]:
-        """Trainable tensors of `model`, `text_encoder` or `text_encoder_2`."""
+        """Trainable tensors of `model`, `model_2`, `text_encoder` or `text_encoder_2`."""
         return [
             tensor
             for name, layer in self.layers.items()
@@ -105,7 +106,8 @@ def inject(parts: Parts, targets: LoraTargets, params: TrainParams, rng: Draws) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.number("lora"))
         if params.unet_lr > 0:
-            _inject(adapter, "model", parts.model, _config(targets, params))
+            for part, model in parts.networks.items():
+                _inject(adapter, part, model, _config(targets, params))
         if params.text_encoder_lr > 0:
             for part in ("text_encoder", "text_encoder_2"):
                 if names := getattr(targets, part):

@@ -27,6 +27,7 @@ def create_optimizer(adapter: Adapter, params: TrainParams) -> torch.optim.Optim
     """One group a part, each with its `base_lr`. AdamW is the fused one."""
     rates = {
         "model": params.unet_lr,
+        "model_2": params.unet_lr,
         "text_encoder": params.text_encoder_lr,
         "text_encoder_2": params.text_encoder_lr,
     }

@@ -113,7 +113,7 @@ def prepare(task: Task, resume: Path | None = None) -> Run:
     vae = task.files[job.base.vae.sha256] if job.base.vae else None
     parts = family.load(task.files[job.base.file.sha256], task.device, devices.DTYPES[p.precision], vae)
     multiple = math.lcm(family.spec.bucket_multiple, family.latent_factor(parts))
-    examples = load_examples(job, task.files, multiple, task.rng)
+    examples = load_examples(job, task.files, multiple, task.rng, family.spec.clips)
     tell_about(task, parts, examples)
 
     task.monitor.begin("caching", total=len(examples), unit="picture")
@@ -125,8 +125,7 @@ def prepare(task: Task, resume: Path | None = None) -> Run:
     adapter = inject(parts, targets, p, task.rng)
     optimizer = optim.create_optimizer(adapter, p)
     if p.gradient_checkpointing:
-        parts.model.enable_gradient_checkpointing()
-        parts.model.train()
+        parts.checkpoint_gradients()
 
     state = RunState(started_at=time.time())
     run = Run(

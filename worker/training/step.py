@@ -85,6 +85,9 @@ def make_batch(run: Run, samples: list[Sample]) -> Batch:
         noise_offset=p.noise_offset,
         clip_skip=p.clip_skip,
         frames=_frames(run, [s.example.frame(mirrored=f) for s, f in zip(samples, flips, strict=True)]),
+        flow_shift=p.flow_shift,
+        timestep_density=p.timestep_density,
+        turn=run.state.step,
     )
 
 
@@ -115,7 +118,7 @@ def validation_loss(run: Run) -> float | None:
 
 
 def _validation_batches(run: Run) -> Iterator[Batch]:
-    levels = len(run.parts.scheduler.alphas_cumprod)
+    levels = run.parts.scheduler.config.num_train_timesteps
     spread = [levels * (2 * level + 1) // (2 * VALIDATION_LEVELS) for level in range(VALIDATION_LEVELS)]
     for example in run.held_out:
         latents = run.cache.latent([example.number] * VALIDATION_LEVELS, [False] * VALIDATION_LEVELS)
@@ -127,6 +130,7 @@ def _validation_batches(run: Run) -> Iterator[Batch]:
             timesteps=torch.tensor(spread, device=run.parts.device),
             clip_skip=run.job.params.clip_skip,
             frames=_frames(run, [example.frame(mirrored=False)] * VALIDATION_LEVELS),
+            flow_shift=run.job.params.flow_shift,
         )
 
 

@@ -50,7 +50,7 @@ def test_the_nearest_shape_is_taken() -> None:
 def examples(*buckets: tuple[int, int]) -> list[Example]:
     item: Any = None
     return [
-        Example(number, item, Path(), place(*bucket, [bucket]), ("",), held_out=False)
+        Example(number, item, Path(), place(*bucket, [bucket]), ("",), held_out=False, clip=number)
         for number, bucket in enumerate(buckets)
     ]
 
