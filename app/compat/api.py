@@ -2,8 +2,21 @@
 
 from fastapi import APIRouter
 
-from app.compat import civitai, civitai_download, civitai_images, civitai_lists, pictures
+from app.compat import (
+    a1111,
+    a1111_lists,
+    a1111_words,
+    civitai,
+    civitai_download,
+    civitai_images,
+    civitai_lists,
+    openai_images,
+    openai_models,
+    pictures,
+)
 
 router = APIRouter()
 for face in (civitai, civitai_images, civitai_lists, civitai_download, pictures):
+    router.include_router(face.router)
+for face in (a1111, a1111_lists, a1111_words, openai_models, openai_images):
     router.include_router(face.router)

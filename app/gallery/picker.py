@@ -92,7 +92,9 @@ def list_choices(
     return [_choice(version, viewer, covers.get(version.id)) for version in versions]
 
 
-def list_files(db: Session, viewer: User, kind: str, *, limit: int = 500) -> list[tuple[Choice, ModelFile]]:
+def list_files(
+    db: Session, viewer: User, kind: str, *, limit: int = 500, version_ids: list[int] | None = None
+) -> list[tuple[Choice, ModelFile]]:
     """Versions of a kind with their primary files, as list_choices has them, for lists of other programs."""
     rows = (
         usable_by(select(ModelVersion, ModelFile).join(ModelVersion.files).join(Model), viewer, KINDS[kind])
@@ -100,6 +102,8 @@ def list_files(db: Session, viewer: User, kind: str, *, limit: int = 500) -> lis
         .order_by(Model.built_in.desc(), ModelVersion.id.desc())
         .limit(limit)
     )
+    if version_ids is not None:
+        rows = rows.where(ModelVersion.id.in_(version_ids))
     return [(_choice(version, viewer, None), file) for version, file in db.execute(rows).unique()]
 
 

@@ -138,6 +138,9 @@ def explain(request: Request, error: Exception) -> AppError:
             return error
         case RequestValidationError():
             return _refusal(request, error)
+        case HTTPException():
+            detail = _WORDS.get(error.status_code, str(error.detail))
+            return _Plain(error.status_code, detail, dict(error.headers or {}))
         case DataError() | UnicodeEncodeError():
             return Invalid(_UNSTORABLE)
         case IntegrityError():
@@ -174,10 +177,9 @@ async def _on_system(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    detail = _WORDS.get(error.status_code, str(error.detail))
     if not hasattr(request.state, "viewer") and not wants_json(request):
         await run_in_threadpool(request.app.state.show_viewer, request)  # no route, so no dependency has run
-    plain = _Plain(error.status_code, detail, dict(error.headers or {}))
+    plain = explain(request, error)
     if error.status_code == 405:
         plain.extra["error"] = "Method not allowed"  # what Civitai's clients look for
     return respond(request, plain)
