@@ -61,19 +61,6 @@ _TABLE = (
     SamplerSpec(name="TCD", schedules=OWN, help="For TCD models and LoRAs."),
 )
 SAMPLERS = {sampler.name: sampler for sampler in _TABLE}
-EVENLY = (AUTOMATIC, "Simple")
-"""Of flows: steps evenly apart, and then moved by the shift."""
-FLOW_SAMPLERS = {
-    sampler.name: sampler
-    for sampler in (
-        SamplerSpec(name="Euler", automatic="Simple", schedules=EVENLY, usual=True, help="Plain and steady."),
-        SamplerSpec(
-            name="UniPC", automatic="Simple", schedules=EVENLY, usual=True, help="Good with few steps."
-        ),
-        SamplerSpec(name="DPM++ 2M", automatic="Simple", schedules=EVENLY, usual=True),
-    )
-}
-"""Of families that predict a flow: those with clips."""
 FLOW_SAMPLERS = {
     sampler.name: sampler.model_copy(update={"automatic": NORMAL, "schedules": OWN, "help": ""})
     for sampler in _TABLE
