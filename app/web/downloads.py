@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 
 from app.core.blobs import blob_key
 from app.core.config import get_settings
@@ -18,12 +20,28 @@ from app.core.storage import Storage
 
 INLINE_TYPES = {"image/png", "image/jpeg", "image/webp", "image/avif", "video/mp4"}
 """Only these are ever shown inline; everything else is an attachment."""
-RANGE = re.compile(r"bytes=(?!-$)(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=(\d{0,100})-(\d{0,100})")
+ONE_RANGE = re.compile(r"\s*(?!-\s*$)(\d{0,100})-(\d{0,100})\s*")
 SANDBOX = "sandbox; default-src 'none'"
 
 
 class BigFileResponse(FileResponse):
     chunk_size = 1 << 20
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not _is_range(Headers(scope=scope).get("range", "")):
+            kept = [(name, value) for name, value in scope["headers"] if name.lower() != b"range"]
+            scope = {**scope, "headers": kept}
+        await super().__call__(scope, receive, send)
+
+
+def _is_range(asked: str) -> bool:
+    """RFC 9110: a Range in another unit, or one that makes no sense, is as good as none."""
+    unit, _, ranges = asked.partition("=")
+    parts = [ONE_RANGE.fullmatch(part) for part in ranges.split(",")]
+    return unit.strip().lower() == "bytes" and all(
+        part is not None and (not part[1] or not part[2] or int(part[1]) <= int(part[2])) for part in parts
+    )
 
 
 def content_disposition(name: str, *, inline: bool = False) -> str:
@@ -57,7 +75,8 @@ def send_blob(
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "cross-origin" if public else "same-origin",
     }
-    if f'"{sha256}"' in request.headers.get("if-none-match", ""):
+    known = request.headers.get("if-none-match", "")
+    if known.strip() == "*" or f'"{sha256}"' in known:
         return Response(status_code=304, headers=headers)
     return _bytes(request, storage, sha256, media_type, headers)
 
@@ -96,8 +115,9 @@ def _part(request: Request, size: int, headers: dict[str, str]) -> tuple[int, in
     Several ranges at once get the whole, as the standard permits.
     """
     start, end, status = 0, size, 200
-    asked = RANGE.fullmatch(request.headers.get("range", "").strip())
-    if asked and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
+    wanted = request.headers.get("range", "").strip()
+    asked = RANGE.fullmatch(wanted)
+    if asked and _is_range(wanted) and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
         first, last = asked.groups()
         start = int(first) if first else max(0, size - int(last or 0))
         end = min(int(last) + 1, size) if first and last else size
