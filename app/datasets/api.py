@@ -285,6 +285,6 @@ def export_dataset(id: str, db: Db, store: Store, user: CurrentUser) -> Streamin
 @router.post("/{id}/example", response_model=AddedOut)
 def add_example_set(id: str, db: Db, store: Store, user: Trainer) -> AddedOut:
     """Fill a set of pictures with “Tuscan afternoon”: fifteen drawn ones with ten tags each."""
-    service.check_example(service.get_dataset(db, user, id, edit=True))
+    media = service.get_dataset(db, user, id, edit=True).media
     db.close()
-    return _report(id, add_example(store, user, id))
+    return _report(id, add_example(store, user, id, media))

@@ -73,7 +73,7 @@ class Survey:
 
 
 def normalise_clip(source: Path, form: str, out: Path, limits: ClipLimits) -> Normalised:
-    """Write `picture.mp4`, `thumb.webp` and `strip.webp` into `out`; for one frame a picture. Raises Refused.
+    """Write `picture.mp4`, thumb, strip and poster into `out`; for one frame a picture. Raises Refused.
 
     `form` is libav's name of the format, so that no other reader of its hundred is ever asked.
     """
@@ -204,6 +204,7 @@ def _write(
     strip = _encode(chain([first], frames), seen, shape, out / "picture.mp4")
     save_thumb(strip.first, out)
     strip.save(out / "strip.webp")
+    strip.middle.save(out / "poster.jpeg", "JPEG", quality=90)
     return Normalised(
         shape.width, shape.height, "mp4", dhash(strip.middle), _warnings(strip.middle, shape, seen),
         clip={"fps": float(seen.rate), "frames": seen.frames, "duration": float(seen.frames / seen.rate)},

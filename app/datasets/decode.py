@@ -78,8 +78,10 @@ class Decoded:
     dhash: int
     warnings: list[str]
     clip: dict[str, float] | None = None
-    """`{fps, frames, duration}` of moving pictures; then there is a strip."""
+    """`{fps, frames, duration}` of moving pictures; then there are a strip and a poster."""
     strip: Path | None = None
+    poster: Path | None = None
+    """The middle frame in full size, for who wants a picture of the clip."""
 
     @property
     def files(self) -> list[tuple[Path, str]]:
@@ -130,6 +132,7 @@ class Decoder:
             warnings=answer["warnings"],
             clip=answer["clip"],
             strip=out / "strip.webp" if answer["clip"] else None,
+            poster=out / "poster.jpeg" if answer["clip"] else None,
         )
 
     def close(self) -> None:

@@ -1,13 +1,11 @@
 """What may go into a set of clips: films by their content, and pictures, each a clip of one frame."""
 
-from contextlib import suppress
 from pathlib import Path
 
 from app.datasets.clip import ClipLimits, normalise_clip
+from app.datasets.kinds import film_format
 from app.datasets.normalise import Limits, Normalised, Refused, is_web_page, normalise, recognise
 
-_ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-"""First atoms of MP4 and of QuickTime before there was `ftyp`."""
 _OTHER_KINDS = [
     (b"RIFF", "an AVI video"), (b"\x30\x26\xb2\x75", "a WMV video"), (b"FLV\x01", "a Flash video"),
     (b"\0\0\x01\xba", "an MPEG video"), (b"\0\0\x01\xb3", "an MPEG video"), (b"OggS", "an Ogg file"),
@@ -15,18 +13,6 @@ _OTHER_KINDS = [
     (b"Rar!", "an archive"), (b"7z\xbc\xaf", "an archive"), (b"\x1f\x8b", "an archive"),
 ]  # fmt: skip
 NOT_A_CLIP = "is not a clip that can be read. MP4, WebM, MOV, GIF and pictures are taken."
-
-
-def film_format(head: bytes) -> str | None:
-    """libav's name of the format, from the first bytes; None for what is no film that is taken."""
-    with suppress(Refused):
-        recognise(head)
-        return None
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return "matroska"
-    return "mov" if head[4:8] in _ATOMS else None
 
 
 def normalise_either(source: Path, out: Path, picture: Limits, clip: ClipLimits) -> Normalised:

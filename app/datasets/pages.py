@@ -75,9 +75,9 @@ async def add_files(
 
 @router.post("/{id}/example")
 def example(request: Request, db: Db, store: Store, user: CurrentUser, id: str, next: str = "") -> Response:
-    service.check_example(service.get_dataset(db, user, id, edit=True))
+    media = service.get_dataset(db, user, id, edit=True).media
     db.close()
-    add_example(store, user, id)
+    add_example(store, user, id, media)
     return redirect(request, _local(next) or f"/datasets/{id}")
 
 

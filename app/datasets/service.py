@@ -32,14 +32,14 @@ from app.datasets.labels import normalise_label
 from app.datasets.media import LABEL_TYPE, MEDIA, check_trainable, check_usable, trained_media
 from app.datasets.models import Dataset, DatasetItem
 from app.datasets.queries import TAGS_IN_LISTS, Facts, covers, dataset_etag, facts, filter_items
-from app.datasets.views import dataset_out, item_out
+from app.datasets.views import clip_families_out, dataset_out, item_out
 from app.jobs.models import Job
 from app.jobs.service import enqueue
 from app.uploads.models import Upload
 from app.uploads.service import delete_upload, get_complete
 
 __all__ = [
-    "Report", "add_files", "can_edit_dataset", "can_see_dataset", "change_labels", "check_example",
+    "Report", "add_files", "can_edit_dataset", "can_see_dataset", "change_labels",
     "check_trainable", "check_usable", "create_dataset",
     "delete_dataset", "delete_item", "describe", "editor_context", "export_zip", "get_dataset",
     "get_item", "get_items", "get_strip", "import_upload", "import_zip", "is_for_a_job", "list_covers",
@@ -180,8 +180,13 @@ def editor_context(
     *,
     trigger_word: str = "",
     resolution: int | None = None,
+    cut: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What `datasets/_editor.html` needs. `resolution`: the side at which the chosen base draws."""
+    """What `datasets/_editor.html` needs.
+
+    `resolution`: the side at which the chosen base draws. `cut`: how a training would cut clips, as the
+    query of `…/windows`; None lets the person choose a family and try.
+    """
     dataset = get_dataset(db, viewer, dataset_id)
     page = list_items(db, viewer, dataset_id, limit=get_settings().limits.dataset_items)
     shown = dataset_out(dataset, describe(db, dataset)).model_dump(mode="json")
@@ -197,6 +202,8 @@ def editor_context(
             "items": pictures,
             "trigger": trigger_word,
             "resolution": resolution,
+            "cut": cut,
+            "families": clip_families_out(),
             "sessionBytes": get_settings().limits.upload_bytes,
         },
     }
@@ -277,13 +284,6 @@ def is_for_a_job(dataset: Dataset, file: Received) -> bool:
     with file.path.open("rb") as head:
         large = file.path.stat().st_size > IN_REQUEST_BYTES
         return large and (dataset.media == "video" or is_zip(head.read(8)))
-
-
-def check_example(dataset: Dataset) -> None:
-    """Errors: Invalid for a set of clips."""
-    if dataset.media == "video":
-        words = "The example set holds pictures. Make a set of pictures for it."
-        raise Invalid(words, [FieldError("#/dataset", words)], code="dataset-media")
 
 
 def start_import(db: Session, user: User, dataset_id: str, upload: Upload) -> Job:

@@ -1,5 +1,7 @@
 """Rows as REST and pages show them. A file's address never changes, so browsers keep it for ever."""
 
+from typing import Any
+
 from app.contract.clips import resampled_length, unused, windows
 from app.datasets.adding import Report
 from app.datasets.media import clip_families
@@ -18,6 +20,7 @@ from app.datasets.schemas import (
     WindowQuery,
     WindowsOut,
 )
+from worker.families import catalog
 
 
 def dataset_out(dataset: Dataset, facts: Facts) -> DatasetOut:
@@ -57,6 +60,16 @@ def windows_out(item: DatasetItem, query: WindowQuery) -> WindowsOut:
         for w in cut
     ]
     return WindowsOut(fps=rule.fps, frames=total, windows=shown, unused=unused(total, cut))
+
+
+def clip_families_out() -> list[dict[str, Any]]:
+    """Families that train on clips, for the editor: rate and lengths in frames."""
+    titles = {name: spec.title for name, spec in catalog.specs().items()}
+    return [
+        {"name": name, "title": titles[name], "fps": facts.rule.fps, "step": facts.rule.step,
+         "window": facts.window, "longest": facts.max_window}
+        for name, facts in clip_families().items()
+    ]  # fmt: skip
 
 
 def added_out(report: Report, items: list[DatasetItem]) -> AddedOut:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
+from app.contract.family import FamilySpec
 from app.core.db import utcnow
 from app.core.errors import FieldError, Invalid, NotFound
 from app.core.ids import new_id
@@ -18,28 +19,38 @@ from app.gallery.picker import Choice, list_choices
 from app.jobs.models import Job
 from app.training import service
 from app.training.models import TrainingDraft
-from app.training.plan import find_base
+from app.training.plan import family_spec, find_base
 from app.training.schemas import BaseIn, TrainingIn
 from app.web.forms import plain_words
+from worker.families import catalog
+from worker.families.resolve import ParamErrors, resolve_params
 
 LEET = {"a": "4", "e": "3", "i": "1", "o": "0"}
 TYPES = (
     (
         "character",
         "Person or character",
-        "Somebody or some figure that should look the same in every picture.",
+        "Somebody or some figure that should always look the same.",
     ),
-    ("style", "Style", "A way of painting or photographing, on any subject."),
-    ("concept", "Object or concept", "A thing, a place, a garment, a pose."),
+    ("style", "Style", "A way of painting, photographing or filming, on any subject."),
+    ("concept", "Object or concept", "A thing, a place, a garment, a pose, a way to move."),
 )
+MEDIA = (
+    ("image", "Pictures", "About fifteen pictures teach a person, a thing or a style."),
+    ("video", "Video", "A handful of short clips teach how something moves, too."),
+)
+CUTTING = ("clip_frames", "clip_windows", "clip_count", "clip_stride")
+WRONG_MEDIA = {
+    "image": "This base model trains on clips alone. Choose another one, or Video above.",
+    "video": "This base model trains on pictures alone. Choose another one, or Pictures above.",
+}
 
 
 def create_draft(db: Session, user: User) -> TrainingDraft:
-    """A new draft with a base model chosen where one is installed."""
-    bases = list_bases(db, user)
-    fields: dict[str, Any] = {"type": "style", "preset": "normal"}
-    if bases:
-        fields["base"] = bases[0].version_id
+    """A new draft of pictures, with a base model chosen where one is installed."""
+    fields: dict[str, Any] = {"type": "style", "preset": "normal", "media": "image"}
+    if (base := _first_base(db, user, "image")) is not None:
+        fields["base"] = base
     draft = TrainingDraft(id=new_id("draft"), user_id=user.id, fields=fields)
     db.add(draft)
     db.flush()
@@ -70,6 +81,21 @@ def list_bases(db: Session, user: User) -> list[Choice]:
     return [choice for choice in list_choices(db, user, "Checkpoint") if choice.family is not None]
 
 
+def _first_base(db: Session, user: User, media: str) -> int | None:
+    return next((b.version_id for b in list_bases(db, user) if media in media_of(b)), None)
+
+
+def media_of(base: Choice) -> tuple[str, ...]:
+    """What can be trained on with this checkpoint: `image`, `video` or both."""
+    spec = catalog.specs().get(base.family or "")
+    return spec.media if spec else ()
+
+
+def draft_media(draft: TrainingDraft) -> str:
+    """`image` or `video`; drafts from before there was a choice are of pictures."""
+    return str(draft.fields.get("media") or "image")
+
+
 @dataclass(frozen=True)
 class Vae:
     """A VAE for the form, and the bases (ids of versions) that it fits."""
@@ -85,6 +111,12 @@ class Offer:
     bases: list[Choice]
     others: list[Choice]
     vaes: list[Vae]
+
+    @property
+    def media(self) -> list[tuple[str, str, str]]:
+        """What there is to choose from; empty where only pictures can be trained on."""
+        able = {media for base in self.bases for media in media_of(base)}
+        return [row for row in MEDIA if row[0] in able] if "video" in able else []
 
 
 def list_offer(db: Session, user: User) -> Offer:
@@ -107,11 +139,14 @@ def save_about(
     base: int | None,
     trigger: str,
     vae: int | None = None,
+    media: str = "image",
 ) -> TrainingDraft:
     """Step 1. Errors: Invalid by field name, with the draft saved as far as it is right."""
     draft = get_draft(db, user, draft_id)
     words = trigger.strip() or (suggest_trigger(name, type) if "trigger_word" not in draft.fields else "")
     about = {"type": type, "name": name.strip(), "base": base, "vae": vae, "trigger_word": words}
+    if media in {key for key, _, _ in MEDIA}:
+        about["media"] = media
     draft.fields = {**draft.fields, **about}
     wrong = []
     if not 1 <= len(name.strip()) <= 60:
@@ -121,7 +156,7 @@ def save_about(
     if base is None:
         wrong.append(FieldError("base", "Choose a base model."))
     else:
-        wrong += _wrong_base(db, user, base, vae)
+        wrong += _wrong_base(db, user, base, vae, draft_media(draft))
     if re.search(r"[,()\[\]:<>|\\]", words):
         wrong.append(FieldError("trigger_word", "The trigger word cannot hold commas, colons or brackets."))
     if wrong:
@@ -129,15 +164,17 @@ def save_about(
     return draft
 
 
-def _wrong_base(db: Session, user: User, base: int, vae: int | None) -> list[FieldError]:
-    """Why these two cannot be trained with, at the field that is to be changed; empty where they can."""
+def _wrong_base(db: Session, user: User, base: int, vae: int | None, media: str) -> list[FieldError]:
+    """Why these cannot be trained with, at the field that is to be changed; empty where they can."""
     try:
-        find_base(db, user, BaseIn(model_version_id=base, vae_version_id=vae))
+        ref = find_base(db, user, BaseIn(model_version_id=base, vae_version_id=vae))
     except Invalid as error:
         at_vae = any(e.pointer.endswith("vae_version_id") for e in error.errors)
         return [FieldError("vae" if at_vae else "base", error.detail, error.code)]
     except NotFound:
         return [FieldError("vae", "This VAE is no longer here. Choose another one.")]
+    if media not in family_spec(ref).media:
+        return [FieldError("base", WRONG_MEDIA[media], "dataset-media")]
     return []
 
 
@@ -153,22 +190,52 @@ def suggest_trigger(name: str, type: str) -> str:
 
 
 def open_dataset(db: Session, user: User, draft: TrainingDraft) -> Any:
-    """The set of this draft, made at the first visit of step 2."""
-    if draft.dataset_id is None:
-        dataset = datasets.create_dataset(
-            db, user, name=draft.fields.get("name") or "New set", media="image", label_type="tag"
-        )
-        draft.dataset_id = dataset.id
-        db.flush()
-    return datasets.get_dataset(db, user, draft.dataset_id)
+    """The set of this draft, made at the first visit of step 2, and again once it is to hold other media."""
+    media = draft_media(draft)
+    if draft.dataset_id is not None:
+        dataset = datasets.get_dataset(db, user, draft.dataset_id)
+        if dataset.media == media:
+            return dataset
+        if not datasets.describe(db, dataset).items and datasets.can_edit_dataset(user, dataset):
+            datasets.delete_dataset(db, user, dataset.id)
+    dataset = datasets.create_dataset(db, user, name=draft.fields.get("name") or "New set", media=media)
+    draft.dataset_id = dataset.id
+    db.flush()
+    return dataset
 
 
 def use_dataset(db: Session, user: User, draft_id: str, dataset_id: str) -> None:
-    """Take a set that exists already. Errors: Invalid for clips as long as no family trains on them."""
+    """Take a set that exists already, and a base that trains on what it holds.
+
+    Errors: NotFound, Invalid for clips as long as no family trains on them.
+    """
     draft = get_draft(db, user, draft_id)
     dataset = datasets.get_dataset(db, user, dataset_id)
     datasets.check_usable(dataset)
     draft.dataset_id = dataset.id
+    fitting = {b.version_id for b in list_bases(db, user) if dataset.media in media_of(b)}
+    base = draft.fields.get("base")
+    if base not in fitting:
+        base = _first_base(db, user, dataset.media)
+    draft.fields = {**draft.fields, "media": dataset.media, "base": base}
+
+
+def draft_cut(draft: TrainingDraft, spec: FamilySpec | None) -> dict[str, Any] | None:
+    """How a training of this draft would cut clips: family, mode, length and so on; None without clips."""
+    if spec is None or spec.clips is None:
+        return None
+    typed = {k: v for k, v in draft.fields.get("params", {}).items() if v not in (None, "")}
+    try:
+        params = resolve_params(spec, "style", "normal", 1, {k: v for k, v in typed.items() if k in CUTTING})
+    except ParamErrors:
+        params = resolve_params(spec, "style", "normal", 1, {})
+    cut = {
+        "family": spec.name,
+        "mode": params.clip_windows,
+        "length": params.clip_frames,
+        "count": params.clip_count,
+    }
+    return cut | ({"stride": params.clip_stride} if params.clip_stride else {})
 
 
 def confirm_rights(db: Session, user: User, draft_id: str, *, rights: bool) -> None:
@@ -238,6 +305,7 @@ def duplicate_settings(
     draft.fields = {
         "type": run.type,
         "name": run.name,
+        "media": echoed.get("media", "image"),
         "base": run.base_version_id,
         "vae": echoed.get("base", {}).get("vae_version_id"),
         "trigger_word": run.trigger_word,

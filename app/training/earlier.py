@@ -61,7 +61,7 @@ def _wrong(name: str, words: str) -> FieldError:
 
 
 def find_earlier(db: Session, user: User, source: ContinueFrom | None, base: CheckpointRef) -> Earlier | None:
-    """The epoch that `source` names. Errors: NotFound, Invalid for one of another kind of base."""
+    """The epoch that `source` names. Errors: NotFound, Invalid for another kind of base or two files."""
     if source is None:
         return None
     row = db.execute(
@@ -77,6 +77,9 @@ def find_earlier(db: Session, user: User, source: ContinueFrom | None, base: Che
         field = FieldError("#/continue_from", words, "lora-base-mismatch")
         raise Invalid(words, [field], code="lora-base-mismatch")
     checkpoint = row.TrainingCheckpoint
+    if checkpoint.low_noise_sha256 is not None:
+        words = "An epoch of two files (high and low noise) cannot be trained further. Train anew."
+        raise Invalid(words, [FieldError("#/continue_from", words, "two-files")], code="two-files")
     return Earlier(
         file=BlobRef(sha256=checkpoint.blob_sha256, size=checkpoint.size, name=checkpoint.name),
         params=TrainJob.model_validate(row.payload).params,

@@ -1,4 +1,4 @@
-"""The wizard's three steps, the job page with its results, and the publish form."""
+"""The wizard: its start and its three steps."""
 
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
@@ -9,17 +9,15 @@ from app.accounts.deps import CurrentUser
 from app.core.errors import AppError, Invalid
 from app.datasets import service as datasets
 from app.gallery.picker import list_choices
-from app.jobs import events, workers
-from app.jobs import service as jobs
-from app.training import drafts, publishing, service, words
-from app.training.plan import default_prompts, describe_plan, plan_training
-from app.training.schemas import PermissionsIn, PublishIn
+from app.jobs import workers
+from app.training import drafts, job_pages, words
+from app.training.plan import SAMPLES, default_prompts, describe_plan, plan_training
 from app.web.deps import Db, FormFields
-from app.web.forms import checked
 from app.web.templating import is_htmx, redirect, render
 from worker.families import catalog
 
 router = APIRouter(include_in_schema=False)
+router.include_router(job_pages.router)
 ADVANCED = (
     (
         "Length",
@@ -27,16 +25,12 @@ ADVANCED = (
     ),
     ("Rates", ("unet_lr", "text_encoder_lr", "lr_scheduler", "lr_cycles", "lr_warmup", "optimizer")),
     ("Network", ("network_dim", "network_alpha", "conv_dim", "conv_alpha")),
+    ("Clips", ("clip_frames", "clip_windows", "clip_count", "clip_stride")),
     ("Pictures", ("resolution", "enable_bucket", "flip", "holdout")),
     ("Labels", ("shuffle_tags", "keep_tokens", "caption_dropout", "clip_skip")),
-    ("Noise and machine", ("min_snr_gamma", "noise_offset", "precision", "gradient_checkpointing", "seed")),
+    ("Noise", ("min_snr_gamma", "noise_offset", "flow_shift", "timestep_density")),
+    ("Machine", ("precision", "gradient_checkpointing", "seed")),
 )
-
-ASKED = {
-    "sample": "Asked for. The samples are drawn after the step that runs now.",
-    "save": "Asked for. It is saved after the step that runs now.",
-}
-LICENCE = ("allow_no_credit", "allow_commercial", "allow_derivatives", "allow_different_license")
 
 
 @router.get("/train")
@@ -44,6 +38,7 @@ def start_page(request: Request, db: Db, user: CurrentUser) -> Response:
     context: dict[str, Any] = {
         "drafts": drafts.list_drafts(db, user),
         "bases": drafts.list_bases(db, user),
+        "media": datasets.trained_media(),
         "workers": "train" in workers.served_queues(db),
     }
     return render(request, "training/start.html", **context)
@@ -76,6 +71,8 @@ def _about(request: Request, db: Db, user: CurrentUser, draft_id: str, errors: d
         "training/about.html",
         status=422 if errors else 200,
         draft=draft,
+        media=drafts.draft_media(draft),
+        media_of=drafts.media_of,
         offer=drafts.list_offer(db, user),
         types=drafts.TYPES,
         errors=errors,
@@ -93,21 +90,20 @@ def save_about(
     base: Annotated[int | None, Form()] = None,
     vae: Annotated[int | None, Form()] = None,
     trigger_word: Annotated[str, Form()] = "",
+    media: Annotated[str, Form()] = "image",
     autosave: bool = False,
 ) -> Response:
     try:
-        drafts.save_about(db, user, draft_id, type=type, name=name, base=base, vae=vae, trigger=trigger_word)
+        drafts.save_about(
+            db, user, draft_id, type=type, name=name, base=base, vae=vae, trigger=trigger_word, media=media
+        )
     except Invalid as error:
         if autosave:
             return render(request, "training/_saved.html")
-        return _about(request, db, user, draft_id, _by_field(error))
+        return _about(request, db, user, draft_id, words.by_field(error))
     if autosave:
         return render(request, "training/_saved.html")
     return redirect(request, f"/train/{draft_id}/images")
-
-
-def _by_field(error: Invalid) -> dict[str, str]:
-    return {e.pointer.removeprefix("#/").split("/")[-1]: e.detail for e in error.errors} or {"": error.detail}
 
 
 @router.get("/train/{draft_id}/images")
@@ -122,10 +118,15 @@ def _images(request: Request, db: Db, user: CurrentUser, draft_id: str, errors: 
     spec = catalog.specs().get(base[0].family or "") if base else None
     trigger = draft.fields.get("trigger_word", "")
     context = datasets.editor_context(
-        db, user, dataset.id, trigger_word=trigger, resolution=spec.resolution if spec else None
+        db,
+        user,
+        dataset.id,
+        trigger_word=trigger,
+        resolution=spec.resolution if spec else None,
+        cut=drafts.draft_cut(draft, spec),
     )
-    usable = datasets.trained_media()
-    others = [d for d in datasets.list_datasets(db, user) if d.id != dataset.id and d.media in usable]
+    able = spec.media if spec else datasets.trained_media()
+    others = [d for d in datasets.list_datasets(db, user) if d.id != dataset.id and d.media in able]
     context |= {"draft": draft, "others": others, "base": base[0] if base else None, "errors": errors}
     return render(request, "training/images.html", status=422 if errors else 200, **context)
 
@@ -137,7 +138,7 @@ def confirm_images(
     try:
         drafts.confirm_rights(db, user, draft_id, rights=rights)
     except Invalid as error:
-        return _images(request, db, user, draft_id, _by_field(error))
+        return _images(request, db, user, draft_id, words.by_field(error))
     return redirect(request, f"/train/{draft_id}/review")
 
 
@@ -168,7 +169,8 @@ def _review(db: Db, user: CurrentUser, draft_id: str) -> dict[str, Any]:
     base = list_choices(db, user, "Checkpoint", version_ids=[draft.fields.get("base") or 0])
     context["base"] = base[0] if base else None
     context["spec"] = catalog.specs().get(base[0].family or "") if base else None
-    context["groups"] = ADVANCED
+    context |= {"groups": ADVANCED, "media": drafts.draft_media(draft)}
+    context["samples"] = SAMPLES[context["media"]]
     try:
         body = drafts.draft_body(draft)
         planned = plan_training(db, user, body)
@@ -179,7 +181,7 @@ def _review(db: Db, user: CurrentUser, draft_id: str) -> dict[str, Any]:
             context["presets"].append((preset, describe_plan(db, other)))
         _prefill_prompts(draft, planned)
     except Invalid as error:
-        context["errors"] = _by_field(error)
+        context["errors"] = words.by_field(error)
         context["problem"] = error.detail
         context["cure"] = error.extra.get("would_fit")
     except AppError as error:
@@ -190,7 +192,7 @@ def _review(db: Db, user: CurrentUser, draft_id: str) -> dict[str, Any]:
 
 def _prefill_prompts(draft: Any, planned: Any) -> None:
     if "sample_prompts" not in draft.fields:
-        prompts = default_prompts(planned.job.items, planned.job.trigger_word)
+        prompts = default_prompts(planned.job.items, planned.job.trigger_word, SAMPLES[planned.media])
         draft.fields = {**draft.fields, "sample_prompts": [p.model_dump(exclude_none=True) for p in prompts]}
 
 
@@ -220,9 +222,15 @@ def _seed(typed: str) -> int:
     return min(int(typed), 2**32 - 1) if typed.isdecimal() else 1
 
 
+def _frames(typed: str) -> dict[str, int]:
+    """The length of a sample as typed; nothing where that is no length: then the default is taken."""
+    return {"frames": max(1, min(int(typed), 1000))} if typed.isdecimal() and len(typed) < 9 else {}
+
+
 def _review_changes(form: dict[str, str]) -> dict[str, Any]:
     prompts = [
         {"prompt": form[key].strip(), "seed": _seed(form.get(f"seed-{key[7:]}", ""))}
+        | _frames(form.get(f"frames-{key[7:]}", ""))
         for key in sorted(form)
         if key.startswith("prompt-") and form[key].strip()
     ]
@@ -235,163 +243,3 @@ def _review_changes(form: dict[str, str]) -> dict[str, Any]:
     for name, value in parse_qsl(form.get("cure", "")):  # settings that fit the memory there is
         params[name] = value == "True" if name in switches else value
     return {"preset": form.get("preset", "normal"), "sample_prompts": prompts, "params": params}
-
-
-@router.get("/trainings/{training_id}")
-def job_page(
-    request: Request,
-    db: Db,
-    user: CurrentUser,
-    training_id: str,
-    part: str | None = None,
-    asked: str = "",
-) -> Response:
-    context = _job_context(db, user, training_id) | {"asked": ASKED.get(asked)}
-    block = part if part in ("status", "samples", "log") else None
-    return render(request, "training/job.html", block=block, **context)
-
-
-def _job_context(db: Db, user: CurrentUser, training_id: str) -> dict[str, Any]:
-    job, run = service.get_training(db, user, training_id)
-    samples = service.list_samples(db, job.id)
-    checkpoints = service.list_checkpoint_rows(db, job.id)
-    place = jobs.queue_positions(db, [job]).get(job.id, 1)
-    return {
-        "job": job,
-        "run": run,
-        "status_words": words.STATUS[job.status],
-        "sentence": words.sentence(job, place - 1, served="train" in workers.served_queues(db)),
-        "phases": words.phases(job),
-        "figures": words.figures(job),
-        "memory": words.memory_taken(job),
-        "silent": words.silent_since(job),
-        "rows": sample_rows(samples, checkpoints),
-        "prompts": job.payload["sample_prompts"],
-        "checkpoints": checkpoints,
-        "logs": [events.log_line(e) for e in reversed(events.list_logs(db, job, limit=5000)[-60:])],
-        "terminal": job.status in ("succeeded", "failed", "canceled", "expired"),
-    }
-
-
-def sample_rows(samples: list[Any], checkpoints: list[Any]) -> list[dict[str, Any]]:
-    """Rows of the grid, newest first, the one without the LoRA last.
-
-    Samples that were asked for between two saves have a row of their own, without a checkpoint.
-    """
-    rows = {(c.epoch, c.step): _sample_row(c.epoch, c.step, checkpoint=c) for c in checkpoints}
-    for sample in samples:
-        if not sample.baseline:
-            key = (sample.epoch, sample.step)
-            row = rows.setdefault(key, _sample_row(*key, checkpoint=None))
-            row["cells"][sample.prompt_index] = sample
-    ordered = [rows[key] for key in sorted(rows, reverse=True)]
-    baseline = {s.prompt_index: s for s in samples if s.baseline}
-    if baseline:
-        ordered.append(_sample_row(0, 0, checkpoint=None) | {"cells": baseline, "baseline": True})
-    return ordered
-
-
-def _sample_row(epoch: int, step: int, *, checkpoint: Any) -> dict[str, Any]:
-    if not epoch and not step:
-        title = "Without the LoRA"
-    else:
-        title = f"Epoch {epoch}" if checkpoint else f"Step {step}"
-    return {"title": title, "epoch": epoch, "cells": {}, "baseline": False, "checkpoint": checkpoint}
-
-
-@router.post("/trainings/{training_id}/further/{epoch}")
-def train_further(request: Request, db: Db, user: CurrentUser, training_id: str, epoch: int) -> Response:
-    draft = drafts.duplicate_settings(db, user, training_id, epoch=epoch)
-    return redirect(request, f"/train/{draft.id}/about")
-
-
-@router.get("/trainings/{training_id}/publish")
-def publish_page(
-    request: Request, db: Db, user: CurrentUser, training_id: str, epoch: int | None = None
-) -> Response:
-    return _publish(request, db, user, training_id, epoch, {}, {})
-
-
-def _publish(
-    request: Request,
-    db: Db,
-    user: CurrentUser,
-    training_id: str,
-    epoch: int | None,
-    values: dict[str, Any],
-    errors: dict[str, str],
-) -> Response:
-    job, run = service.get_training(db, user, training_id)
-    checkpoints = service.list_checkpoint_rows(db, job.id)
-    chosen = epoch or run.recommended_epoch or (checkpoints[-1].epoch if checkpoints else 0)
-    samples = [s for s in service.list_samples(db, job.id) if s.epoch == chosen and not s.baseline]
-    defaults = {
-        "name": run.name,
-        "trained_words": run.trigger_word,
-        "strength": "0.8",
-        "tags": ", ".join(publishing.top_tags(job)),
-        "visibility": "private",
-        "rating": "1",
-        "description": "",
-        "model_id": "",
-        "licence": [name for name in LICENCE if name in values or not values],
-    }
-    context: dict[str, Any] = {
-        "job": job,
-        "run": run,
-        "checkpoints": checkpoints,
-        "chosen": chosen,
-        "samples": samples,
-        "values": defaults | values,
-        "mine": publishing.own_models(db, user),
-        "errors": errors,
-    }
-    return render(request, "training/publish.html", status=422 if errors else 200, **context)
-
-
-@router.post("/trainings/{training_id}/publish")
-def publish(request: Request, db: Db, user: CurrentUser, training_id: str, form: FormFields) -> Response:
-    try:
-        model = publishing.publish_checkpoint(db, user, training_id, _publish_body(form))
-    except Invalid as error:
-        epoch = form.get("epoch", "")
-        chosen = int(epoch) if epoch.isdecimal() else None
-        return _publish(request, db, user, training_id, chosen, form, _by_field(error))
-    return redirect(request, f"/models/{model.id}")
-
-
-def _publish_body(form: dict[str, str]) -> PublishIn:
-    """The form as the REST body. Errors: Invalid with words for each field."""
-
-    def listed(name: str) -> list[str]:
-        return [part.strip() for part in form.get(name, "").split(",") if part.strip()]
-
-    return checked(
-        PublishIn,
-        checkpoint=form.get("epoch"),
-        name=form.get("name", "").strip() or None,
-        model_id=form.get("model_id") or None,
-        description=form.get("description", ""),
-        tags=listed("tags")[:20],
-        visibility=form.get("visibility", "private"),
-        rating=int(form["rating"]) if form.get("rating", "").isdecimal() else 1,
-        trained_words=listed("trained_words"),
-        strength=form.get("strength") or 0.8,
-        permissions=PermissionsIn(
-            allow_no_credit="allow_no_credit" in form,
-            allow_commercial_use=["Image", "RentCivit", "Rent", "Sell"] if "allow_commercial" in form else [],
-            allow_derivatives="allow_derivatives" in form,
-            allow_different_license="allow_different_license" in form,
-        ),
-    )
-
-
-@router.post("/trainings/{training_id}/{action}")
-def act(request: Request, db: Db, user: CurrentUser, training_id: str, action: str) -> Response:
-    """Buttons of the job page. Unknown actions are a 404."""
-    if action == "retry":
-        job, _ = service.get_training(db, user, training_id)
-        draft = drafts.duplicate_settings(db, user, job.id)
-        return redirect(request, f"/train/{draft.id}/images")
-    service.control(db, user, training_id, action)
-    return redirect(request, f"/trainings/{training_id}" + (f"?asked={action}" if action in ASKED else ""))

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
+from app.contract.clips import legal_length
 from app.contract.family import FamilySpec
 from app.contract.jobs import CheckpointRef, SamplePrompt, TrainItem, TrainJob, TrainParams
 from app.core.config import get_settings
@@ -23,8 +24,9 @@ from app.gallery.refs import checkpoint_ref, get_version
 from app.jobs import service as jobs
 from app.jobs import workers
 from app.jobs.models import Job
+from app.training.cutting import plan_cut
 from app.training.earlier import Earlier, find_earlier
-from app.training.memory import plan_memory
+from app.training.memory import CALIBRATED_WITH, plan_memory
 from app.training.models import TrainingRun
 from app.training.schemas import BaseIn, MemoryPlan, SamplePromptIn, TrainingIn, TrainingPlan, Warned
 from worker.families import catalog
@@ -35,6 +37,11 @@ COMMON_WORDS = {
     "person", "man", "woman", "girl", "boy", "dog", "cat", "house", "town", "tree", "street", "style", "art",
     "photo", "picture", "painting", "landscape", "portrait", "face", "car", "city", "flower", "sky",
 }  # fmt: skip
+NOUNS = {"image": ("picture", "15 to 30"), "video": ("clip", "5 to 20")}
+"""What a set holds, and how many of them are best."""
+ENOUGH = {"image": 10, "video": 5}
+SAMPLES = {"image": 3, "video": 2}
+"""Sample prompts that are proposed and shown in the form, by what the set holds."""
 LONG_ENOUGH = 10
 """A finished run tells the time of one that is up to so many times longer."""
 
@@ -45,6 +52,8 @@ class Planned:
 
     job: TrainJob
     spec: FamilySpec
+    media: str
+    """What the set holds: `image` or `video`."""
     steps: int
     warnings: list[Warned]
     memory: MemoryPlan | None
@@ -59,12 +68,13 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
     spec = family_spec(base)
     datasets.check_trainable(dataset, spec)
     items = tuple(datasets.snapshot(db, user, body.dataset))
-    _check_items(items, body)
+    _check_items(items, body, dataset.media)
     earlier = find_earlier(db, user, body.continue_from, base)
     params = _params(spec, body, len(items), dataset.label_type, earlier)
-    prompts = (
-        body.sample_prompts if body.sample_prompts is not None else default_prompts(items, body.trigger_word)
-    )
+    prompts = body.sample_prompts
+    if prompts is None:
+        prompts = default_prompts(items, body.trigger_word, SAMPLES[dataset.media])
+    frames = _sample_frames(spec, params, items)
     job = TrainJob(
         name=body.name.strip(),
         output_name=file_stem(body.name),
@@ -74,12 +84,20 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
         label_type=dataset.label_type,
         trigger_word=body.trigger_word.strip(),
         params=params,
-        sample_prompts=tuple(_prompt(p, spec) for p in prompts),
+        sample_prompts=tuple(_prompt(p, spec, frames) for p in prompts),
         continue_from=earlier.file if earlier else None,
         threads=threads(),
     )
     job, memory = plan_memory(db, spec, job, fixed=chosen(body))
-    return Planned(job, spec, steps_for(job.params, len(items)), _warnings(job), memory, user.id)
+    return Planned(
+        job=job,
+        spec=spec,
+        media=dataset.media,
+        steps=steps_for(job.params, len(items)),
+        warnings=_warnings(job, dataset.media),
+        memory=memory,
+        owner=user.id,
+    )
 
 
 def check_settings(db: Session, user: User, body: TrainingIn, images: int) -> FamilySpec:
@@ -155,7 +173,14 @@ def default_prompts(items: tuple[TrainItem, ...], trigger: str, count: int = 3) 
     return [SamplePromptIn(prompt=p[:2000], seed=n + 1) for n, p in enumerate(prompts) if p]
 
 
-def _prompt(prompt: SamplePromptIn, spec: FamilySpec) -> SamplePrompt:
+def _sample_frames(spec: FamilySpec, params: TrainParams, items: tuple[TrainItem, ...]) -> int:
+    """Length of a sample unless one is given: what is trained on; a picture where there are only pictures."""
+    if spec.clips is None or all(item.frames == 1 for item in items):
+        return 1
+    return min(spec.clips.length, params.clip_frames)
+
+
+def _prompt(prompt: SamplePromptIn, spec: FamilySpec, frames: int = 1) -> SamplePrompt:
     return SamplePrompt(
         prompt=prompt.prompt,
         negative_prompt=spec.sample_negative_prompt
@@ -164,7 +189,25 @@ def _prompt(prompt: SamplePromptIn, spec: FamilySpec) -> SamplePrompt:
         seed=1 if prompt.seed is None else prompt.seed,
         width=_side(prompt.width or spec.generation.width, spec),
         height=_side(prompt.height or spec.generation.height, spec),
+        frames=_frames(prompt.frames or frames, spec),
     )
+
+
+def _frames(frames: int, spec: FamilySpec) -> int:
+    """Errors: Invalid with the nearest length that the family can draw."""
+    if frames == 1:
+        return 1
+    if spec.clips is None:
+        words = f"{spec.title} draws pictures. Leave the frames of a sample out."
+        raise Invalid(words, [FieldError("#/sample_prompts", f"{frames} is not possible", "frames")])
+    near = min(spec.clips.max_length, legal_length(frames, spec.clips.rule))
+    if frames != near:
+        rule, most = spec.clips.rule, spec.clips.max_length
+        words = (
+            f"Sample clips have a multiple of {rule.step} and 1 frames, {most} at most: {near}, for example."
+        )
+        raise Invalid(words, [FieldError("#/sample_prompts", f"{frames} is not possible", "frames")])
+    return frames
 
 
 def _side(pixels: int, spec: FamilySpec) -> int:
@@ -178,17 +221,18 @@ def _side(pixels: int, spec: FamilySpec) -> int:
     return pixels
 
 
-def _check_items(items: tuple[TrainItem, ...], body: TrainingIn) -> None:
+def _check_items(items: tuple[TrainItem, ...], body: TrainingIn, media: str) -> None:
+    noun, best = NOUNS[media]
     if len(items) < 3:
         raise Invalid(
-            f"Add at least 3 pictures; this set has {len(items)}. 15 to 30 work best.",
-            [FieldError("#/dataset", "too few pictures", "dataset-too-small")],
+            f"Add at least 3 {noun}s; this set has {len(items)}. {best} work best.",
+            [FieldError("#/dataset", f"too few {noun}s", "dataset-too-small")],
             code="dataset-empty" if not items else "dataset-too-small",
         )
     if not body.trigger_word.strip() and not any(item.label.strip() for item in items):
         raise Invalid(
-            "No picture has a label and there is no trigger word, so nothing could be learned by name. "
-            "Label the pictures or give a trigger word.",
+            f"No {noun} has a label and there is no trigger word, so nothing could be learned by name. "
+            f"Label the {noun}s or give a trigger word.",
             [FieldError("#/trigger_word", "needed for a set without labels", "dataset-unlabeled")],
             code="dataset-unlabeled",
         )
@@ -212,24 +256,25 @@ def _params(
     return params
 
 
-def _warnings(job: TrainJob) -> list[Warned]:
+def _warnings(job: TrainJob, media: str) -> list[Warned]:
     """Advice that stops nothing."""
-    pictures, side = len(job.items), job.params.resolution
+    noun, best = NOUNS[media]
+    count, side = len(job.items), job.params.resolution
     unlabelled = sum(not item.label.strip() for item in job.items)
     small = sum(item.width * item.height < side**2 / 2 for item in job.items)
     advice = [
-        (unlabelled, "dataset-unlabeled", f"{unlabelled} of {pictures} pictures have no label."),
+        (unlabelled, "dataset-unlabeled", f"{unlabelled} of {count} {noun}s have no label."),
         (
-            pictures < 10,
+            count < ENOUGH[media],
             "few-pictures",
-            f"{pictures} pictures work, but the result is likely stiff. 15 to 30 are best.",
+            f"{count} {noun}s work, but the result is likely stiff. {best} are best.",
         ),
         (
             job.trigger_word.lower() in COMMON_WORDS,
             "common-trigger",
             f"“{job.trigger_word}” is a word that the model already knows. A made-up word works better.",
         ),
-        (small, "small-pictures", f"{small} pictures are smaller than the {side} pixels of the training."),
+        (small, "small-pictures", f"{small} {noun}s are smaller than the {side} pixels of the training."),
     ]
     return [Warned(code=code, detail=words) for applies, code, words in advice if applies]
 
@@ -243,6 +288,7 @@ def describe_plan(db: Session, planned: Planned) -> TrainingPlan:
         eta_basis=basis,
         memory_bytes=planned.memory.needed_bytes if planned.memory else None,
         memory=planned.memory,
+        cut=plan_cut(planned.spec, planned.job.params, planned.job.items),
         disk_bytes=_disk(planned),
         queue_position=jobs.count_ahead(db, planned.owner, "train"),
         params=planned.job.params.model_dump(),
@@ -256,7 +302,7 @@ def estimate(db: Session, planned: Planned) -> tuple[float | None, Any]:
     Starting and sampling take their time however few the steps are, so a long run says more of a step
     than a short one, and runs far shorter than the planned one count only where nothing else is known.
     """
-    work = planned.steps * _step_cost(planned.job.params)
+    work = work_of(planned.job, planned.steps)
     runs = [h for h in _history(db, planned.spec.name) if h.get("run_seconds") and h.get("work")]
     enough = [h for h in runs if h["work"] * LONG_ENOUGH >= work]
     seconds = _measured(db, planned, "seconds_per_step")
@@ -265,8 +311,8 @@ def estimate(db: Session, planned: Planned) -> tuple[float | None, Any]:
         pace = sum(h["run_seconds"] for h in counted) / sum(h["work"] for h in counted)
         return round(pace * work, 1), "history"
     if seconds:
-        batch = float(planned.spec.params["batch_size"].default or 1)
-        return round(seconds * work / (batch * planned.spec.resolution**2), 1), "calibration"
+        timed = resolve_params(planned.spec, "style", "normal", CALIBRATED_WITH, {})
+        return round(seconds * work / _step_cost(timed, timed.clip_frames), 1), "calibration"
     return None, None
 
 
@@ -275,14 +321,15 @@ def _measured(db: Session, planned: Planned, name: str) -> Any:
     return (workers.measured(db, [name]).get(name) or {}).get(planned.spec.name)
 
 
-def _step_cost(params: TrainParams) -> float:
-    """Work of one step in pixels: what time grows with."""
-    return float(params.batch_size * params.gradient_accumulation * params.resolution**2)
+def _step_cost(params: TrainParams, frames: int) -> float:
+    """Work of one step in pixels of all its frames: what time grows with."""
+    return float(params.batch_size * params.gradient_accumulation * params.resolution**2 * frames)
 
 
 def work_of(job: TrainJob, steps: int) -> float:
     """Kept with a finished run, so that later runs can be estimated from it."""
-    return steps * _step_cost(job.params)
+    clips = any(item.frames > 1 for item in job.items)
+    return steps * _step_cost(job.params, job.params.clip_frames if clips else 1)
 
 
 def _history(db: Session, family: str) -> list[dict[str, Any]]:
@@ -297,6 +344,7 @@ def _history(db: Session, family: str) -> list[dict[str, Any]]:
 
 
 def _disk(planned: Planned) -> int:
-    """Adapters and sample pictures, about: 16-bit weights times a size that the rank gives."""
-    params = planned.job.params
-    return params.epochs * (params.network_dim * 100_000 + 60_000 * len(planned.job.sample_prompts))
+    """Adapters and samples, about: 16-bit weights times a size that the rank gives, for each expert."""
+    params, clips = planned.job.params, planned.spec.clips
+    experts = 2 if clips and clips.experts else 1
+    return params.epochs * (params.network_dim * 100_000 * experts + 60_000 * len(planned.job.sample_prompts))

@@ -10,6 +10,7 @@ from app.contract.jobs import SamplePrompt, TrainJob
 from app.core.blobs import Blob
 from app.core.errors import Conflict
 from app.gallery import service as gallery
+from app.gallery.files import add_file
 from app.gallery.models import Model, ModelVersion
 from app.images import service as images
 from app.jobs.models import Job
@@ -21,7 +22,10 @@ from worker.inference import infotext as texts
 
 
 def publish_checkpoint(db: Session, user: User, training_id: str, body: PublishIn) -> Model:
-    """Make a version of one epoch, with its samples as pictures. Errors: NotFound, Conflict (twice)."""
+    """Make a version of one epoch, with its samples as pictures or clips; two experts are two files of it.
+
+    Errors: NotFound, Conflict (twice).
+    """
     job, run = get_training(db, user, training_id)
     checkpoint = get_checkpoint(db, user, training_id, body.checkpoint)
     _refuse_twice(db, job.id, checkpoint.blob_sha256)
@@ -38,7 +42,7 @@ def publish_checkpoint(db: Session, user: User, training_id: str, body: PublishI
         base=payload.base,
         category=run.type,
         trained_words=_trained_words(run, body),
-        training_details=_details(payload, run, checkpoint),
+        training_details=_details(payload, run, checkpoint, media=job.input.get("media", "image")),
         strength=body.strength,
         clip_skip=payload.params.clip_skip,
         training_job_id=job.id,
@@ -47,6 +51,10 @@ def publish_checkpoint(db: Session, user: User, training_id: str, body: PublishI
         rating=body.rating,
         permissions=body.permissions.model_dump(),
     )
+    if checkpoint.low_noise and checkpoint.low_noise_sha256:
+        second = db.get_one(Blob, checkpoint.low_noise_sha256)
+        name, tensors = checkpoint.low_noise["name"], checkpoint.low_noise["tensor_sha256"]
+        add_file(db, version, second, name=name, tensor_sha256=tensors)
     _add_pictures(db, user, version, job, body)
     run.model_id = version.model_id
     gallery.publish_version(db, user, version, body.visibility)
@@ -69,10 +77,12 @@ def _trained_words(run: TrainingRun, body: PublishIn) -> list[str]:
     return [run.trigger_word] if run.trigger_word else []
 
 
-def _details(payload: TrainJob, run: TrainingRun, checkpoint: TrainingCheckpoint) -> dict[str, Any]:
+def _details(
+    payload: TrainJob, run: TrainingRun, checkpoint: TrainingCheckpoint, *, media: str
+) -> dict[str, Any]:
     return {
         "type": run.type,
-        "mediaType": "image",
+        "mediaType": media,
         "images": len(payload.items),
         "steps": checkpoint.step,
         "epoch": checkpoint.epoch,
@@ -96,6 +106,9 @@ def _add_pictures(db: Session, user: User, version: ModelVersion, job: Job, body
             blob=db.get_one(Blob, row.blob_sha256),
             width=row.width,
             height=row.height,
+            poster=db.get_one(Blob, row.poster_sha256) if row.poster_sha256 else None,
+            frames=row.frames,
+            fps=row.fps,
             prompt=row.prompt,
             negative_prompt=prompt.negative_prompt,
             seed=row.seed,
@@ -108,7 +121,7 @@ def _add_pictures(db: Session, user: User, version: ModelVersion, job: Job, body
 
 
 def _samples_of(db: Session, checkpoint: TrainingCheckpoint) -> list[TrainingSample]:
-    """The pictures drawn with this very adapter, not those asked for in between."""
+    """The samples drawn with this very adapter, not those asked for in between."""
     rows = list_samples(db, checkpoint.job_id)
     return [s for s in rows if (s.epoch, s.step) == (checkpoint.epoch, checkpoint.step) and not s.baseline]
 

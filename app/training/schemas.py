@@ -108,8 +108,22 @@ class MemoryPlan(BaseModel):
     changes: list[MemoryChange]
 
 
+class CutPlan(BaseModel):
+    """How the clips of the set are cut for the training; frames are those of the family's rate."""
+
+    pieces: int
+    """Single pictures among the clips are one each."""
+    frames: int
+    """Of the longest piece."""
+    fps: float
+    total_frames: int
+    unused_frames: int
+    """Of `total_frames`: what no piece shows."""
+    detail: str
+
+
 class TrainingPlan(BaseModel):
-    """The dry run. A figure that was never measured on this installation is null."""
+    """The dry run. A figure that was never measured on this installation is null; `cut` without clips."""
 
     steps: int
     samples_seen: int
@@ -117,6 +131,7 @@ class TrainingPlan(BaseModel):
     eta_basis: Literal["history", "calibration"] | None
     memory_bytes: int | None
     memory: MemoryPlan | None
+    cut: CutPlan | None
     disk_bytes: int
     queue_position: int
     params: dict[str, Any]

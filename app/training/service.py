@@ -81,6 +81,7 @@ def _echo(body: TrainingIn, planned: Planned) -> dict[str, Any]:
     """The request with every default filled in."""
     return body.model_dump(mode="json", exclude={"webhook"}) | {
         "base": _echo_base(body, planned.job.base),
+        "media": planned.media,
         "params": planned.job.params.model_dump(),
         "sample_prompts": [p.model_dump() for p in planned.job.sample_prompts],
         "steps": planned.steps,

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.core.config import get_settings
+from app.core.errors import Invalid
 from app.jobs.models import Job
 from app.training.schemas import MemoryPlan
 from app.web.templating import duration, thousands
@@ -28,6 +29,11 @@ STATUS = {
     "expired": "Expired",
 }
 KIND = {"succeeded": "good", "failed": "bad", "canceled": "", "expired": "", "paused": "advice"}
+
+
+def by_field(error: Invalid) -> dict[str, str]:
+    """What is wrong, by the name of the form's field; `""` for what belongs to none."""
+    return {e.pointer.removeprefix("#/").split("/")[-1]: e.detail for e in error.errors} or {"": error.detail}
 
 
 def sentence(job: Job, ahead: int, *, served: bool) -> str:

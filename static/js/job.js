@@ -4,11 +4,13 @@
 import htmx from "htmx.org";
 import { openLightbox } from "./lightbox.js";
 import { drawLoss } from "./loss-chart.js";
+import { inStep } from "./training/in-step.js";
 
 const page = document.querySelector("[data-job]");
 const id = page.dataset.job;
 const OVER = ["succeeded", "failed", "canceled", "expired"];
 const wanted = new Set();
+const clips = inStep(document.getElementById("samples"), page.querySelector("[data-play-all]"));
 let busy = false;
 let said = -1;
 
@@ -34,6 +36,7 @@ async function load(part) {
     // Morphed, not replaced: a button under the pointer or with the focus stays the same button.
     await htmx.swap({ target: document.getElementById(part), text: await answer.text(), swap: "innerMorph" });
     if (part === "status") speak();
+    if (part === "samples") clips.look();
   } catch {
     // The next event or tick asks again.
   }
@@ -90,7 +93,7 @@ function listen() {
 
 page.addEventListener("click", (event) => {
   const cell = event.target.closest(".cell[data-src]");
-  if (cell) openLightbox(page.querySelector("[data-lightbox]"), cell);
+  if (cell) openLightbox(page.querySelector("[data-lightbox]"), cell, clips.hold);
 });
 
 // The word about what was asked for is said once, not at each reload.

@@ -1,21 +1,28 @@
 // Compare samples: ← → moves between prompts, ↑ ↓ between epochs, so that only one thing changes at a time.
+// A clip goes on where the one before it was.
+
+const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 
 let dialog;
 let cells = [];
 let current;
+let onOpen = () => {};
 
-export function openLightbox(grid, cell) {
+// `hold` is told true while the dialog is open.
+export function openLightbox(grid, cell, hold = () => {}) {
   cells = [...grid.querySelectorAll(".cell[data-src]")];
+  onOpen = hold;
   dialog ??= build();
   show(cell);
   dialog.showModal();
+  onOpen(true);
 }
 
 function build() {
   const made = document.createElement("dialog");
   made.className = "lightbox";
-  made.setAttribute("aria-label", "Sample picture");
-  made.innerHTML = `<img alt=""><p></p>
+  made.setAttribute("aria-label", "Sample");
+  made.innerHTML = `<div data-stage></div><p></p>
     <div class="row"><button class="btn" data-move="left" aria-label="Prompt before">←</button>
     <button class="btn" data-move="right" aria-label="Next prompt">→</button>
     <button class="btn" data-move="up" aria-label="Newer epoch">↑</button>
@@ -34,7 +41,11 @@ function build() {
     step(move);
   });
   // Back to the picture that was looked at last, not to the one that was opened first.
-  made.addEventListener("close", () => current.isConnected && current.focus());
+  made.addEventListener("close", () => {
+    made.querySelector("video")?.pause();
+    onOpen(false);
+    if (current.isConnected) current.focus();
+  });
   swipe(made);
   document.body.append(made);
   return made;
@@ -54,10 +65,23 @@ function swipe(target) {
 
 function show(cell) {
   current = cell;
-  dialog.querySelector("img").src = cell.dataset.src;
-  dialog.querySelector("img").alt = cell.dataset.words;
+  const stage = dialog.querySelector("[data-stage]");
+  stage.replaceChildren(cell.dataset.poster ? clipOf(cell, stage.querySelector("video")) : pictureOf(cell));
   dialog.querySelector("p").textContent = cell.dataset.words;
   dialog.querySelector("[data-spoken]").textContent = cell.dataset.words;
+}
+
+function pictureOf(cell) {
+  return Object.assign(document.createElement("img"), { src: cell.dataset.src, alt: cell.dataset.words });
+}
+
+function clipOf(cell, before) {
+  const { src, poster, words } = cell.dataset;
+  const video = Object.assign(document.createElement("video"), { src, poster, muted: true, loop: true, controls: true, playsInline: true });
+  video.setAttribute("aria-label", words);
+  video.autoplay = before ? !before.paused : !STILL.matches;
+  if (before) video.currentTime = before.currentTime;
+  return video;
 }
 
 function step(move) {

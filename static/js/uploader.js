@@ -270,7 +270,7 @@ export function uploader(root, store, sessionBytes) {
       const { body } = await request("POST", `${store.url}/example`, null);
       store.add(body.accepted);
       root.dispatchEvent(new CustomEvent("uploads-done"));
-      say(`${count(body.accepted.length, "picture")} added`);
+      say(`${count(body.accepted.length, store.noun)} added`);
     } catch (error) {
       batch.rejected = [`The example set could not be added: ${error.message}`];
       batch.duplicates = [];

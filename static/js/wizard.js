@@ -38,6 +38,23 @@ if (form) {
     timer = setTimeout(save, 600);
   });
 
+  // Pictures or clips: only those bases are offered that train on them.
+  const bases = [...form.querySelectorAll(".base[data-media]")];
+  function offerBases() {
+    const media = form.elements.media?.value;
+    if (!media) return;
+    for (const base of bases) {
+      const radio = base.querySelector("input");
+      base.hidden = radio.disabled = !base.dataset.media.split(" ").includes(media);
+      if (base.hidden) radio.checked = false;
+    }
+    const radios = bases.filter((base) => !base.hidden).map((base) => base.querySelector("input"));
+    if (radios.length && !radios.some((radio) => radio.checked)) radios[0].checked = true;
+    form.querySelector("[data-next]").textContent = media === "video" ? "clips" : "pictures";
+  }
+  offerBases();
+  for (const choice of form.querySelectorAll("input[data-media]")) choice.addEventListener("change", offerBases);
+
   // Only those VAEs are offered that fit the chosen model.
   const vae = form.querySelector("[data-vae]");
   function offerVaes() {

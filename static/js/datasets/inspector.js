@@ -92,7 +92,7 @@ export function inspector(root, store, icon) {
       ),
       one ? large(one) : collage(items),
       h("div", { class: "inspector-edit stack tight" }, chips, field, foot),
-      one && isClip(one) ? cutting(store, one) : "",
+      one && isClip(one) && store.families.length ? cutting(store, one) : "",
     );
     if (typing) focusEntry();
   }

@@ -15,6 +15,8 @@ export class Store extends EventTarget {
     this.noun = state.dataset.media === "video" ? "clip" : "picture";
     this.trigger = state.trigger;
     this.resolution = state.resolution;
+    this.cut = state.cut; // how the training will cut clips; null where that is open
+    this.families = state.families; // those that train on clips
     this.items = state.items;
     this.selected = new Set();
     this.current = null;

@@ -4,7 +4,7 @@ from typing import Any
 
 from app.training import drafts, service
 from tests.app.refusals import World, row
-from tests.app.training.factories import make_base, make_training
+from tests.app.training.factories import make_base, make_clip_training, make_training
 from tests.factories import make_dataset
 
 
@@ -18,6 +18,11 @@ def _finished(world: World) -> dict[str, Any]:
 
 def _sample(world: World) -> dict[str, Any]:
     job = make_training(world.db, world.owner, epochs=1)
+    return {"training_id": job.id, "sample_id": service.list_samples(world.db, job.id)[0].id}
+
+
+def _clip(world: World) -> dict[str, Any]:
+    job = make_clip_training(world.db, world.owner, epochs=1)
     return {"training_id": job.id, "sample_id": service.list_samples(world.db, job.id)[0].id}
 
 
@@ -60,6 +65,14 @@ ROWS = [
         other=404,
         owner=200,
         make=_sample,
+    ),
+    row(
+        "GET",
+        API + "/{training_id}/samples/{sample_id}/poster",
+        anonymous=401,
+        other=404,
+        owner=200,
+        make=_clip,
     ),
     row("POST", API + "/{training_id}/sample", anonymous=401, other=404, owner=202, make=_running),
     row("POST", API + "/{training_id}/save", anonymous=401, other=404, owner=202, make=_running),
