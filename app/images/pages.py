@@ -1,6 +1,6 @@
 """Pages of pictures: the gallery, one picture, and the bytes that both show."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
@@ -23,6 +23,7 @@ from app.web.templating import is_htmx, redirect, render
 router = APIRouter(include_in_schema=False)
 PERIODS = (("AllTime", "All time"), ("Year", "This year"), ("Month", "This month"), ("Week", "This week"),
            ("Day", "Today"))  # fmt: skip
+Media = Literal["", "image", "video"]
 RATINGS = ((1, "For everybody (PG)"), (2, "PG-13"), (4, "R"), (8, "X"), (16, "XXX"))
 
 
@@ -36,13 +37,14 @@ def gallery(
     base: str = "",
     period: str = "AllTime",
     sort: str = "newest",
+    media: Media = "",
     mine: bool = False,
     cursor: str | None = None,
 ) -> Response:
-    """Pictures that people have made public, or with `mine` one's own history."""
+    """Pictures and clips that people have made public, or with `mine` one's own history."""
     filters = ImageFilters(
         mine=mine, query=query, username=username, base_models=[base] if base else [], period=period,
-        level=browsing_level(viewer),
+        level=browsing_level(viewer), media=media,
     )  # fmt: skip
     page = list_images(db, viewer, filters, cursor=cursor, limit=40, oldest_first=sort == "oldest")
     more = with_query(request, cursor=page.next_cursor) if page.next_cursor else ""
@@ -72,7 +74,8 @@ def shown_settings(image: Image) -> list[tuple[str, Any]]:
     """Label and value of the settings that a person reads, in order."""
     labels = {
         "Model": "Model", "sampler": "Sampler", "steps": "Steps", "cfgScale": "CFG", "seed": "Seed",
-        "shift": "Shift", "clipSkip": "Clip skip", "Schedule type": "Schedule", "Denoising strength": "Denoise",
+        "clipSkip": "Clip skip", "shift": "Shift", "Schedule type": "Schedule",
+        "Denoising strength": "Denoise",
         "Hires upscale": "Hires scale", "Hires upscaler": "Upscaler", "VAE": "VAE", "program": "Made in",
     }  # fmt: skip
     shown = [

@@ -117,14 +117,27 @@ def create_uploaded(
     title: str = "",
     program: str = "",
     notes: Sequence[str] = (),
+    poster: Blob | None = None,
+    clip: dict[str, float] | None = None,
 ) -> Image:
     """A picture from elsewhere, already decoded safely: upright, without metadata.
+
+    Of a clip: `poster`, a picture of it, and in `clip` its frames and fps.
 
     Its generation data is a claim, not a proof; `link` finds resources by hash. `program` wrote the
     data, `notes` tell what could not be brought over.
     """
+    length = {"frames": int(clip["frames"]), "fps": clip["fps"], "poster": poster} if clip else {}
     image = _add(
-        db, user, blob, origin="uploaded", title=title, width=width, height=height, infotext=infotext
+        db,
+        user,
+        blob,
+        origin="uploaded",
+        title=title,
+        width=width,
+        height=height,
+        infotext=infotext,
+        **length,
     )
     read_generation_data(image, link)
     said = {"program": program, "notes": list(notes)}

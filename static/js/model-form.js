@@ -25,7 +25,7 @@ function covers(root) {
     if (files.length > room) refused.push(`A version shows at most ${MOST} pictures; the last ${files.length - room} were left out.`);
     for (const file of files.slice(0, room)) {
       const address = URL.createObjectURL(file);
-      const item = h("li", { class: "is-busy" }, h("img", { src: address, alt: "" }), h("p", { class: "muted small" }, "Uploading …"));
+      const item = h("li", { class: "is-busy" }, h(file.type.startsWith("video/") ? "video" : "img", { src: address, alt: "" }), h("p", { class: "muted small" }, "Uploading …"));
       list.append(item);
       waiting.push({ file, item, address });
     }
@@ -114,7 +114,7 @@ function covers(root) {
     problem.textContent = refused.join(" ");
   }
 
-  const pictures = (files) => [...files].filter((file) => file.type.startsWith("image/") || /\.(avif|heic|heif)$/i.test(file.name));
+  const pictures = (files) => [...files].filter((file) => /^(image|video)\//.test(file.type) || /\.(avif|heic|heif|mov)$/i.test(file.name));
   const label = one("cover-button");
   label.hidden = false;
   input.hidden = false;

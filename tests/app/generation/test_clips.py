@@ -24,9 +24,12 @@ from tests.app.generation.making import body
 from tests.app.images.clips import TEXT, clip, make_clip, poster_of
 from tests.app.training.factories import make_base, make_training
 from tests.factories import make_blob, make_file, make_image, make_model, make_user, make_version
+from worker.families.catalog import specs
 
 VIDEO = {"base_model": "Video Starter 1", "family": "video_starter"}
 LTX = {"base_model": "LTXV", "family": "ltx"}
+STARTER = specs()["video_starter"].clips
+SHIFT = STARTER.shift if STARTER else 0.0
 RULES = ClipDefaults(rule=ClipRule(fps=16), window=33, max_window=81, length=49, max_length=121, shift=5.0)
 
 
@@ -50,7 +53,7 @@ def wrong(db: Session, user: User, base: ModelVersion, **fields: Any) -> dict[st
 
 def deliver(db: Session, job: Job) -> Image:
     """The first clip of a job, as a worker hands it over."""
-    event = Picture(index=0, seed=7, path="000.mp4", width=64, height=48, infotext=TEXT, frames=9, fps=8,
+    event = Picture(index=0, seed=7, path="000.mp4", width=96, height=64, infotext=TEXT, frames=9, fps=8,
                     poster="000.jpg")  # fmt: skip
     blobs = make_blob(db, clip(), "video/mp4"), make_blob(db, poster_of(), "image/jpeg")
     return service.add_picture(db, job, event, *blobs)
@@ -70,7 +73,7 @@ def test_lengths() -> None:
 def test_what_is_left_out_is_the_familys(db: Session) -> None:
     user = make_user(db)
     job = planned(db, user, body(video_base(db, user).id, seed=7, quantity=2))
-    assert (job.frames, job.fps, job.shift) == (17, 8, 3.0)
+    assert (job.frames, job.fps, job.shift) == (17, 8, SHIFT)
     assert (job.sampler, job.schedule, job.width, job.height) == ("Euler", "Normal", 64, 64)
     assert job.seeds == (7, 8)
     job = planned(db, user, body(video_base(db, user).id, frames=9, fps=12, shift=5, sampler="DPM++ 2M"))
@@ -154,7 +157,7 @@ def test_a_finished_clip(db: Session) -> None:
         "a boat sails left",
     )
     told = {name: image.meta[name] for name in ("frames", "fps", "shift", "seed", "sampler")}
-    assert told == {"frames": 9, "fps": 8, "shift": 3.0, "seed": 7, "sampler": "Euler"}
+    assert told == {"frames": 9, "fps": 8, "shift": SHIFT, "seed": 7, "sampler": "Euler"}
     assert "clipSkip" not in image.meta
     output = service.complete_generation(db, job, Finished(outcome="succeeded", run_seconds=4))
     (made,) = output["images"]
@@ -185,7 +188,7 @@ def test_generation_data_of_a_clip_fills_the_form(db: Session) -> None:
     text = TEXT.replace("Frames: 9", "Frames: 44").replace("Sampler: Euler", "Sampler: Magic, Shift: 99")
     filled = reading.read_text(db, user, text, base=str(base.id))
     assert {name: filled.fields[name] for name in ("frames", "fps", "shift", "sampler", "seed")} == {
-        "frames": 33, "fps": 8, "shift": 3.0, "sampler": "Euler", "seed": 3,
+        "frames": 33, "fps": 8, "shift": SHIFT, "sampler": "Euler", "seed": 3,
     }  # fmt: skip
     assert len(filled.notes) == 3
     endless = reading.read_text(db, user, TEXT.replace("Frames: 9", "Frames: 1e999"), base=str(base.id))

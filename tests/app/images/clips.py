@@ -15,8 +15,8 @@ from app.images.models import Image
 from tests.factories import make_blob, make_image
 from worker.inference.clip_files import poster, read_infotext, write_clip
 
-FRAMES, FPS, WIDTH, HEIGHT = 9, 8.0, 64, 48
-TEXT = "a boat sails left\nSteps: 9, Sampler: Euler, CFG scale: 4, Seed: 3, Size: 64x48, Frames: 9, FPS: 8"
+FRAMES, FPS, WIDTH, HEIGHT = 9, 8.0, 96, 64
+TEXT = "a boat sails left\nSteps: 9, Sampler: Euler, CFG scale: 4, Seed: 3, Size: 96x64, Frames: 9, FPS: 8"
 
 
 @lru_cache
