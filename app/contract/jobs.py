@@ -172,6 +172,8 @@ class TrainJob(Frozen):
     params: TrainParams
     sample_prompts: tuple[SamplePrompt, ...] = ()
     continue_from: BlobRef | None = None
+    continue_low_noise: BlobRef | None = None
+    """The second file of `continue_from`, of a family with `experts`; None = the first for both."""
     threads: int = 2
     sparing: bool = False
     """Draw samples with little memory: in tiles, text encoder outside the card. Changes nothing else."""

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from app.contract.jobs import BlobRef, CheckpointRef, SamplePrompt, TrainItem, TrainJob, TrainParams
+from worker.families import catalog
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 CAPTIONS = (
@@ -33,6 +34,11 @@ CAPTIONS = (
 def tiny_base(folder: Path, family: str = "starter") -> Path:
     """Write the checkpoint into `folder`, a diffusers layout; always the same weights."""
     if (folder / "model_index.json").exists():
+        return folder
+    if catalog.specs()[family].clips:
+        from tests.worker.tiny_clips import tiny_clip_pipeline  # noqa: PLC0415 -- it builds on this module
+
+        tiny_clip_pipeline(family).save_pretrained(folder)
         return folder
     pieces = tiny_models(family, tiny_tokenizer()) | {
         "tokenizer": tiny_tokenizer(),

@@ -30,6 +30,11 @@ CONTEXTS = {
 REFINER = 1280
 READS_TEXT = "attn2.to_k.weight"
 DIFFUSERS_VAE = "decoder.mid_block.resnets.0.conv1.weight"
+FLOW_FACTS = (
+    "use_dynamic_shifting", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len",
+    "shift_terminal", "time_shift_type",
+)  # fmt: skip
+"""What a scheduler's configuration says of the shift, where it depends on the size of a clip."""
 STEPS_OFFSET = 1
 """`StableDiffusionPipeline` insists on this value; it warns and sets it otherwise."""
 
@@ -172,8 +177,9 @@ class _File:
 
 def flow_schedule(config: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
     """A straight line from clip to noise, with the shift that a sampler's configuration names."""
-    shift = config.get("shift", config.get("flow_shift")) or 1.0
-    return FlowMatchEulerDiscreteScheduler(shift=float(shift))
+    said = {name: config[name] for name in FLOW_FACTS if config.get(name) is not None}
+    shift = float(config.get("flow_shift") or config.get("shift") or 1.0)
+    return FlowMatchEulerDiscreteScheduler(**(said | {"shift": shift}))
 
 
 def load_vae(file: SingleFile, config: Mapping[str, Any], layout: Layout, dtype: torch.dtype) -> Any:

@@ -5,6 +5,7 @@ hash would break. The tensor hash (bytes after the header) does not depend on th
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from app.contract.events import Checkpoint
+from app.contract.events import AdapterFile, Checkpoint
 from app.contract.jobs import TrainJob
 from worker.families.base import Family
 from worker.training.checkpoint import ensure_space, finish_file
@@ -27,25 +28,42 @@ HEADER_LIMIT = 2**20
 _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
 
 
+EXPERTS = {"model": "high_noise", "model_2": "low_noise"}
+"""Two networks' files, by what their layers' names begin with; programs tell them by these words."""
+
+
 def export_adapter(run: Run, path: Path, moment: Moment) -> Checkpoint:
     """Write the adapter to `path`; the event's path is relative to the folder above `path`'s.
 
-    TrainingError for numbers that are not finite and for a full disk.
+    Of two networks each has its file, the name ending as `EXPERTS` says. TrainingError for numbers that
+    are not finite and for a full disk.
     """
-    family, job = run.family, run.job
     if not run.adapter.is_finite():
         raise diverged(moment.step)
-    tensors = exported_tensors(run)
+    if len(run.parts.networks) == 1:
+        first, low = write_file(run, "model", path, moment), None
+    else:
+        first, low = (
+            write_file(run, part, path.with_stem(f"{path.stem}_{expert}"), moment)
+            for part, expert in EXPERTS.items()
+        )
+    return Checkpoint(epoch=moment.epoch, step=moment.step, low_noise=low, **first.model_dump())
+
+
+def write_file(run: Run, part: str, path: Path, moment: Moment) -> AdapterFile:
+    """The adapter of one network, with the text encoders' where they have one."""
+    family, job = run.family, run.job
+    tensors = exported_tensors(run, part)
     facts = training_metadata(family.spec, job, run.examples, moment, short_hashes(job, run.files))
+    if len(run.parts.networks) > 1:
+        facts["bottega_expert"] = EXPERTS[part]
     content = serialise(tensors, facts, family, job, moment)
     path.parent.mkdir(parents=True, exist_ok=True)
     ensure_space(path.parent, len(content))
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(content)
     finish_file(temporary, path, expected=len(tensors))
-    return Checkpoint(
-        epoch=moment.epoch,
-        step=moment.step,
+    return AdapterFile(
         path=str(path.relative_to(path.parent.parent)),
         size=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
@@ -53,10 +71,15 @@ def export_adapter(run: Run, path: Path, moment: Moment) -> Checkpoint:
     )
 
 
-def exported_tensors(run: Run) -> dict[str, Tensor]:
-    """The adapter as it is now, under the names and in the type that its file has."""
-    dtype = SAVED_AS[run.job.params.precision]
-    return {name: tensor.to(dtype) for name, tensor in run.family.export_keys(run.adapter.state()).items()}
+def exported_tensors(run: Run, part: str = "model") -> dict[str, Tensor]:
+    """The adapter of one network as it is now, under the names and in the type that its file has."""
+    dtype, others = SAVED_AS[run.job.params.precision], set(run.parts.networks) - {part}
+    state = {
+        re.sub(f"^{part}\\.", "model.", name): tensor
+        for name, tensor in run.adapter.state().items()
+        if name.partition(".")[0] not in others
+    }
+    return {name: tensor.to(dtype) for name, tensor in run.family.export_keys(state).items()}
 
 
 def serialise(

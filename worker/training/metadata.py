@@ -29,6 +29,8 @@ from worker.training.optim import MAX_GRAD_NORM, describe_optimizer, warmup_step
 SOFTWARE = "Bottega"
 TAG_BYTES = 300 * 1024
 THUMBNAIL_SIDE = 256
+MODULES = {"wan": "networks.lora_wan"}
+"""What musubi-tuner calls its LoRA, by `ss_base_model_version`."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,10 @@ def training_metadata(
         _identity(job, moment)
         | _base(spec, job, short_hashes)
         | _optimisation(job)
-        | _network(job)
+        | _network(job, MODULES.get(spec.ss_base_model_version, "networks.lora"))
+        | (_flow(job, examples) if spec.clips else _noise(job, moment))
         | _loss(job)
-        | {"ss_zero_terminal_snr": moment.zero_terminal_snr}
-        | _pictures(job, examples)
+        | (_clips(job, examples) if spec.clips else _pictures(job, examples))
         | {"bottega_type": job.type, "bottega_params": job.params.model_dump_json()}
     )
     return {name: value if isinstance(value, str) else str(value) for name, value in facts.items()}
@@ -77,14 +79,15 @@ def model_spec(spec: FamilySpec, job: TrainJob, moment: Moment, tensor_sha256: s
         "implementation": spec.modelspec_implementation,
         "implementation_version": f"{SOFTWARE} v{bottega_version()}",
         "title": job.name,
-        "description": f"{job.type.capitalize()} LoRA for {spec.base_model}, {len(job.items)} pictures.",
+        "description": f"{job.type.capitalize()} LoRA for {job.base.base_model}, {_amount(job)}.",
         "date": datetime.fromtimestamp(int(moment.finished_at), UTC).isoformat(),
         "resolution": f"{side}x{side}",
-        "prediction_type": "v" if moment.prediction_type == "v_prediction" else "epsilon",
-        "encoder_layer": str(job.params.clip_skip),
         "tags": job.type,
         "hash_sha256": f"0x{tensor_sha256}",
     }
+    if spec.clips is None:
+        facts["prediction_type"] = "v" if moment.prediction_type == "v_prediction" else "epsilon"
+        facts["encoder_layer"] = str(job.params.clip_skip)
     if job.trigger_word.strip():
         facts["trigger_phrase"] = job.trigger_word.strip()
         facts["usage_hint"] = f"Put “{job.trigger_word.strip()}” into the prompt."
@@ -162,11 +165,11 @@ def _optimisation(job: TrainJob) -> dict[str, Any]:
     }
 
 
-def _network(job: TrainJob) -> dict[str, Any]:
+def _network(job: TrainJob, module: str) -> dict[str, Any]:
     p = job.params
     convolutions = {"conv_dim": p.conv_dim, "conv_alpha": p.conv_alpha} if p.conv_dim else {}
     return {
-        "ss_network_module": "networks.lora",
+        "ss_network_module": module,
         "ss_network_dim": p.network_dim,
         "ss_network_alpha": p.network_alpha,
         "ss_network_dropout": None,
@@ -176,6 +179,19 @@ def _network(job: TrainJob) -> dict[str, Any]:
 
 
 def _loss(job: TrainJob) -> dict[str, Any]:
+    p = job.params
+    return {
+        "ss_prior_loss_weight": 1.0,
+        "ss_loss_type": "l2",
+        "ss_caption_dropout_rate": p.caption_dropout,
+        "ss_caption_dropout_every_n_epochs": 0,
+        "ss_caption_tag_dropout_rate": 0.0,
+        "ss_resize_interpolation": "lanczos",
+    }
+
+
+def _noise(job: TrainJob, moment: Moment) -> dict[str, Any]:
+    """What only a noise schedule has."""
     p = job.params
     unused = (
         "noise_offset_random_strength", "ip_noise_gamma_random_strength",
@@ -188,14 +204,27 @@ def _loss(job: TrainJob) -> dict[str, Any]:
     return {
         "ss_noise_offset": p.noise_offset or None,
         "ss_min_snr_gamma": p.min_snr_gamma or None,
-        "ss_prior_loss_weight": 1.0,
-        "ss_loss_type": "l2",
-        "ss_caption_dropout_rate": p.caption_dropout,
-        "ss_caption_dropout_every_n_epochs": 0,
-        "ss_caption_tag_dropout_rate": 0.0,
-        "ss_resize_interpolation": "lanczos",
+        "ss_zero_terminal_snr": moment.zero_terminal_snr,
         **{f"ss_{name}": False for name in unused},
         **{f"ss_{name}": None for name in absent},
+    }
+
+
+def _flow(job: TrainJob, examples: Sequence[Example]) -> dict[str, Any]:
+    """What musubi-tuner says of a flow, in its words: `shift` draws levels by the logistic normal."""
+    p = job.params
+    return {
+        "ss_timestep_sampling": "shift" if p.timestep_density == "logit_normal" else "uniform",
+        "ss_weighting_scheme": "none",
+        "ss_sigmoid_scale": 1.0,
+        "ss_logit_mean": 0.0,
+        "ss_logit_std": 1.0,
+        "ss_mode_scale": None,
+        "ss_guidance_scale": None,
+        "ss_discrete_flow_shift": p.flow_shift,
+        "ss_num_train_items": len([e for e in examples if not e.held_out]),
+        "ss_num_validation_items": len([e for e in examples if e.held_out]),
+        "ss_full_bf16": p.precision == "bf16",
     }
 
 
@@ -233,6 +262,51 @@ def _pictures(job: TrainJob, examples: Sequence[Example]) -> dict[str, Any]:
         "ss_validate_every_n_epochs": 1 if len(trained) < len(examples) else None,
         "ss_validate_every_n_steps": None,
     }
+
+
+def _clips(job: TrainJob, examples: Sequence[Example]) -> dict[str, Any]:
+    """The set as musubi-tuner describes it: one of `ss_datasets`."""
+    p = job.params
+    trained = [example for example in examples if not example.held_out]
+    return {
+        "ss_batch_size_per_device": p.batch_size,
+        "ss_total_batch_size": p.batch_size,
+        "ss_resolution": str((p.resolution, p.resolution)),
+        "ss_flip_aug": p.flip,
+        "ss_shuffle_caption": p.shuffle_tags,
+        "ss_keep_tokens": kept_in_front(p.keep_tokens, job.trigger_word) if p.shuffle_tags else 0,
+        "ss_enable_bucket": p.enable_bucket,
+        "ss_datasets": json.dumps(
+            [
+                {
+                    "is_video_dataset": True,
+                    "batch_size": p.batch_size,
+                    "num_repeats": p.repeats,
+                    "enable_bucket": p.enable_bucket,
+                    "bucket_no_upscale": False,
+                    "resolution": [p.resolution, p.resolution],
+                    "target_frames": sorted({len(example.shown) for example in trained}),
+                    "frame_extraction": p.clip_windows,
+                    "buckets": {
+                        " × ".join(map(str, bucket)): count
+                        for bucket, count in sorted(Counter(e.bucket for e in trained).items())
+                    },
+                }
+            ],
+            ensure_ascii=False,
+        ),
+        "ss_tag_frequency": json.dumps(
+            {f"{p.repeats}_{job.output_name}": tag_counts(trained)}, ensure_ascii=False
+        ),
+    }
+
+
+def _amount(job: TrainJob) -> str:
+    """How much it was trained on, in words."""
+    clips = sum(item.frames > 1 for item in job.items)
+    pictures = len(job.items) - clips
+    told = [f"{clips} clips"] * bool(clips) + [f"{pictures} pictures"] * bool(pictures)
+    return " and ".join(told)
 
 
 def tag_counts(examples: Sequence[Example]) -> dict[str, int]:

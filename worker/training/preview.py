@@ -1,4 +1,4 @@
-"""Sample pictures during a run, drawn by the same code as the generator's.
+"""Sample pictures and clips during a run, drawn by the same code as the generator's.
 
 They have draws of their own (each prompt's fixed seed), so a run with samples learns exactly what
 one without learns. The freed encoders come back for the moment.
@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from safetensors.torch import save
 
 from app.contract.events import Sample
+from app.contract.family import ClipDefaults
+from app.contract.jobs import GenerateJob, SamplePrompt
+from worker.inference.clip_draw import ClipRequest, draw_clips
+from worker.inference.clip_files import poster, write_clip
 from worker.inference.draw import draw, request_of
 from worker.inference.errors import NotFiniteError
 from worker.inference.infotext import describe, embed_png, sample_job, write
@@ -20,6 +25,7 @@ from worker.inference.sparing import sparing
 from worker.training.errors import diverged
 from worker.training.export import exported_tensors, tensor_hash
 from worker.training.run import Run
+from worker.training.setup import unit_of
 
 FOLDER = "samples"
 
@@ -42,7 +48,8 @@ def draw_samples(run: Run, occasion: Occasion) -> Path | None:
     prompts = run.job.sample_prompts
     if not prompts:
         return None
-    run.monitor.begin("sampling", total=len(prompts), unit="picture")
+    unit, clips = unit_of(run), run.family.spec.clips
+    run.monitor.begin("sampling", total=len(prompts), unit=unit)
     run.family.load_encoders(run.parts)
     if run.job.sparing and not run.live_text:
         run.parts.move_text("cpu")
@@ -51,10 +58,10 @@ def draw_samples(run: Run, occasion: Occasion) -> Path | None:
         pipe = run.family.assemble(run.parts)
         off = run.adapter.switched_off() if occasion.baseline else nullcontext()
         with off, sparing(pipe, wanted=run.job.sparing):
-            for sample in _pictures(run, pipe, occasion):
-                first = first or run.out / sample.path
+            for sample in _clips(run, pipe, occasion, clips) if clips else _pictures(run, pipe, occasion):
+                first = first or run.out / (sample.poster or sample.path)
                 run.monitor.report(sample)
-                run.monitor.count(sample.prompt_index + 1, len(prompts), "picture")
+                run.monitor.count(sample.prompt_index + 1, len(prompts), unit)
     except NotFiniteError as error:
         raise diverged(occasion.step) from error
     finally:
@@ -76,17 +83,66 @@ def _pictures(run: Run, pipe: Any, occasion: Occasion) -> Iterator[Sample]:
             path = f"{FOLDER}/{occasion.name}-{index}.png"
             text = write(describe(wanted, prompt.seed))
             (run.out / path).write_bytes(embed_png(picture, text))
-            yield Sample(
-                epoch=occasion.epoch,
-                step=occasion.step,
-                prompt_index=index,
-                prompt=prompt.prompt,
-                seed=prompt.seed,
-                baseline=occasion.baseline,
-                path=path,
-                width=picture.width,
-                height=picture.height,
+            yield _sample(occasion, index, prompt, path)
+
+
+def _clips(run: Run, pipe: Any, occasion: Occasion, clips: ClipDefaults) -> Iterator[Sample]:
+    (run.out / FOLDER).mkdir(parents=True, exist_ok=True)
+    named = {} if occasion.baseline else _adapter_names(run, occasion)
+    for index, prompt in enumerate(run.job.sample_prompts):
+        wanted = sample_job(run.job, prompt, run.family.spec.generation, **named)
+        wanted = wanted.model_copy(
+            update={"frames": prompt.frames, "fps": clips.rule.fps, "shift": clips.shift}
+        )
+        for _, frames in draw_clips(
+            pipe,
+            clip_request(wanted),
+            on_step=lambda *_, done=index: run.monitor.count(done, len(run.job.sample_prompts), "clip"),
+            should_stop=lambda: run.monitor.listen() is not None,
+        ):
+            path, text = f"{FOLDER}/{occasion.name}-{index}", write(describe(wanted, prompt.seed))
+            if len(frames) == 1:
+                (run.out / f"{path}.png").write_bytes(embed_png(Image.fromarray(frames[0]), text))
+                yield _sample(occasion, index, prompt, f"{path}.png")
+                continue
+            write_clip(run.out / f"{path}.mp4", frames, clips.rule.fps, text)
+            (run.out / f"{path}.jpg").write_bytes(poster(frames))
+            sample = _sample(occasion, index, prompt, f"{path}.mp4")
+            yield sample.model_copy(
+                update={"frames": len(frames), "fps": clips.rule.fps, "poster": f"{path}.jpg"}
             )
+
+
+def clip_request(job: GenerateJob) -> ClipRequest:
+    """What is drawn of a job for clips."""
+    return ClipRequest(
+        prompt=job.prompt,
+        negative_prompt=job.negative_prompt,
+        steps=job.steps,
+        cfg_scale=job.cfg_scale,
+        width=job.width,
+        height=job.height,
+        frames=job.frames,
+        seeds=job.seeds,
+        shift=job.shift,
+        sampler=job.sampler,
+        fps=job.fps,
+        schedule=job.schedule,
+    )
+
+
+def _sample(occasion: Occasion, index: int, prompt: SamplePrompt, path: str) -> Sample:
+    return Sample(
+        epoch=occasion.epoch,
+        step=occasion.step,
+        prompt_index=index,
+        prompt=prompt.prompt,
+        seed=prompt.seed,
+        baseline=occasion.baseline,
+        path=path,
+        width=prompt.width,
+        height=prompt.height,
+    )
 
 
 def _adapter_names(run: Run, occasion: Occasion) -> dict[str, str]:

@@ -32,7 +32,7 @@ from worker.training.monitor import Monitor
 from worker.training.preview import Occasion, draw_samples
 from worker.training.run import Run, Task
 from worker.training.saving import furthest_resume, save_point, write_adapter
-from worker.training.setup import go_on, obtain_cache, tell_about
+from worker.training.setup import go_on, obtain_cache, tell_about, unit_of
 from worker.training.step import LossLog, train_step, validation_loss
 
 RESUME_SECONDS = 180.0
@@ -116,7 +116,7 @@ def prepare(task: Task, resume: Path | None = None) -> Run:
     examples = load_examples(job, task.files, multiple, task.rng, family.spec.clips)
     tell_about(task, parts, examples)
 
-    task.monitor.begin("caching", total=len(examples), unit="picture")
+    task.monitor.begin("caching", total=len(examples), unit=unit_of(task))
     cache = obtain_cache(task, parts, examples, saved)
 
     targets = family.lora_targets(parts)

@@ -1,10 +1,12 @@
 """What happens before the first step, apart from the order of it, which is the recipe's."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
 from worker.families.base import Parts
 from worker.training.checkpoint import Resume, restore_optimizer
@@ -18,7 +20,7 @@ def tell_about(task: Task, parts: Parts, examples: Sequence[Example]) -> None:
     """What a person should know of the set before it is trained on."""
 
     def names(chosen: Sequence[Example]) -> str:
-        return ", ".join(example.item.file.name for example in chosen)
+        return ", ".join(dict.fromkeys(example.item.file.name for example in chosen))
 
     for note in parts.notes:
         task.monitor.log(note, warning=True)
@@ -35,6 +37,11 @@ def tell_about(task: Task, parts: Parts, examples: Sequence[Example]) -> None:
         task.monitor.log(message, warning=True)
 
 
+def unit_of(task: Task) -> str:
+    """What samples and examples are called in progress."""
+    return "clip" if task.family.spec.clips else "picture"
+
+
 def obtain_cache(task: Task, parts: Parts, examples: Sequence[Example], saved: Resume | None) -> Cache:
     """Caches of the interrupted run, of this work folder, or made now."""
     key = cache_key(task.job, examples)
@@ -45,7 +52,7 @@ def obtain_cache(task: Task, parts: Parts, examples: Sequence[Example], saved: R
         return found
 
     def on_picture(done: int) -> None:
-        task.monitor.count(done, len(examples), "picture")
+        task.monitor.count(done, len(examples), unit_of(task))
         if task.monitor.listen() is not None:
             raise Stopped
 
@@ -62,14 +69,23 @@ def go_on(run: Run, saved: Resume | None) -> None:
         restore_optimizer(run.optimizer, *saved.optimizer)
         run.monitor.log(f"Goes on from step {run.state.step}.")
     elif run.job.continue_from:
-        _load_earlier(run, run.files[run.job.continue_from.sha256])
+        low = run.job.continue_low_noise or run.job.continue_from
+        files = {"model": run.job.continue_from, "model_2": low}
+        state: dict[str, Tensor] = {}
+        for part in run.parts.networks:
+            state |= _earlier(run, part, run.files[files[part].sha256])
+        run.adapter.load(state)
 
 
-def _load_earlier(run: Run, path: Path) -> None:
+def _earlier(run: Run, part: str, path: Path) -> dict[str, Tensor]:
+    """What a LoRA file holds for one network, and for the text encoders where the network is the first."""
+    others = set(run.parts.networks) - {part}
+    mine = [name for name in run.adapter.layers if name.partition(".")[0] not in others]
+    modules = [re.sub(f"^{part}\\.", "model.", name) for name in mine]
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        tensors = run.family.import_keys(load_file(path), list(run.adapter.layers), metadata)
+        found = run.family.import_keys(load_file(path), modules, metadata)
     except ValueError as error:
         raise TrainingError("lora-base-mismatch", str(error)) from error
-    run.adapter.load(tensors)
+    return {re.sub(r"^model\.", f"{part}.", name): tensor for name, tensor in found.items()}

@@ -11,7 +11,7 @@ CLIPS = ClipDefaults(
     max_window=17,
     length=17,
     max_length=33,
-    shift=3.0,
+    shift=2.0,
 )
 SPEC = FamilySpec(
     name="video_starter",
@@ -26,7 +26,7 @@ SPEC = FamilySpec(
     resolution=64,
     memory=read_memory(__file__),
     bucket_multiple=16,
-    token_limit=64,
+    token_limit=63,
     step_target=120,
     clips=CLIPS,
     params=clip_params(
@@ -34,7 +34,7 @@ SPEC = FamilySpec(
         resolution=limited("resolution", default=64, minimum=32, maximum=128, step=16),
         unet_lr=1e-3,
         clip_count=2,
-        flow_shift=3.0,
+        flow_shift=2.0,
     ),
     generation=GenerationDefaults(
         sampler="Euler",
