@@ -36,7 +36,7 @@ def tiny_base(folder: Path, family: str = "starter") -> Path:
     if (folder / "model_index.json").exists():
         return folder
     if catalog.specs()[family].clips:
-        from tests.worker.tiny_clips import tiny_clip_pipeline  # noqa: PLC0415 -- it builds on this module
+        from tests.worker.tiny_clips import tiny_clip_pipeline
 
         tiny_clip_pipeline(family).save_pretrained(folder)
         return folder

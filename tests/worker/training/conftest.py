@@ -83,17 +83,21 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def merged_deltas(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """alpha / rank · up · down of every module of a kohya file, by kohya's name, in float64.
+    """alpha / rank · up · down of every module of a file, by the file's name for it, in float64.
 
-    Written from the format's description alone, without any code of the product.
+    Written from the formats' descriptions alone, without any code of the product. A file of lora_A and
+    lora_B has no alphas.
     """
     deltas = {}
+    first, second = (
+        ("lora_A", "lora_B") if any(".lora_A." in name for name in tensors) else ("lora_down", "lora_up")
+    )
     for name in tensors:
-        if not name.endswith(".lora_down.weight"):
+        if not name.endswith(f".{first}.weight"):
             continue
-        stem = name.removesuffix(".lora_down.weight")
-        down, up = tensors[name].double(), tensors[f"{stem}.lora_up.weight"].double()
-        scale = float(tensors[f"{stem}.alpha"]) / down.shape[0]
+        stem = name.removesuffix(f".{first}.weight")
+        down, up = tensors[name].double(), tensors[f"{stem}.{second}.weight"].double()
+        scale = float(tensors[f"{stem}.alpha"]) / down.shape[0] if first == "lora_down" else 1.0
         product = up.reshape(up.shape[0], -1) @ down.reshape(down.shape[0], -1)
         deltas[stem] = scale * product.reshape(up.shape[0], *down.shape[1:])
     return deltas
