@@ -13,6 +13,7 @@ from diffusers import WanTransformer3DModel
 from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from worker.starter import parallel
 from worker.starter.clips.scenes import MovingScene, training_caption
 from worker.starter.clips.text import WIDTH, text_states
 from worker.starter.clips.vae import LATENT_CHANNELS
@@ -28,7 +29,6 @@ _STILL_EVERY = 12
 """One batch in so many shows first frames only: a picture is a clip of one frame."""
 _MUON_RATE = 3e-3
 _ADAM_RATE = 1e-3
-_UPDATE_EVERY = 8
 _TIMESTEPS = 1000
 _ENDS = ("patch_embedding", "proj_out", "condition_embedder", "scale_shift_table", "text_encoder")
 
@@ -137,13 +137,14 @@ class Training:
         save_checkpoint(self.checkpoint, state)
 
     def run(self, examples: Examples) -> Iterator[float]:
-        """Trains until the time is used up; yields the mean loss of every eight steps."""
-        torch.manual_seed(self.step)
-        rng, fillers = Random(self.step), filler_tags()
-        batches = examples.batches(self.step)
-        while (progress := self.budget.progress) < 1:
+        """Trains until the time is used up; yields the mean loss at every meeting."""
+        seed = self.step + 1000 * parallel.rank()
+        torch.manual_seed(seed)
+        rng, fillers = Random(seed), filler_tags()
+        batches = examples.batches(seed)
+        while (progress := parallel.agree(self.budget.progress)) < 1:
             total = 0.0
-            for _ in range(_UPDATE_EVERY):
+            for _ in range(parallel.MEET_EVERY):
                 latents, scenes = next(batches)
                 captions = [training_caption(scene, rng, fillers) for scene in scenes]
                 states = text_states(self.model.text_encoder, self.tokenizer, captions)
@@ -152,6 +153,7 @@ class Training:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
                 self.optimizers.step(rate_share(progress, self.step))
                 self.step += 1
-                total += loss.item() / _UPDATE_EVERY
-            self.ema.update(self.model, self.step // _UPDATE_EVERY)
+                total += loss.item() / parallel.MEET_EVERY
+            parallel.average_weights(self.model)
+            self.ema.update(self.model, self.step // parallel.MEET_EVERY)
             yield total

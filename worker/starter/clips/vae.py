@@ -1,9 +1,10 @@
 """Trains the video autoencoder: Wan's in small, 17 frames of 64 px to 5 latents of 8 x 8 with 16 channels.
 
-Pixels enter in patches of 2 x 2, as in Wan 2.2's 5B model, which makes the widest layers four times cheaper.
+Pixels enter in patches of 2 x 2 and shortcuts carry them around each change of size, as in Wan 2.2's
+5B model. Single frames come first: frames of a clip are much alike, and what a picture looks like is
+learned many times sooner from different ones.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +12,32 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+from torch import nn
 
 from worker.starter import parallel
 from worker.starter.clips.data import Clips, to_tensor
+from worker.starter.clips.scenes import FRAMES, PIXELS
 from worker.starter.muon import Optimizers, split_parameters
 from worker.starter.progress import Budget, load_checkpoint, rate_share, save_checkpoint
 
 LATENT_CHANNELS = 16
 _PATCH = 2
 _CROP = 32
-_CROPS = 4
-_WHOLE_EVERY = 4
-"""One batch in so many is a whole clip: attention and borders look different there."""
+_PICTURES_UNTIL = 0.35
+"""Share of the time in which there are single frames only."""
+_CROPS = {1: 64, 5: 12, 9: 7}
+"""Clips in a batch of crops, by their frames."""
+_LENGTHS = (5, 9, 1, FRAMES)
+"""Of later batches, in turn; the longest are whole clips: attention and borders look different there."""
 _MUON_RATE = 5e-3
 _ADAM_RATE = 1e-3
 _KL_WEIGHT = 2e-4
 
 
 def build_vae() -> AutoencoderKLWan:
-    """A fresh autoencoder of 2.3 M parameters."""
+    """A fresh autoencoder of 2.7 M parameters."""
     vae = AutoencoderKLWan(
-        base_dim=24,
-        decoder_base_dim=32,
+        base_dim=32,
         z_dim=LATENT_CHANNELS,
         dim_mult=[1, 2, 2],
         num_res_blocks=1,
@@ -42,8 +47,12 @@ def build_vae() -> AutoencoderKLWan:
         in_channels=3 * _PATCH**2,
         out_channels=3 * _PATCH**2,
         patch_size=_PATCH,
+        is_residual=True,
     )
     with torch.no_grad():
+        for convolution in vae.modules():
+            if isinstance(convolution, nn.Conv3d) and convolution.kernel_size == (3, 3, 3):
+                convolution.weight[:, :, :2] = 0.0  # frames before this one: nothing is known of them yet
         # Little posterior noise at first: colours are learned hundreds of steps sooner.
         vae.quant_conv.bias[LATENT_CHANNELS:] -= 4
     return channels_last(vae)
@@ -90,22 +99,30 @@ def vae_loss(vae: AutoencoderKLWan, clips: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def _batches(clips: Clips, seed: int) -> Iterator[torch.Tensor]:
-    """Endless batches: crops of several clips, and now and then a whole one. Single frames among them
-    teach what a picture is."""
-    rng = np.random.default_rng(seed)
-    limit = clips.shape[2] - _CROP + 1
-    number = 0
-    while True:
-        number += 1
-        if number % _WHOLE_EVERY == 0:
-            whole = clips[int(rng.integers(0, len(clips)))][None]
-            batch = to_tensor(whole if number % (2 * _WHOLE_EVERY) else whole[:, :1])
-        else:
-            chosen = rng.integers(0, len(clips), _CROPS)
-            places = zip(chosen, rng.integers(0, limit, _CROPS), rng.integers(0, limit, _CROPS), strict=True)
-            batch = to_tensor(np.stack([clips[i, :, y : y + _CROP, x : x + _CROP] for i, y, x in places]))
-        yield batch.contiguous(memory_format=torch.channels_last_3d)
+class _Batches:
+    """Draws crops of clips, uint8 in, tensors (n, 3, t, h, w) out."""
+
+    def __init__(self, clips: Clips, seed: int) -> None:
+        self.clips = clips
+        self.rng = np.random.default_rng(seed)
+
+    def at(self, progress: float, step: int) -> torch.Tensor:
+        """The batch of a step at `progress` 0-1 of the stage."""
+        frames = 1 if progress < _PICTURES_UNTIL else _LENGTHS[step % len(_LENGTHS)]
+        batch = self._whole() if frames == FRAMES else self._crops(frames, _CROPS[frames])
+        return to_tensor(batch).contiguous(memory_format=torch.channels_last_3d)
+
+    def _whole(self) -> Clips:
+        return self.clips[int(self.rng.integers(0, len(self.clips)))][None]
+
+    def _crops(self, frames: int, count: int) -> Clips:
+        chosen = self.rng.integers(0, len(self.clips), count)
+        starts = self.rng.integers(0, FRAMES - frames + 1, count)
+        tops, lefts = self.rng.integers(0, PIXELS - _CROP + 1, (2, count))
+        places = zip(chosen, starts, tops, lefts, strict=True)
+        return np.stack(
+            [self.clips[i, t : t + frames, y : y + _CROP, x : x + _CROP] for i, t, y, x in places]
+        )
 
 
 def train_vae(clips: Clips, checkpoint: Path, seconds: float) -> None:
@@ -119,11 +136,11 @@ def train_vae(clips: Clips, checkpoint: Path, seconds: float) -> None:
         vae.load_state_dict(state["vae"])
         optimizers.load(state["optimizers"])
         budget.spent, step = state["spent"], state["step"]
-    batches = _batches(clips, 100 * step + parallel.rank())
+    batches = _Batches(clips, 100 * step + parallel.rank())
     while (progress := parallel.agree(budget.progress)) < 1:
         total = 0.0
         for _ in range(parallel.MEET_EVERY):
-            loss = vae_loss(vae, next(batches))
+            loss = vae_loss(vae, batches.at(progress, step))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             optimizers.step(rate_share(progress, step))
