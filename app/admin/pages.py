@@ -12,7 +12,7 @@ from app.admin.reports import list_cases
 from app.admin.service import get_overview
 from app.core.config import get_settings
 from app.gallery.reports import resolve_report
-from app.jobs import webhooks
+from app.jobs import targets, webhooks
 from app.web.deps import Db, Store
 from app.web.forms import Attempt, attempt
 from app.web.templating import redirect, render
@@ -43,7 +43,7 @@ def absolute(request: Request, path: str) -> str:
 @router.get("")
 def show_overview(request: Request, db: Db, store: Store, admin: AdminUser, done: str = "") -> Response:
     view = get_overview(db, admin, store)
-    private, words = webhooks.private_allowed(db), DONE.get(done, "")
+    private, words = targets.private_allowed(db), DONE.get(done, "")
     return render(
         request, "admin/overview.html", tab="overview", view=view, webhooks_private=private, done=words
     )

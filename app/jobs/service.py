@@ -23,6 +23,7 @@ from app.core.ids import new_id
 from app.core.paging import Page, keyset_page
 from app.jobs import turns
 from app.jobs.models import Job, JobEvent, WebhookDelivery
+from app.jobs.targets import TargetRefused, check_address, private_allowed
 from app.jobs.turns import count_ahead as count_ahead
 from app.jobs.turns import estimate_wait as estimate_wait
 from app.jobs.turns import queue_positions as queue_positions
@@ -158,7 +159,7 @@ def enqueue(
     check_queue_room(db, user, type)
     job = Job(
         id=new_id("job"), user_id=user.id, type=type, queue=queue, title=title[:200], input=input,
-        payload=payload, priority=priority, webhook=check_webhook(webhook), labels=labels or {},
+        payload=payload, priority=priority, webhook=check_webhook(db, webhook), labels=labels or {},
         retry_of=retry_of, max_attempts=get_settings().queue.max_attempts, status=JobState.QUEUED.value,
         turn=turns.next_turn(db, user.id, queue),
     )  # fmt: skip
@@ -189,13 +190,18 @@ def check_queue_room(db: Session, user: User, type: str) -> None:
 WEBHOOK_EVENTS = ("started", "progress", "sample", "succeeded", "failed", "canceled")
 
 
-def check_webhook(webhook: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Errors: Invalid unless it is `{url, events?}` with an http(s) address."""
+def check_webhook(db: Session, webhook: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Errors: Invalid unless it is `{url, events?}` with an address that may be called."""
     if webhook is None:
         return None
     url, events = webhook.get("url"), webhook.get("events") or list(WEBHOOK_EVENTS)
     if not isinstance(url, str) or not url.startswith(("https://", "http://")) or len(url) > 2000:
         raise Invalid("The webhook needs a url that begins with https://.", code="webhook-url")
+    try:
+        check_address(url, private=private_allowed(db))
+    except TargetRefused as refused:
+        errors = [FieldError("#/webhook/url", str(refused), "webhook-url")]
+        raise Invalid(f"The webhook cannot be called: {refused}.", errors, code="webhook-url") from refused
     if unknown := set(events) - set(WEBHOOK_EVENTS):
         raise Invalid(
             f"Unknown webhook events: {', '.join(sorted(map(str, unknown)))}.", code="webhook-events"

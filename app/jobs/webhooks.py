@@ -1,24 +1,18 @@
 """Notices to addresses that people gave: Standard Webhooks headers, no way into the local network.
 
-The name is resolved once and every address checked; the connection goes to a checked address, so
-a name that changes its mind in between gains nothing. Redirects are not followed, and of an answer
-only the status is read. Targets inside private networks work only where an admin has allowed them
-(setting `webhooks`, `{"private": true}`).
+Where they may go is in `targets.py`. Redirects are not followed, and of an answer only the status is read.
 """
 
 import asyncio
 import base64
 import hashlib
 import hmac
-import ipaddress
 import json
 import logging
 import secrets
-import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 from sqlalchemy import func, select
@@ -30,6 +24,7 @@ from app.core.db import unit_of_work, utcnow
 from app.core.errors import Forbidden
 from app.jobs import views
 from app.jobs.models import Job, WebhookDelivery
+from app.jobs.targets import TargetRefused, pinned, private_allowed
 
 log = logging.getLogger("bottega.webhooks")
 PAUSES = (0, 30, 300, 1800, 7200, 21600, 86400)
@@ -39,10 +34,6 @@ TIMEOUT = 10.0
 A_TICK = 20
 BUSY = timedelta(seconds=120)
 """While one process sends a notice, the others leave it alone for so long."""
-
-
-class TargetRefused(Exception):
-    """The address may not be called; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -144,42 +135,6 @@ def sign(notice: Notice, now: datetime) -> dict[str, str]:
     signed = f"{message_id}.{timestamp}.".encode() + notice.body
     digest = base64.b64encode(hmac.new(notice.secret, signed, hashlib.sha256).digest()).decode()
     return {"webhook-id": message_id, "webhook-timestamp": timestamp, "webhook-signature": f"v1,{digest}"}
-
-
-def pinned(url: str, *, private: bool) -> tuple[str, str]:
-    """The address with its name replaced by a checked IP, and the Host header. Errors: TargetRefused."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (private and parts.scheme == "http"):
-        raise TargetRefused("only https addresses are called")
-    if not parts.hostname or parts.username or parts.password:
-        raise TargetRefused("the address has no plain host name")
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:
-        raise TargetRefused("the name cannot be resolved") from error
-    addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
-    if not private and not all(is_public(address) for address in addresses):
-        raise TargetRefused("the address is in a private network; an admin can allow that")
-    chosen = addresses[0]
-    literal = f"[{chosen}]" if chosen.version == 6 else str(chosen)
-    return parts._replace(netloc=f"{literal}:{port}", fragment="").geturl(), parts.netloc
-
-
-def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Reachable for everybody: not loopback, private, link-local, shared, multicast, nor such inside IPv6."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-        if inner is not None:
-            return is_public(inner)
-        if address in ipaddress.ip_network("64:ff9b::/96"):
-            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return address.is_global and not address.is_multicast
-
-
-def private_allowed(db: Session) -> bool:
-    row = db.get(Setting, "webhooks")
-    return bool(row and row.value.get("private"))
 
 
 def can_set_webhooks(actor: User) -> bool:

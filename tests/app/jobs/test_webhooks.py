@@ -21,9 +21,9 @@ from sqlalchemy.orm import Session
 from app.accounts.models import Setting
 from app.contract.events import Progress
 from app.contract.states import JobState
-from app.jobs import leases, service, webhooks
+from app.core.errors import Invalid
+from app.jobs import leases, service, targets, webhooks
 from app.jobs.models import WebhookDelivery
-from app.jobs.webhooks import TargetRefused
 from tests.factories import make_user
 
 PUBLIC = ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::0101:0101"]
@@ -81,12 +81,12 @@ def deliveries(db: Session) -> list[WebhookDelivery]:
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses(address: str) -> None:
-    assert webhooks.is_public(ipaddress.ip_address(address))
+    assert targets.is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_private_addresses(address: str) -> None:
-    assert not webhooks.is_public(ipaddress.ip_address(address))
+    assert not targets.is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -97,18 +97,27 @@ def test_private_addresses(address: str) -> None:
     ],
 )  # fmt: skip
 def test_refused_targets(url: str) -> None:
-    with pytest.raises(TargetRefused):
-        webhooks.pinned(url, private=False)
+    with pytest.raises(targets.TargetRefused):
+        targets.pinned(url, private=False)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.com/", "https://10.0.0.1/", "https://a:b@example.com/", "https://"]
+)
+def test_an_address_that_cannot_be_called_is_told_at_once(db: Session, url: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        job_with(db, url)
+    assert (refused.value.code, refused.value.errors[0].pointer) == ("webhook-url", "#/webhook/url")
 
 
 def test_the_connection_goes_to_the_checked_address(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = [(2, 1, 6, "", ("93.184.216.34", 443))]
     monkeypatch.setattr("socket.getaddrinfo", lambda *a, **k: answer)
-    url, host = webhooks.pinned("https://hooks.example.com/a?b=1#c", private=False)
+    url, host = targets.pinned("https://hooks.example.com/a?b=1#c", private=False)
     assert (url, host) == ("https://93.184.216.34:443/a?b=1", "hooks.example.com")
     monkeypatch.setattr("socket.getaddrinfo", lambda *a, **k: [*answer, (2, 1, 6, "", ("10.0.0.1", 443))])
-    with pytest.raises(TargetRefused):
-        webhooks.pinned("https://hooks.example.com/", private=False)
+    with pytest.raises(targets.TargetRefused):
+        targets.pinned("https://hooks.example.com/", private=False)
 
 
 def test_a_notice_is_signed_and_tells_the_job(db: Session, receiver: str) -> None:
@@ -193,7 +202,7 @@ def test_one_attempt_has_one_time_limit(hostile: str, monkeypatch: pytest.Monkey
 
 
 def test_retries_end(db: Session) -> None:
-    job = job_with(db, "https://127.0.0.1/", ["canceled"])
+    job = job_with(db, "https://localhost/", ["canceled"])
     service.change_state(db, job, JobState.CANCELED)
     for attempt in range(1, len(webhooks.PAUSES) + 1):
         row = deliveries(db)[0]
