@@ -105,12 +105,18 @@ def vae_ref(
     return _blob_ref(file)
 
 
-def lora_ref(db: Session, viewer: User | None, version_id: int, strength: float | None = None) -> LoraRef:
+def lora_ref(
+    db: Session,
+    viewer: User | None,
+    version_id: int,
+    strength: float | None = None,
+    pointer: str = "#/resources",
+) -> LoraRef:
     """What a worker needs to attach a LoRA; its own strength unless given. Errors: NotFound, Invalid."""
     version = get_version(db, viewer, version_id)
     file, low = expert_files(version)
     if file is None or version.model.type not in LORA_TYPES:
-        raise _wrong(f"{version.model.name} is not a LoRA.", "not-a-lora")
+        raise _wrong(f"{version.model.name} is not a LoRA.", "not-a-lora", pointer)
     return LoraRef(
         file=_blob_ref(file),
         name=file.name.removesuffix(".safetensors"),

@@ -71,7 +71,7 @@ def resolve(db: Session, user: User, body: GenerationIn, base: CheckpointRef) ->
 def _listed(db: Session, user: User, wanted: ResourceIn, found: Resources, where: str) -> None:
     version = refs.get_version(db, user, wanted.model_version_id)
     if version.model.type != names.EMBEDDING:
-        lora = refs.lora_ref(db, user, version.id, wanted.strength)
+        lora = refs.lora_ref(db, user, version.id, wanted.strength, where)
         found.add(with_strengths(lora, lora.strength, wanted.text_encoder_strength), where)
         return
     if wanted.strength is not None or wanted.text_encoder_strength is not None:
@@ -119,7 +119,7 @@ def _tagged(db: Session, user: User, tag: LoraTag, found: Resources) -> None:
             return
     version = _choose(db, user, tag, found)
     if version is not None:
-        lora = refs.lora_ref(db, user, version.id, strength)
+        lora = refs.lora_ref(db, user, version.id, strength, "#/prompt")
         found.add(with_strengths(lora, strength, text_encoder), "#/prompt")
         found.prompt = without_tag(found.prompt, tag.name)
 

@@ -76,6 +76,15 @@ def test_a_lora_for_another_base_is_refused(db: Session) -> None:
     assert caught.value.code == "lora-base-mismatch"
 
 
+def test_what_is_no_lora_is_named_by_its_place(db: Session) -> None:
+    user = make_user(db)
+    base, lora = make_base(db, user), make_lora(db, user)
+    listed = [{"model_version_id": version.id} for version in (lora, base)]
+    with pytest.raises(Invalid) as caught:
+        planned(db, user, body(base.id, resources=listed))
+    assert (caught.value.code, caught.value.errors[0].pointer) == ("not-a-lora", "#/resources/1")
+
+
 def test_the_same_lora_twice_is_refused(db: Session) -> None:
     user = make_user(db)
     twice = [{"model_version_id": make_lora(db, user).id}] * 2
