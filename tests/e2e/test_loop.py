@@ -48,12 +48,12 @@ def test_the_loop_in_the_browser(
     walk = Walk(context.new_page(), shots)
     walk.make_admin(installation.setup_link)
     walk.train(example, name="Tuscan afternoon", trigger="tuscafternoon")
-    walk.wait_trained(900)
+    walk.wait_trained(1800)
     model = walk.publish()
     adapter = walk.download(tmp_path)
     assert adapter.read_bytes()[8:10] == b'{"'
-    with_lora = walk.generate("tuscafternoon, house, green hills", seed=7, seconds=90, lora=True)
-    without = walk.generate("house, green hills", seed=7, seconds=90, lora=False)
+    with_lora = walk.generate("tuscafternoon, house, green hills", seed=7, seconds=300, lora=True)
+    without = walk.generate("house, green hills", seed=7, seconds=300, lora=False)
     assert with_lora != without
     walk.share(with_lora)
     page = walk.page

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 180.0) -> None:
     """Return once `what()` is true. Errors: AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not what():
@@ -78,7 +78,7 @@ class Installation:
         return next((pid for pid, line in self.pids.items() if part in line), None)
 
     def wait_ready(self) -> None:
-        wait_for(lambda: "is ready" in self.output or self.process.poll() is not None, 120)
+        wait_for(lambda: "is ready" in self.output or self.process.poll() is not None)
         assert self.process.poll() is None, self.output
 
     def setup_link(self) -> str:
@@ -107,7 +107,7 @@ def running(home: Path, port: int, *options: str, **env: str) -> Iterator[Instal
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(60)
+                process.wait(120)
             except subprocess.TimeoutExpired:
                 process.kill()
         process.wait()

@@ -51,12 +51,12 @@ def test_two_installations_beside_each_other(home: Path, second_home: Path) -> N
         # killed without warning, nothing of the first is left, and the second does not notice
         first.process.kill()
         first.process.wait()
-        wait_for(lambda: not first.pids, 30)
+        wait_for(lambda: not first.pids)
         assert status_of(f"{second.address}/healthz") == 200
 
         second.process.send_signal(signal.SIGINT)
-        assert second.process.wait(60) == 0
-        wait_for(lambda: not second.pids, 10)
+        assert second.process.wait(180) == 0
+        wait_for(lambda: not second.pids)
         assert not Layout(second_home).env_file.exists()
 
     # after the kill it starts again with the data that it had
@@ -79,7 +79,7 @@ def test_workers_come_back_and_go_with_their_parent(home: Path) -> None:
         wait_for(lambda: "[web] ended (killed by SIGKILL)" in installation.output)
         installation.process.kill()
         installation.process.wait()
-        wait_for(lambda: not installation.pids, 60)
+        wait_for(lambda: not installation.pids)
 
 
 def test_a_taken_port_is_said_before_anything_starts(home: Path) -> None:
