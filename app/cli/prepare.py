@@ -66,15 +66,17 @@ def save_before_update(layout: Layout, url: str) -> None:
 
 
 def install_starter() -> None:
-    """The starter's page, and what new model families mean for the files that are here."""
+    """The starters' pages, and what new model families mean for the files that are here."""
     from app import models as models  # all tables, so that relationships resolve
     from app.core.db import unit_of_work
     from app.core.storage import get_storage
     from app.gallery.families import refresh_families
+    from app.gallery.starter import CLIPS, PICTURES
     from app.gallery.starter import install_starter as install
 
     with unit_of_work() as db:
-        install(db, get_storage())
+        for starter in (PICTURES, CLIPS):
+            install(db, get_storage(), starter)
         refresh_families(db, get_storage())
 
 

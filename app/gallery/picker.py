@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, case, or_, select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
@@ -59,6 +59,14 @@ class Fitting:
     fit: Fit
 
 
+_SHIPPED_FIRST = (
+    Model.built_in.desc(),
+    case((Model.built_in, Model.id), else_=0),
+    ModelVersion.id.desc(),
+)
+"""What ships with Bottega stands first, the starter for pictures before the one for clips."""
+
+
 def usable_by(query: Query, viewer: User, types: Sequence[str]) -> Query:
     """Of a query over ModelVersion and Model: those of these types that the viewer may use."""
     return (
@@ -80,7 +88,7 @@ def list_choices(
     """Versions of a kind (a key of KINDS) that the viewer may use, newest first."""
     rows = (
         usable_by(select(ModelVersion).join(Model), viewer, KINDS[kind])
-        .order_by(Model.built_in.desc(), ModelVersion.id.desc())
+        .order_by(*_SHIPPED_FIRST)
         .limit(limit)
     )
     if query.strip():
@@ -99,7 +107,7 @@ def list_files(
     rows = (
         usable_by(select(ModelVersion, ModelFile).join(ModelVersion.files).join(Model), viewer, KINDS[kind])
         .where(ModelFile.is_primary)
-        .order_by(Model.built_in.desc(), ModelVersion.id.desc())
+        .order_by(*_SHIPPED_FIRST)
         .limit(limit)
     )
     if version_ids is not None:

@@ -1,20 +1,17 @@
-"""The checkpoint that ships with Bottega, kept installed as a model page.
+"""The checkpoints that ship with Bottega, for pictures and for clips, kept installed as model pages.
 
 `bottega up` calls this every time: it reads the weights' bytes once and does nothing while they are
 the same. New weights become a new version, so that trainings and pictures of the old ones stay true.
 """
 
 import hashlib
-import io
-import json
 import logging
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from PIL import Image as Pillow
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -26,16 +23,15 @@ from app.core.storage import Storage
 from app.gallery.files import add_file
 from app.gallery.models import Model, ModelFile, ModelVersion
 from app.gallery.service import add_picture, set_tags
-from app.images.service import create_sample
-from worker.starter import BASE_MODEL, LICENCE, WEIGHTS
+from app.gallery.starter_covers import Cover, film_covers, grid_covers, store_cover
+from worker.starter import BASE_MODEL, LICENCE, WEIGHTS, clips
 
 log = logging.getLogger("bottega.starter")
-TILE = 128
 COVERS = 10
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The first moment that a zip can name: the same weights must give the same bytes."""
-DESCRIPTION = f"""A small text-to-image model that comes with Bottega, trained from scratch on scenes that a
-program drew. It makes pictures of {TILE} × {TILE} pixels in a second or two on two processor cores.
+PICTURES_DESCRIPTION = """A small text-to-image model that comes with Bottega, trained from scratch on
+scenes that a program drew. It makes pictures of 128 × 128 pixels in a second or two on two processor cores.
 
 **What it is for:** trying everything here without a graphics card or a download: train a LoRA, publish it,
 generate with it. Tests and demonstrations use it too.
@@ -48,19 +44,54 @@ It knows things (house, tower, church, windmill, castle, lighthouse, tree, cypre
 car), colours, grounds, times of day, weather and a few drawing styles. LoRAs made for it work with no other
 model, and those of other models do not work with it.
 """
+CLIPS_DESCRIPTION = """A small text-to-video model that comes with Bottega: Wan's architecture in small,
+trained from scratch on moving scenes that a program drew. It makes clips of two seconds and 64 × 64 pixels
+in a few seconds on two processor cores.
+
+**What it is for:** trying video here without a graphics card or a download: train a LoRA on a few clips,
+publish it, generate with it.
+
+**What it cannot do:** anything but its drawn scenes. For real work bring a checkpoint of Wan or LTX-Video.
+
+**What to write:** a thing with its colour, what it does, where and when, such as
+`red boat, sailing left, beach, day`. Boats sail and cars drive left or right, balloons are rising or sinking,
+windmills turning or standing still; over a house, tree or castle the sun is setting or rising, or clouds are
+drifting left or right. LoRAs made for it work with no other model.
+"""
 
 
-def install_starter(db: Session, storage: Storage, weights: Path = WEIGHTS) -> ModelVersion | None:
+@dataclass(frozen=True)
+class Shipped:
+    """A checkpoint that ships: a folder as diffusers saves it, and what its page says."""
+
+    family: str
+    base_model: str
+    weights: Path
+    stem: str
+    """Of the file that is offered."""
+    description: str
+    covers: Callable[[Path], Iterator[Cover]]
+    """Made from the weights' folder."""
+
+
+PICTURES = Shipped("starter", BASE_MODEL, WEIGHTS, "bottega-starter", PICTURES_DESCRIPTION, grid_covers)
+CLIPS = Shipped(
+    "video_starter", clips.BASE_MODEL, clips.WEIGHTS, "bottega-video-starter", CLIPS_DESCRIPTION, film_covers
+)
+
+
+def install_starter(db: Session, storage: Storage, starter: Shipped = PICTURES) -> ModelVersion | None:
     """The page's current version, made or found. None, with a line in the log, when there are no weights.
 
-    `weights` is a folder as diffusers saves it. Safe to call again at any time.
+    Safe to call again at any time.
     """
+    weights = starter.weights
     files = list(_model_files(weights))
-    model = db.scalars(select(Model).where(Model.built_in, Model.type == "Checkpoint")).unique().first()
+    model = _find_page(db, starter)
     if not files:
         log.warning("There are no starter weights at %s; bring a checkpoint, or train the starter.", weights)
         return model.versions[0] if model and model.versions else None
-    model = model or _new_page(db, get_system_user(db))
+    model = model or _new_page(db, get_system_user(db), starter)
     mark = fingerprint(weights, files)
     version = next(
         (v for v in model.versions if any(f.facts.get("fingerprint") == mark for f in v.files)), None
@@ -68,8 +99,14 @@ def install_starter(db: Session, storage: Storage, weights: Path = WEIGHTS) -> M
     if version is not None and _is_stored(storage, version.files[0]):
         return version
     if version is None:
-        return _new_version(db, storage, model, weights, mark)
+        return _new_version(db, storage, model, starter, mark)
     return _restore(storage, version, weights)
+
+
+def _find_page(db: Session, starter: Shipped) -> Model | None:
+    made = ModelVersion.family == starter.family
+    query = select(Model).where(Model.built_in, Model.type == "Checkpoint", Model.versions.any(made))
+    return db.scalars(query).unique().first()
 
 
 def _model_files(weights: Path) -> Iterator[Path]:
@@ -94,10 +131,11 @@ def _is_stored(storage: Storage, file: ModelFile) -> bool:
     return storage.size(blob_key(file.blob_sha256)) == file.size
 
 
-def _new_page(db: Session, owner: User) -> Model:
+def _new_page(db: Session, owner: User, starter: Shipped) -> Model:
     model = Model(
-        user_id=owner.id, username=owner.username, name=BASE_MODEL, type="Checkpoint", licence=LICENCE,
-        visibility="public", published_at=utcnow(), built_in=True, description=DESCRIPTION,
+        user_id=owner.id, username=owner.username, name=starter.base_model, type="Checkpoint",
+        licence=LICENCE, visibility="public", published_at=utcnow(), built_in=True,
+        description=starter.description,
     )  # fmt: skip
     set_tags(model, ["base model", "starter"])
     db.add(model)
@@ -105,24 +143,25 @@ def _new_page(db: Session, owner: User) -> Model:
     return model
 
 
-def _new_version(db: Session, storage: Storage, model: Model, weights: Path, mark: str) -> ModelVersion:
+def _new_version(db: Session, storage: Storage, model: Model, starter: Shipped, mark: str) -> ModelVersion:
     version = ModelVersion(
-        model=model, name=f"1.{len(model.versions)}", base_model=BASE_MODEL, family="starter",
+        model=model, name=f"1.{len(model.versions)}", base_model=starter.base_model, family=starter.family,
         status="Published", published_at=utcnow(), strength=1.0,
     )  # fmt: skip
     db.add(version)
     db.flush()
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "starter.zip"
-        write_zip(weights, archive)
+        write_zip(starter.weights, archive)
         blob = put_blob(db, storage, archive, "application/zip")
-    file = add_file(
-        db, version, blob, name=f"bottega-starter-{version.name}.zip", fp="fp16", precision="pruned"
-    )
+    name = f"{starter.stem}-{version.name}.zip"
+    file = add_file(db, version, blob, name=name, fp="fp16", precision="pruned")
     file.facts = {**file.facts, "fingerprint": mark}
-    model.description = DESCRIPTION
+    model.description = starter.description
     model.published_at = version.published_at
-    _add_covers(db, storage, version, weights)
+    owner = db.get_one(User, model.user_id)
+    for position, cover in zip(range(COVERS), starter.covers(starter.weights), strict=False):
+        add_picture(db, version, store_cover(db, storage, owner, version, cover), position)
     db.flush()
     db.expire(model, ["versions"])
     log.info("Installed %s %s.", model.name, version.name)
@@ -145,38 +184,3 @@ def write_zip(weights: Path, target: Path) -> None:
             entry = zipfile.ZipInfo(path.relative_to(weights).as_posix(), EARLIEST)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, path.read_bytes())
-
-
-def _add_covers(db: Session, storage: Storage, version: ModelVersion, weights: Path) -> None:
-    owner = db.get_one(User, version.model.user_id)
-    for position, (tile, prompt) in enumerate(_tiles(weights)):
-        blob = put_blob(db, storage, tile, "image/png")
-        image = create_sample(
-            db, owner, blob=blob, prompt=prompt, width=TILE, height=TILE, base_model=BASE_MODEL,
-            resources=[{"kind": "checkpoint", "name": BASE_MODEL, "model_version_id": version.id}],
-        )  # fmt: skip
-        add_picture(db, version, image, position)
-
-
-def _tiles(weights: Path) -> Iterator[tuple[bytes, str]]:
-    """Pictures out of the grid of the quality gate, with their prompts.
-
-    `covers.json` beside it names the best tiles, counted row by row; without it the first ones are taken.
-    """
-    grid = next((p for p in (weights / "grid.png", weights.parent / "grid.png") if p.exists()), None)
-    if grid is None:
-        return
-    listed = grid.with_name("covers.json")
-    covers: list[dict[str, Any]] = [{"tile": n, "prompt": ""} for n in range(COVERS)]
-    if listed.exists():
-        covers = json.loads(listed.read_text())
-    with Pillow.open(grid) as sheet:
-        pixels = sheet.convert("RGB")
-    columns, rows = pixels.width // TILE, pixels.height // TILE
-    for cover in covers[:COVERS]:
-        if cover["tile"] >= columns * rows:
-            continue
-        left, top = cover["tile"] % columns * TILE, cover["tile"] // columns * TILE
-        out = io.BytesIO()
-        pixels.crop((left, top, left + TILE, top + TILE)).save(out, "PNG")
-        yield out.getvalue(), cover["prompt"]

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ from app.core.blobs import Blob, blob_key
 from app.core.storage import get_storage
 from app.gallery.models import Model, ModelVersion
 from app.gallery.service import checkpoint_ref
-from app.gallery.starter import install_starter, write_zip
+from app.gallery.starter import PICTURES, Shipped, install_starter, write_zip
 from tests.factories import make_user
+
+
+def shipped(weights: Path) -> Shipped:
+    return replace(PICTURES, weights=weights)
 
 
 @pytest.fixture
@@ -31,8 +36,8 @@ def _count(db: Session) -> int:
 
 
 def test_installing_twice_is_installing_once(db: Session, weights: Path) -> None:
-    first = install_starter(db, get_storage(), weights)
-    again = install_starter(db, get_storage(), weights)
+    first = install_starter(db, get_storage(), shipped(weights))
+    again = install_starter(db, get_storage(), shipped(weights))
     assert first is again
     assert _count(db) == 1
     assert first is not None
@@ -50,30 +55,30 @@ def test_installing_twice_is_installing_once(db: Session, weights: Path) -> None
 
 
 def test_new_weights_make_a_new_version(db: Session, weights: Path) -> None:
-    first = install_starter(db, get_storage(), weights)
+    first = install_starter(db, get_storage(), shipped(weights))
     (weights / "unet" / "model.safetensors").write_bytes(b"weights of the second hour")
-    second = install_starter(db, get_storage(), weights)
+    second = install_starter(db, get_storage(), shipped(weights))
     assert first is not None
     assert second is not None
     assert (first.name, second.name) == ("1.0", "1.1")
     assert first.files[0].blob_sha256 != second.files[0].blob_sha256
     model = db.scalars(select(Model)).unique().one()
     assert [v.name for v in model.versions] == ["1.1", "1.0"]
-    assert install_starter(db, get_storage(), weights) is second
+    assert install_starter(db, get_storage(), shipped(weights)) is second
 
 
 def test_without_weights_nothing_fails(db: Session, tmp_path: Path) -> None:
-    assert install_starter(db, get_storage(), tmp_path / "nothing") is None
+    assert install_starter(db, get_storage(), shipped(tmp_path / "nothing")) is None
     assert _count(db) == 0
 
 
 def test_a_lost_object_comes_back(db: Session, weights: Path) -> None:
-    version = install_starter(db, get_storage(), weights)
+    version = install_starter(db, get_storage(), shipped(weights))
     assert version is not None
     key = blob_key(version.files[0].blob_sha256)
     before = get_storage().get(key)
     get_storage().delete([key])
-    install_starter(db, get_storage(), weights)
+    install_starter(db, get_storage(), shipped(weights))
     assert get_storage().get(key) == before
 
 
@@ -97,7 +102,7 @@ def test_covers_are_cut_out_of_the_grid(db: Session, weights: Path) -> None:
         {"tile": 9, "prompt": ""},
     ]
     (weights / "covers.json").write_text(json.dumps(listed))
-    version = install_starter(db, get_storage(), weights)
+    version = install_starter(db, get_storage(), shipped(weights))
     assert version is not None
     pictures = [p.image for p in version.pictures]
     assert [(i.prompt, i.width, i.visibility) for i in pictures] == [
