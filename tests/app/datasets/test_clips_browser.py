@@ -80,6 +80,8 @@ def test_clips_are_added_previewed_and_shown_as_they_are_cut(
     panel = page.locator("[data-inspector]")
     expect(panel).to_contain_text("192 × 128 · 2.0 s, 48 frames at 24 a second")
     expect(panel.locator("figure video")).to_have_attribute("controls", "")
+    panel.get_by_label("Model and its rate").select_option("wan")
+    panel.get_by_label("Length of a piece").select_option("33")
     expect(panel.locator(".cut [role=status]")).to_have_text(
         "1 piece of 29 frames (1.8 s). 3 frames of 32 are not used."
     )
