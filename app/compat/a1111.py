@@ -14,7 +14,7 @@ from app.accounts.deps import CompatScoped, LenientlyIdentified
 from app.accounts.models import User
 from app.compat.a1111_answers import A1111Route, refusal
 from app.compat.a1111_drawing import FACE, answer, body_of, encoded
-from app.compat.a1111_fields import Img2Img, Txt2Img
+from app.compat.a1111_fields import Img2Img, Txt2Img, filled
 from app.compat.holding import Held, labels_of
 from app.contract.jobs import GenerateJob
 from app.contract.states import JobState
@@ -61,6 +61,7 @@ def img2img(
 def _draw(
     request: Request, db: Session, store: Storage, user: User, identity: LenientlyIdentified, wanted: Txt2Img
 ) -> Response:
+    wanted = filled(wanted)
     body = body_of(db, user, identity, wanted)
     job = service.start_generation(db, user, body, labels=labels_of(FACE, identity))
 

@@ -87,8 +87,8 @@ def _start(db: Session, user: User, wanted: Img2Img, family: str) -> dict[str, A
 
 
 def _mask(db: Session, user: User, wanted: Img2Img) -> dict[str, Any]:
-    data = bytes_of(wanted.mask or "", bare=True)
     with at_field("#/mask"):
+        data = bytes_of(wanted.mask or "", bare=True)
         mask = keep_mask(db, user, data, drawn="opaque", invert=bool(wanted.inpainting_mask_invert))
     blur = wanted.mask_blur if wanted.mask_blur is not None else wanted.mask_blur_x
     return {"mask": {"upload": mask.id}, "mask_blur": blur}

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.contract.samplers import SAMPLERS, SCHEDULES, joined_name
 from app.core.errors import FieldError, Invalid, NotFound
+from worker.inference.infotext import read
 
 KEYS = {"sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "samples_format"}
 ALIASES = {
@@ -64,6 +65,7 @@ class Txt2Img(BaseModel):
     script_name: str | None = None
     alwayson_scripts: dict[str, Any] | None = None
     send_images: bool | None = True
+    infotext: str | None = Field(default=None, description="Fills what is not said beside it.")
 
     @property
     def pictures(self) -> int:
@@ -82,6 +84,19 @@ class Img2Img(Txt2Img):
     inpaint_full_res: bool | int | None = True
     inpainting_mask_invert: int | None = 0
     include_init_images: bool | None = False
+
+
+def filled(wanted: Txt2Img) -> Txt2Img:
+    """With what its `infotext` says, where the request itself says nothing."""
+    info = read(wanted.infotext or "")
+    width, height = info.size or (None, None)
+    told = {
+        "prompt": info.prompt, "negative_prompt": info.negative_prompt, "steps": info.steps,
+        "sampler_name": info.sampler, "cfg_scale": info.cfg_scale, "seed": info.seed, "width": width,
+        "height": height,
+    }  # fmt: skip
+    said = wanted.model_fields_set
+    return wanted.model_copy(update={name: v for name, v in told.items() if v and name not in said})
 
 
 def sampler_of(wanted: Txt2Img) -> str | None:

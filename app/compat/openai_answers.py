@@ -7,7 +7,7 @@ from app.core.errors import AppError, Invalid, NotFound, RateLimited
 
 CALLED = {
     "quantity": "n", "width": "size", "height": "size", "model_version_id": "model", "resources": "loras",
-    "init_image": "image", "schedule": "scheduler",
+    "init_image": "image", "schedule": "scheduler", "denoise": "strength",
 }  # fmt: skip
 """Our fields by the names that OpenAI has for them."""
 TYPES = {401: "invalid_request_error", 403: "insufficient_permissions", 429: "rate_limit_exceeded"}
@@ -15,13 +15,14 @@ CODES = {
     "unauthorized": "invalid_api_key",
     "bad-token": "invalid_api_key",
     "rate-limited": "rate_limit_exceeded",
+    "model-unknown": "model_not_found",
 }
 AGAIN = (429, 503)
 """Answers after which OpenAI's client may ask again; after all others it would start a second drawing."""
 
 
 class NoSuchModel(NotFound):
-    code = "model_not_found"
+    code = "model-unknown"
 
     def __init__(self, name: str) -> None:
         words = f"The model `{name[:100]}` does not exist or you do not have access to it."
@@ -46,8 +47,8 @@ def refusal(error: AppError) -> Response:
 
 def _param(error: AppError) -> str | None:
     if isinstance(error, Invalid) and error.errors:
-        name = error.errors[0].pointer.removeprefix("#/").partition("/")[0]
-        return CALLED.get(name, name)
+        name = error.errors[0].pointer.removeprefix("#").strip("/").partition("/")[0]
+        return CALLED.get(name, name) or None
     param = error.extra.get("param")
     return param if isinstance(param, str) else None
 

@@ -51,6 +51,7 @@ CODES: dict[str, str] = {
         "An embedding does not fit this checkpoint or cannot be read. Remove it or choose another one."
     ),
     "empty-file": "The file is empty. Copy or download it again.",
+    "failed": "The job failed. The detail says why; change what it names and start it again.",
     "few-pictures": "Advice: with so few pictures the result is likely stiff. 15 to 30 are best.",
     "file-cut-off": "The file is not whole: its copy or download broke off. Fetch it again.",
     "file-damaged": "The file does not hold what its header or its hash says. Upload it again.",
@@ -81,6 +82,8 @@ CODES: dict[str, str] = {
     "job-already-finished": (
         "The job has ended, so it cannot be paused or resumed. Use retry to run it again."
     ),
+    "job-canceled": "The job was stopped before anything of it was done. Start it again.",
+    "job-deleted": "The job was deleted while something waited for it. Start it again.",
     "job-not-finished": "The job has not ended yet. Wait for its end or cancel it first.",
     "job-state": "The job is in a state that does not allow this. The detail says which.",
     "job-unreadable": "The job was made by another version of Bottega. Start it again.",
@@ -96,6 +99,7 @@ CODES: dict[str, str] = {
         "A LoRA does not fit this checkpoint or cannot be read. Remove it or choose another one."
     ),
     "method-not-allowed": "This address exists and does not take that kind of request.",
+    "model-unknown": "There is no such model here, or it is not shared with you. List the models first.",
     "name-taken": "Somebody has this name already. Choose another one.",
     "no-frames": "The file has no moving pictures in it. Export it again as MP4 (H.264).",
     "no-generation-data": (
@@ -145,6 +149,9 @@ CODES: dict[str, str] = {
     ),
     "snapshot-gone": (
         "The pictures that this training took are gone, so it cannot be run again. Start a new one."
+    ),
+    "still-drawing": (
+        "The drawing takes longer than a request may wait. It goes on: look at the job that the answer names."
     ),
     "storage-away": (
         "The storage did not answer for a while. Try again later; nothing that was saved is lost."
