@@ -56,8 +56,7 @@ class ModelsCache:
         base = job.base.file
         found = {base.sha256: self.folder(base) if job.base.format == "Diffusers" else self.file(base)}
         others = _generate_files(job) if isinstance(job, GenerateJob) else _train_files(job)
-        if job.base.vae:
-            others.append(job.base.vae)
+        others += [ref for ref in (job.base.vae, job.base.text_encoder, job.base.low_noise) if ref]
         for ref in others:
             found.setdefault(ref.sha256, self.file(ref))
         return found
@@ -183,7 +182,9 @@ def _train_files(job: TrainJob) -> list[BlobRef]:
 def _generate_files(job: GenerateJob) -> list[BlobRef]:
     """LoRAs, those of single cells of a grid included, embeddings, and the picture to start from."""
     of_cells = [lora for cell in (job.grid.cells if job.grid else ()) for lora in cell.loras or ()]
-    found = [lora.file for lora in (*job.loras, *of_cells)] + [each.file for each in job.embeddings]
+    loras = [*job.loras, *of_cells]
+    found = [lora.file for lora in loras] + [lora.low_noise for lora in loras if lora.low_noise]
+    found += [each.file for each in job.embeddings]
     if job.start:
         found += [job.start.file, *([job.start.mask] if job.start.mask else [])]
     return found

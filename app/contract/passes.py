@@ -61,8 +61,13 @@ def picture_job(job: GenerateJob, index: int) -> GenerateJob:
 
 
 def passes(job: Drawable) -> list[Pass]:
-    """The first pass and, with `hires`, the second. Errors: KeyError for an unknown sampler."""
-    length, steps = (job.steps, job.steps) if job.start is None else start_steps(job.steps, job.start.denoise)
+    """The first pass and, with `hires`, the second. Errors: KeyError for an unknown sampler.
+
+    Clips run all their steps: what they start from is their first frame.
+    """
+    length = steps = job.steps
+    if job.start is not None and getattr(job, "frames", 1) == 1:
+        length, steps = start_steps(job.steps, job.start.denoise)
     found = [_pass(job.sampler, (job.width, job.height), length, steps)]
     if job.hires:
         size = hires_size(job.width, job.height, job.hires.scale)

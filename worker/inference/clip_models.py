@@ -40,6 +40,8 @@ class Seen:
 class ClipModel(Protocol):
     """One pipeline's ways."""
 
+    scale: int
+    """Pixels a latent, along one side."""
     side: int
     """Pixels a token, along one side."""
     step: int

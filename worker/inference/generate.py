@@ -1,4 +1,4 @@
-"""A generation from job to finished files: pipeline and LoRAs from the pool, pictures with infotext.
+"""A generation from job to finished files: pipeline and LoRAs from the pool, pictures or clips with infotext.
 
 Knows neither database nor queue: a job, local files, an output folder, a Reporter. What goes wrong
 is told in the `Finished` event, in words for the person who asked; only defects of this program raise.
@@ -14,15 +14,18 @@ from typing import Literal, TypeVar
 from PIL import Image
 
 from app.contract.events import Finished, LogLine, Picture, Progress, Unplaced
+from app.contract.family import ClipDefaults
 from app.contract.jobs import EmbeddingRef, GenerateJob, LoraRef
 from worker.device import is_out_of_memory, peak_memory, prepare
 from worker.families.base import CheckpointRefused
+from worker.inference.clip_draw import draw_clips
+from worker.inference.clip_job import check_media, clip_request, rate_of, save_clip
 from worker.inference.draw import Request, draw, request_of
 from worker.inference.embeddings import Embedding, EmbeddingError, read_embedding, unknown_names
 from worker.inference.errors import LoraError, NotFiniteError, SettingsError
 from worker.inference.grid import Series, series_of
-from worker.inference.infotext import describe, embed_png, write
-from worker.inference.lora_files import MAX_STRENGTH, MIN_STRENGTH, LoraUse, autov3
+from worker.inference.infotext import clips_of, describe, embed_png, write
+from worker.inference.lora_files import MAX_STRENGTH, MIN_STRENGTH, LoraUse, LowNoise, autov3
 from worker.inference.pool import PipelinePool, Warm
 from worker.inference.preview import Previewer
 from worker.inference.prompt import LoraTag, read_prompt
@@ -42,6 +45,8 @@ def run_generate(
 ) -> Finished:
     """Draw the job's pictures into `out` as 000.png, 001.png, …; report each as soon as it is written.
 
+    Clips are 000.mp4, … with 000.jpg, … beside them.
+
     `files` has a local path for the sha256 of every file that the job names. A `cancel` acts before
     the next step; a `pause` does too, and since pictures depend on seeds alone the job is then run anew.
     """
@@ -58,7 +63,8 @@ def run_generate(
     return run.failed(
         "out-of-memory",
         f"The machine ran out of memory while drawing at {job.width} × {job.height}, also with models "
-        "unloaded and the picture decoded in tiles. Choose a smaller size.",
+        "unloaded and the picture decoded in tiles. Choose a smaller size"
+        + (" or fewer frames." if job.frames > 1 else "."),
     )
 
 
@@ -111,7 +117,8 @@ class _Run:
         self.reporter.report(Progress(phase="preparing"))
         self.out.mkdir(parents=True, exist_ok=True)
         self.done, self.begun = 0, time.monotonic()
-        everything = series_of(self.job)
+        check_media(self.job, self.clips)
+        everything = series_of(self.job, flow=self.clips is not None)
         self.total = sum(series.calls for series in everything)
         if self.stopped():
             return self.finished()
@@ -122,7 +129,8 @@ class _Run:
             for series in everything:
                 if not self.stopped():
                     self.attach(warm, self.lora_uses(series.job))
-                    self.draw(warm, series)
+                    draw_all = self.draw if self.clips is None else self.draw_clips
+                    draw_all(warm, series)
         return self.finished()
 
     def draw(self, warm: Warm, series: Series) -> None:
@@ -139,6 +147,29 @@ class _Run:
         for place, image in drawing:
             seed = series.job.seeds[place]
             self.save(series.places[place], seed, image, write(describe(named, seed)))
+
+    def draw_clips(self, warm: Warm, series: Series) -> None:
+        """The same of clips."""
+        assert self.clips is not None
+        named, before, fps = self.with_hashes(series.job), self.done, rate_of(series.job, self.clips)
+        previewer = Previewer(warm.pipe, self.out, self.reporter.report)
+        drawing = draw_clips(
+            warm.pipe,
+            clip_request(series.job, self.clips, self.start.picture if self.start else None),
+            on_step=lambda done, _: self.count(before + done),
+            should_stop=self.stopped,
+            on_look=lambda place, meant: previewer.look(series.places[place], meant),
+        )
+        for place, frames in drawing:
+            index, seed = series.places[place], series.job.seeds[place]
+            if index not in self.saved:
+                self.saved.add(index)
+                drawn = seed, write(describe(named, seed))
+                self.reporter.report(save_clip(self.out, index, frames, fps, drawn))
+
+    @cached_property
+    def clips(self) -> ClipDefaults | None:
+        return clips_of(self.job)
 
     @cached_property
     def start(self) -> Start | None:
@@ -220,7 +251,9 @@ class _Run:
         strengths = [max(MIN_STRENGTH, min(MAX_STRENGTH, value)) for value in (tag.unet, tag.text_encoder)]
         if strengths != [tag.unet, tag.text_encoder]:
             self.warn(f"The strength of the LoRA “{lora.name}” was brought into the range from -1 to 2.")
-        return LoraUse(self.files[lora.file.sha256], lora.file.sha256, lora.name, *strengths)
+        low = lora.low_noise
+        second = LowNoise(self.files[low.sha256], low.sha256) if low else None
+        return LoraUse(self.files[lora.file.sha256], lora.file.sha256, lora.name, *strengths, second)
 
     def with_hashes(self, job: GenerateJob) -> GenerateJob:
         """The job with AutoV3 hashes filled in where they were not known."""

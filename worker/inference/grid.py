@@ -4,10 +4,12 @@ Cells with the same LoRAs stand together, because switching them costs time, and
 their seed alone are one request, so that their prompts are encoded once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.contract.jobs import GenerateJob
 from app.contract.passes import picture_calls, picture_job
+from worker.inference.flow_samplers import check_flow_sampler
 from worker.inference.samplers import check_sampler
 
 
@@ -24,15 +26,19 @@ class Series:
         return len(self.places) * picture_calls(self.job)
 
 
-def series_of(job: GenerateJob) -> list[Series]:
-    """All pictures of a job. SettingsError for a sampler that there is not."""
+def series_of(job: GenerateJob, *, flow: bool = False) -> list[Series]:
+    """All pictures of a job. SettingsError for a sampler that there is not.
+
+    `flow`: its model predicts a flow, for which there are other samplers.
+    """
+    check: Callable[[str, str], object] = check_flow_sampler if flow else check_sampler
     if job.grid is None:
-        check_sampler(job.sampler, job.schedule)
+        check(job.sampler, job.schedule)
         return [Series(job, tuple(range(len(job.seeds))))]
     alike: dict[tuple[object, ...], dict[GenerateJob, dict[int, int]]] = {}
     for place in range(len(job.grid.cells)):
         own = picture_job(job, place)
-        check_sampler(own.sampler, own.schedule)
+        check(own.sampler, own.schedule)
         rest = own.model_copy(update={"seeds": ()})
         alike.setdefault(own.loras, {}).setdefault(rest, {})[place] = own.seeds[0]
     return [

@@ -9,8 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from PIL import Image, PngImagePlugin
 
-from app.contract.family import GenerationDefaults
+from app.contract.family import ClipDefaults, GenerationDefaults
 from app.contract.jobs import BlobRef, EmbeddingRef, GenerateJob, LoraRef, SamplePrompt, TrainJob
+from app.contract.samplers import NORMAL
+from worker.families import catalog
 from worker.inference.metadata.facts import Facts, File, compose, stem
 from worker.inference.metadata.infotext import MAX_TEXT, Infotext, SecondPass, UsedLora, plain, read, write
 from worker.inference.metadata.texts import find_text
@@ -20,11 +22,14 @@ KEYWORD = "parameters"
 
 
 def describe(job: GenerateJob, seed: int) -> Infotext:
-    """What one picture of a job was made with. The prompt names every LoRA of the job.
+    """What one picture or clip of a job was made with. The prompt names every LoRA of the job.
 
     For a cell of a grid, pass the job with the cell's values in the place of its own.
     """
     base, start, hires = job.base, job.start, job.hires
+    clips = clips_of(job)
+    if clips is not None:  # a picture to start from is there the first frame itself
+        start = None
     second = SecondPass(hires.scale, None, hires.upscaler, hires.steps, hires.denoise) if hires else None
     return compose(
         Facts(
@@ -32,7 +37,7 @@ def describe(job: GenerateJob, seed: int) -> Infotext:
             negative_prompt=job.negative_prompt,
             steps=job.steps,
             sampler=job.sampler,
-            schedule=job.schedule,
+            schedule=NORMAL if clips else job.schedule,
             cfg_scale=job.cfg_scale,
             seed=seed,
             size=(job.width, job.height),
@@ -42,12 +47,21 @@ def describe(job: GenerateJob, seed: int) -> Infotext:
             embeddings=tuple(_adapter(one) for one in job.embeddings),
             denoise=start.denoise if start else None,
             mask_blur=start.mask_blur if start and start.mask else None,
-            clip_skip=job.clip_skip,
+            clip_skip=1 if clips else job.clip_skip,
             hires=second,
+            frames=job.frames if job.frames > 1 else None,
+            fps=(job.fps or clips.rule.fps) if clips and job.frames > 1 else None,
+            shift=job.shift if clips else None,
             noise="CPU",  # where the noise is drawn; without this key readers assume their own device
             version=f"Bottega v{bottega_version()}",
         )
     )
+
+
+def clips_of(job: GenerateJob | TrainJob) -> ClipDefaults | None:
+    """How the family of a job makes clips; None where it knows pictures only."""
+    spec = catalog.specs().get(job.base.family)
+    return spec.clips if spec else None
 
 
 def _file(blob: BlobRef, name: str) -> File:
@@ -78,6 +92,7 @@ def sample_job(
     """
     file = BlobRef(sha256="", size=0, name=lora)
     used = LoraRef(file=file, name=lora, strength=1.0, base_model=job.base.base_model, autov3=autov3)
+    clips = clips_of(job)
     return GenerateJob(
         base=job.base,
         loras=(used,) if lora else (),
@@ -90,6 +105,9 @@ def sample_job(
         height=prompt.height,
         seeds=(prompt.seed,),
         clip_skip=job.params.clip_skip,
+        frames=prompt.frames,
+        fps=clips.rule.fps if clips else None,
+        shift=clips.shift if clips else None,
     )
 
 
@@ -117,6 +135,7 @@ __all__ = [
     "SecondPass",
     "UsedLora",
     "bottega_version",
+    "clips_of",
     "describe",
     "describe_sample",
     "embed_png",

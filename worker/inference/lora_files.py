@@ -19,7 +19,7 @@ from torch import Tensor
 from app.contract.events import Unplaced
 from worker.device import free_memory, total_memory
 from worker.inference.errors import LoraError
-from worker.inference.lora_layers import Delta, LowRank
+from worker.inference.lora_layers import Change, Delta, LowRank
 from worker.inference.lora_read import LoraFile, PipelineLayers, read_lora
 
 MIN_STRENGTH, MAX_STRENGTH = -1.0, 2.0
@@ -27,15 +27,32 @@ BLOCK = 2**18
 """Numbers."""
 
 
+class LowNoise(NamedTuple):
+    """A LoRA's file for low noise."""
+
+    path: Path
+    sha256: str
+
+
 @dataclass(frozen=True)
 class LoraUse:
-    """One LoRA file and how strongly it acts on the U-Net and on the text encoder."""
+    """One LoRA file and how strongly it acts on the network and on the text encoder.
+
+    With two networks `low` is the file for the second one; None = the same file acts on both.
+    """
 
     path: Path
     sha256: str
     name: str
     unet: float
     text_encoder: float
+    low: LowNoise | None = None
+
+    @property
+    def opened(self) -> list[tuple[str, Path, str]]:
+        """sha256, path and name of what is read."""
+        found = [(self.sha256, self.path, self.name)]
+        return found + ([(self.low.sha256, self.low.path, f"{self.name} (low noise)")] if self.low else [])
 
 
 class _Acting(NamedTuple):
@@ -72,8 +89,9 @@ class LoraSwitch:
             _check(uses)
             before = self._files
             self._files = {
-                use.sha256: before.get(use.sha256) or read_lora(use.path, use.name, self._layers)
+                sha256: before.get(sha256) or read_lora(path, name, self._layers)
                 for use in uses
+                for sha256, path, name in use.opened
             }
             self._write(self._acting(uses))
         except BaseException:
@@ -90,7 +108,7 @@ class LoraSwitch:
     @property
     def unplaced(self) -> list[Unplaced]:
         """What has no place in this checkpoint, of the LoRAs that are attached."""
-        files = [self._files[use.sha256] for use in self._attached]
+        files = [self._files[sha256] for use in self._attached for sha256, *_ in use.opened]
         return [file.unplaced for file in files if file.unplaced]
 
     @property
@@ -105,12 +123,21 @@ class LoraSwitch:
         """What acts on each tensor, by layer and `weight` or `bias`."""
         found: dict[str, list[_Acting]] = {}
         for use in uses:
-            for layer, change in self._files[use.sha256].changes.items():
-                strength = use.unet if layer.startswith("unet.") else use.text_encoder
+            for layer, change in self._changes(use):
+                strength = use.text_encoder if layer.startswith("text_encoder") else use.unet
                 for name, delta in (("weight", change.weight), ("bias", change.bias)):
                     if delta is not None and strength:
                         found.setdefault(f"{layer}.{name}", []).append(_Acting(delta, strength))
         return found
+
+    def _changes(self, use: LoraUse) -> Iterator[tuple[str, Change]]:
+        """What a LoRA does to which layer, the second network's too."""
+        own = self._files[use.sha256].changes
+        low = self._files[use.low.sha256].changes if use.low else own
+        yield from own.items()
+        for layer, change in low.items():
+            if twin := self._layers.twin(layer):
+                yield twin, change
 
     @torch.no_grad()
     def _write(self, acting: dict[str, list[_Acting]]) -> None:

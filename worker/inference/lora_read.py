@@ -19,18 +19,24 @@ from app.contract.events import Unplaced
 from app.recognition.foreign import HeaderRefused
 from app.recognition.header import Header, read_header
 from app.recognition.lora_keys import APPLIED, NUMBERED, Scale, locate, numbering, said_scales, split_key
-from app.recognition.unet_names import UNetNames, numbered, spellings
+from app.recognition.transformer_names import LtxNames, WanNames
+from app.recognition.unet_names import Names, UNetNames, numbered, spellings
 from worker.inference.errors import LoraError
 from worker.inference.lora_layers import Change, read_change
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
+NETWORK, SECOND = "transformer", "transformer_2"
+"""Of pipelines that draw clips; the second one is the expert for low noise."""
 MOST_NAMES = 50
 """So many names are told of what has no place; the rest is counted."""
 
 
 @dataclass(frozen=True)
 class PipelineLayers:
-    """Everything with weights in a pipeline's U-Net and text encoders, by `unet.<path>` and the like."""
+    """Everything with weights in a pipeline's network and text encoders, by `unet.<path>` and the like.
+
+    Of pipelines that draw clips only the network, `transformer.<path>`: nobody trains their text encoders.
+    """
 
     modules: dict[str, nn.Module]
     _spelled: dict[str, Mapping[str, str]]
@@ -39,6 +45,8 @@ class PipelineLayers:
 
     @staticmethod
     def of(pipe: Any) -> "PipelineLayers":
+        if (network := getattr(pipe, NETWORK, None)) is not None:
+            return PipelineLayers._of_clips(network, getattr(pipe, SECOND, None))
         modules: dict[str, nn.Module] = {}
         spelled: dict[str, Mapping[str, str]] = {}
         names = UNetNames.of(pipe.unet.config)
@@ -46,11 +54,27 @@ class PipelineLayers:
             model = getattr(pipe, part, None)
             if model is None:
                 continue
-            inner = {n: m for n, m in model.named_modules() if isinstance(getattr(m, "weight", None), Tensor)}
+            inner = _with_weights(model)
             modules |= {f"{part}.{name}": module for name, module in inner.items()}
             told = part.replace("_", "-")
             spelled[told] = {f: f"{part}.{name}" for f, name in spellings(part, inner, names).items()}
         return PipelineLayers(modules, spelled)
+
+    @staticmethod
+    def _of_clips(network: nn.Module, second: nn.Module | None) -> "PipelineLayers":
+        """Names of files mean the first network; `twin` finds the layer of the second."""
+        inner = _with_weights(network)
+        names: Names = WanNames() if "blocks" in dict(network.named_children()) else LtxNames()
+        modules = {f"{NETWORK}.{name}": module for name, module in inner.items()}
+        if second is not None:
+            modules |= {f"{SECOND}.{name}": module for name, module in _with_weights(second).items()}
+        spelled = {flat: f"{NETWORK}.{name}" for flat, name in spellings("unet", inner, names).items()}
+        return PipelineLayers(modules, {"unet": spelled})
+
+    def twin(self, layer: str) -> str | None:
+        """The same layer of the second network."""
+        name = SECOND + layer.removeprefix(NETWORK)
+        return name if layer.startswith(f"{NETWORK}.") and name in self.modules else None
 
     def find(self, stem: str, classes: Mapping[str, tuple[str, ...]]) -> str | None:
         """The layer that a key's stem means; `classes` are those whose layers cloneofsimo counts, by part."""
@@ -73,6 +97,10 @@ class PipelineLayers:
         """Of the layer's own weight and bias."""
         found = self.modules[layer]
         return {name: tensor.shape for name, tensor in found.named_parameters(recurse=False)}
+
+
+def _with_weights(model: nn.Module) -> dict[str, nn.Module]:
+    return {n: m for n, m in model.named_modules() if isinstance(getattr(m, "weight", None), Tensor)}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from worker.inference.lora_files import LoraSwitch
 
 Load = Callable[..., Any]
 """Arguments of `load_pipeline`."""
-MODELS = ("unet", "text_encoder", "text_encoder_2", "vae")
+MODELS = ("unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "vae")
 
 
 @dataclass(frozen=True)

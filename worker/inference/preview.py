@@ -1,7 +1,8 @@
 """How a picture looks while it is drawn: small, rough and cheap, straight from the latents.
 
 Colours are a linear function of the latents, near enough. For Stable Diffusion 1 and XL its numbers are
-well known; for every other VAE they are fitted once, on a picture of coloured patches.
+well known; for every other VAE they are fitted once, on a picture of coloured patches. Of clips the
+middle is shown.
 """
 
 import time
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from app.contract.events import Preview
 from worker.families.latent_unet import encode_posterior
+from worker.inference.clip_models import clip_model
 
 NAME = "preview.jpg"
 LONGEST_SIDE = 256
@@ -66,7 +68,7 @@ class Previewer:
             self._index, self._next = index, max(self._next, now + PERIOD)
         if now < self._next:
             return
-        colours_of(self._pipe.vae)  # the first time this takes longer, and then never again
+        colours_of(self._pipe)  # the first time this takes longer, and then never again
         begin = self._clock()
         part = self._folder / f"{NAME}.part"
         rough(self._pipe, meant()).save(part, "JPEG", quality=80)
@@ -78,35 +80,59 @@ class Previewer:
 
 @torch.no_grad()
 def rough(pipe: Any, latents: Tensor) -> Image.Image:
-    """Latents [1, C, h, w] → a small picture, its longer side LONGEST_SIDE pixels or the picture's own."""
-    colours = colours_of(pipe.vae)
+    """Latents [1, C, h, w] or [1, C, t, h, w] → a small picture, its longer side LONGEST_SIDE pixels or the
+    picture's own."""
+    colours = colours_of(pipe)
+    if latents.dim() == 5:
+        latents = latents[:, :, latents.shape[2] // 2]
     own = latents[0].float().cpu()
     pixels = torch.einsum("chw,cr->hwr", own, colours[:-1]) + colours[-1]
     levels = ((pixels.nan_to_num() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     image = Image.fromarray(levels.numpy())
-    full = [side * pipe.vae_scale_factor for side in image.size]
+    full = [side * _factor(pipe) for side in image.size]
     scale = min(1.0, LONGEST_SIDE / max(full))
     return image.resize((max(1, round(full[0] * scale)), max(1, round(full[1] * scale))))
 
 
-def colours_of(vae: Any) -> Tensor:
+def colours_of(pipe: Any) -> Tensor:
     """The linear function from scaled latents to colours in -1…1: [C + 1, 3], the last row is added."""
+    vae = pipe.vae
     if vae not in _fitted:
-        known = KNOWN.get(vae.config.scaling_factor) if vae.config.latent_channels == 4 else None
-        _fitted[vae] = torch.tensor(known) if known else _fit(vae)
+        known = KNOWN.get(vae.config.scaling_factor) if _is_old(vae) else None
+        _fitted[vae] = torch.tensor(known) if known else _fit(pipe)
     return _fitted[vae]
 
 
+def _is_old(vae: Any) -> bool:
+    return vae.config.get("latent_channels") == 4
+
+
+def _draws_clips(pipe: Any) -> bool:
+    return getattr(pipe, "transformer", None) is not None
+
+
+def _factor(pipe: Any) -> int:
+    """Pixels a latent, along one side."""
+    return int(clip_model(pipe).scale if _draws_clips(pipe) else pipe.vae_scale_factor)
+
+
+def _encoded(pipe: Any, pixels: Tensor) -> Tensor:
+    """One picture's latents [C, h, w], on the CPU."""
+    if _draws_clips(pipe):
+        return clip_model(pipe).encode(pixels[:, :, None])[0, :, 0].float().cpu()
+    return encode_posterior(pipe.vae, pixels.to(pipe.vae.device)).mean[0].float().cpu()
+
+
 @torch.no_grad()
-def _fit(vae: Any) -> Tensor:
+def _fit(pipe: Any) -> Tensor:
     """Least squares over patches of random colours, hard ones on smooth ones."""
     drawn = torch.Generator().manual_seed(0)
     smooth = torch.rand((1, 3, 4, 4), generator=drawn)
     hard = torch.rand((1, 3, PATCHES, PATCHES), generator=drawn)
-    side = PATCHES * PATCH
+    side = PATCHES * max(PATCH, _factor(pipe))
     picture = F.interpolate(smooth, (side, side), mode="bilinear") * 0.6
     picture = (picture + F.interpolate(hard, (side, side)) * 0.4) * 2 - 1
-    latents = encode_posterior(vae, picture.to(vae.device)).mean[0].float().cpu()
+    latents = _encoded(pipe, picture)
     colours = F.avg_pool2d(picture, side // latents.shape[-1])[0].flatten(1).T
     rows = torch.cat([latents.flatten(1).T, torch.ones(len(colours), 1)], dim=1)
     # a little ridge: channels that patches do not move must not get wild factors

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.worker.inference.small import kohya_lora, save_lora, small_pipeline
+from tests.worker.inference.small_clips import FAMILIES, small_clip_pipeline
 from worker.inference.lora_files import LoraSwitch
 
 
@@ -30,6 +31,12 @@ def base_folder(pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints") / "base"
     pipe.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def clip_pipes() -> dict[str, Any]:
+    """The small pipelines of clips by family."""
+    return {family: small_clip_pipeline(family) for family in FAMILIES}
 
 
 @pytest.fixture
