@@ -13,13 +13,16 @@ from starlette.staticfiles import StaticFiles
 
 from app import models as models  # all tables, so that relationships resolve
 from app.accounts.deps import guard, show_viewer
+from app.compat.orchestration.preparing import tend_workflows
 from app.core.config import get_settings
 from app.core.logs import setup_logs
+from app.gallery.summary import recount_in_turn
 from app.jobs.reaper import Reaper, every_tick
 from app.training.service import expire_checkpoints
 from app.web.errors import add_error_handlers
 from app.web.middleware import Preflight, RefuseForgedWrites, SecurityHeaders, TrustedProxy
 from app.web.ratelimit import RateLimitHeaders
+from app.web.rendered import add_rendered_handler
 from app.web.templating import DIST
 from app.web.unknown_query import refuse_unknown_query
 
@@ -41,6 +44,8 @@ def _routers(face: str) -> list[APIRouter]:
 async def look_after(_app: FastAPI) -> AsyncIterator[None]:
     """While the server runs, look after jobs without a worker and after all that expires."""
     every_tick(expire_checkpoints)
+    every_tick(recount_in_turn)
+    every_tick(tend_workflows)
     reaper = Reaper()
     reaper.start()
     yield
@@ -68,6 +73,7 @@ def create_app() -> FastAPI:
     DIST.mkdir(parents=True, exist_ok=True)
     app.mount("/static", StaticFiles(directory=DIST), name="static")
     add_error_handlers(app)
+    add_rendered_handler(app)
     app.add_middleware(Preflight)
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(RefuseForgedWrites, public_url=settings.server.public_url)

@@ -223,6 +223,7 @@ def remove_dead_work(folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    from app.compat.orchestration.preparing import tend_workflows
     from app.training.service import expire_checkpoints
     from worker.handlers import ProductHandlers
 
@@ -232,6 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     setup_logs("worker " + ",".join(options.queue or QUEUES))
     every_tick(expire_checkpoints)
+    every_tick(tend_workflows)
     worker = Worker(options.queue or list(QUEUES), options.device, ProductHandlers())
     signal.signal(signal.SIGTERM, worker.stop)
     signal.signal(signal.SIGINT, worker.stop)

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException as PlainHTTPException
 
 from app.core.errors import AppError, Forbidden, Unauthorized
 from app.core.ids import new_id
+from app.web.rendered import Rendered
 
 log = logging.getLogger("bottega.compat")
 OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "*"}
@@ -53,16 +54,19 @@ class CivitaiRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
-                response = _kept(request, await handle(request))
+                return _opened(_kept(request, await handle(request)), methods)
             except (HTTPException, PlainHTTPException):
                 raise
             except Exception as error:  # each kind has its own answer; none leaves as a page
-                response = _refusal(request, error)
-            for name, value in (OPEN | {"Access-Control-Allow-Methods": methods}).items():
-                response.headers.setdefault(name, value)
-            return response
+                raise Rendered(_opened(_refusal(request, error), methods)) from error
 
         return answer
+
+
+def _opened(response: Response, methods: str) -> Response:
+    for name, value in (OPEN | {"Access-Control-Allow-Methods": methods}).items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 def _kept(request: Request, response: Response) -> Response:

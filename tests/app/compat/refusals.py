@@ -1,8 +1,9 @@
-"""Who may use the routes made for programs of A1111 and OpenAI."""
+"""Who may use the routes made for programs of A1111 and OpenAI, and of Civitai's orchestration."""
 
 import base64
 from typing import Any
 
+from tests.app.compat.orchestration_refusals import ROWS as ORCHESTRATION
 from tests.app.generation.making import png
 from tests.app.refusals import Row, World, row
 from tests.app.training.factories import make_base
@@ -40,6 +41,7 @@ LISTS = (
 )  # fmt: skip
 PNG = base64.b64encode(png()).decode()
 ROWS = [
+    *ORCHESTRATION,
     *(_list(path) for path in LISTS),
     *(_act(f"refresh-{what}") for what in ("checkpoints", "loras", "vae", "embeddings")),
     _list("options", make=_base),

@@ -1,0 +1,67 @@
+"""What workflows wait for: a training starts once its pictures are there.
+
+A chore of the reaper, so a restart of anything loses nothing; free of any web framework, because workers
+run it too.
+"""
+
+import logging
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.compat.orchestration import service
+from app.compat.orchestration.models import Workflow, WorkflowJob
+from app.contract.states import TERMINAL, JobState
+from app.core.errors import AppError, RateLimited
+from app.jobs.models import Job
+from app.training.schemas import TrainingIn
+from app.training.service import start_training
+
+log = logging.getLogger("bottega.orchestration")
+A_TICK = 500
+
+
+def tend_workflows(db: Session) -> int:
+    """One round over the workflows that wait for something; gives how many were looked at."""
+    query = (
+        select(Workflow)
+        .where(Workflow.watched)
+        .order_by(Workflow.seq)
+        .limit(A_TICK)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    workflows = list(db.scalars(query))
+    for workflow in workflows:
+        _go_on(db, workflow, service.jobs_of(db, [workflow]))
+    return len(workflows)
+
+
+def _go_on(db: Session, workflow: Workflow, pairs: list[tuple[WorkflowJob, Job]]) -> None:
+    for row, job in pairs:
+        if job.type == "files" and "training" in workflow.steps[row.step] and job.status in TERMINAL:
+            _start_prepared(db, workflow, row, job)
+    workflow.watched = any("training" in step for step in workflow.steps)
+    db.flush()
+
+
+def _start_prepared(db: Session, workflow: Workflow, row: WorkflowJob, brought: Job) -> None:
+    """The pictures are there, or will never be. What cannot start now for want of room starts later."""
+    step = workflow.steps[row.step]
+    if brought.status != JobState.SUCCEEDED.value:
+        service.note_step(workflow, row.step, training=None)
+        return
+    try:
+        with db.begin_nested():
+            user = db.get_one(User, workflow.user_id)
+            job = start_training(db, user, TrainingIn.model_validate(step["training"]))
+            service.keep_training(db, workflow, job, row.step, row.properties)
+    except RateLimited:
+        return
+    except AppError as error:
+        log.info("%s: %s cannot start: %s", workflow.id, step["name"], error.detail)
+        ended = {"status": JobState.FAILED.value, "detail": error.detail}
+        service.note_step(workflow, row.step, training=None, ended=ended)
+        return
+    service.note_step(workflow, row.step, training=None)
