@@ -305,8 +305,8 @@ def _amount(job: TrainJob) -> str:
     """How much it was trained on, in words."""
     clips = sum(item.frames > 1 for item in job.items)
     pictures = len(job.items) - clips
-    told = [f"{clips} clips"] * bool(clips) + [f"{pictures} pictures"] * bool(pictures)
-    return " and ".join(told)
+    told = [(clips, "clip"), (pictures, "picture")]
+    return " and ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in told if count)
 
 
 def tag_counts(examples: Sequence[Example]) -> dict[str, int]:
