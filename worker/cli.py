@@ -100,7 +100,7 @@ def read_job(path: Path) -> tuple[TrainJob, dict[str, Path]]:
     named = [
         job.base.file,
         *(item.file for item in job.items),
-        *filter(None, [job.continue_from, job.base.vae]),
+        *filter(None, [job.continue_from, job.continue_low_noise, job.base.vae]),
     ]
     missing = [blob.name for blob in named if not files.get(blob.sha256, Path("missing")).exists()]
     if missing:

@@ -176,7 +176,8 @@ def _told(error: OSError) -> Exception:
 
 
 def _train_files(job: TrainJob) -> list[BlobRef]:
-    return [item.file for item in job.items] + ([job.continue_from] if job.continue_from else [])
+    earlier = [file for file in (job.continue_from, job.continue_low_noise) if file]
+    return [item.file for item in job.items] + earlier
 
 
 def _generate_files(job: GenerateJob) -> list[BlobRef]:

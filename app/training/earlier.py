@@ -27,6 +27,8 @@ class Earlier:
     """The adapter to go on from and the settings that it was made with."""
 
     file: BlobRef
+    low_noise: BlobRef | None
+    """Of a family with two experts."""
     params: TrainParams
 
     def fill(self, submitted: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def _wrong(name: str, words: str) -> FieldError:
 
 
 def find_earlier(db: Session, user: User, source: ContinueFrom | None, base: CheckpointRef) -> Earlier | None:
-    """The epoch that `source` names. Errors: NotFound, Invalid for another kind of base or two files."""
+    """The epoch that `source` names. Errors: NotFound, Invalid for one of another kind of base."""
     if source is None:
         return None
     row = db.execute(
@@ -77,10 +79,14 @@ def find_earlier(db: Session, user: User, source: ContinueFrom | None, base: Che
         field = FieldError("#/continue_from", words, "lora-base-mismatch")
         raise Invalid(words, [field], code="lora-base-mismatch")
     checkpoint = row.TrainingCheckpoint
-    if checkpoint.low_noise_sha256 is not None:
-        words = "An epoch of two files (high and low noise) cannot be trained further. Train anew."
-        raise Invalid(words, [FieldError("#/continue_from", words, "two-files")], code="two-files")
     return Earlier(
         file=BlobRef(sha256=checkpoint.blob_sha256, size=checkpoint.size, name=checkpoint.name),
+        low_noise=_second(checkpoint),
         params=TrainJob.model_validate(row.payload).params,
     )
+
+
+def _second(row: TrainingCheckpoint) -> BlobRef | None:
+    if row.low_noise is None or row.low_noise_sha256 is None:
+        return None
+    return BlobRef(sha256=row.low_noise_sha256, size=row.low_noise["size"], name=row.low_noise["name"])

@@ -86,6 +86,7 @@ def plan_training(db: Session, user: User, body: TrainingIn) -> Planned:
         params=params,
         sample_prompts=tuple(_prompt(p, spec, frames) for p in prompts),
         continue_from=earlier.file if earlier else None,
+        continue_low_noise=earlier.low_noise if earlier else None,
         threads=threads(),
     )
     job, memory = plan_memory(db, spec, job, fixed=chosen(body))

@@ -50,7 +50,7 @@ if (form) {
     }
     const radios = bases.filter((base) => !base.hidden).map((base) => base.querySelector("input"));
     if (radios.length && !radios.some((radio) => radio.checked)) radios[0].checked = true;
-    form.querySelector("[data-next]").textContent = media === "video" ? "clips" : "pictures";
+    form.querySelector("[data-next]").textContent = media === "video" ? "Next: clips" : "Next: pictures";
   }
   offerBases();
   for (const choice of form.querySelectorAll("input[data-media]")) choice.addEventListener("change", offerBases);

@@ -9,7 +9,7 @@ const CHECKS = [
   { code: "odd-aspect", words: (n) => `${n} ${n === 1 ? "is" : "are"} very long or tall; the ends are cut off` },
   { code: "alpha-flattened", words: (n) => `${n} had see-through parts, now white` },
   { code: "short-clip", words: (n) => `${n} ${n === 1 ? "is" : "are"} shorter than a second` },
-  { code: "low-rate", words: (n) => `${n} ${n === 1 ? "has" : "have"} fewer than 10 frames a second; motion looks jerky` },
+  { code: "low-rate", words: (n, _, cut) => `${n} ${n === 1 ? "has" : "have"} fewer ${cut ? "frames a second than the model" : "than 10 frames a second"}; motion looks jerky` },
   { code: "label-encoding", words: (n) => `${n} ${n === 1 ? "label was" : "labels were"} in an old encoding; check the accents` },
 ];
 
@@ -56,7 +56,7 @@ export function checks(root, store) {
     return h(
       "p",
       { class: "notice advice check-chip" },
-      h("span", {}, words(items.length, store.resolution)),
+      h("span", {}, words(items.length, store.resolution, store.cut)),
       h("button", { type: "button", class: "link", "aria-pressed": String(on), onclick: () => store.show({ kind: "warning", value: code }) }, on ? "Show all" : "Show only these"),
       removable && h("button", { type: "button", class: "link", onclick: () => root.dispatchEvent(new CustomEvent("remove-items", { detail: items.map((item) => item.id) })) }, `Remove ${items.length === 1 ? "it" : `all ${items.length}`}`),
     );

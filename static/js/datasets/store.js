@@ -65,6 +65,12 @@ export class Store extends EventTarget {
     } else {
       found.delete("small");
     }
+    const rate = this.cut && this.families.find(({ name }) => name === this.cut.family)?.fps;
+    if (rate) {
+      // What looks jerky depends on it, too.
+      found.delete("low-rate");
+      if (item.fps && item.fps < 0.95 * rate) found.add("low-rate");
+    }
     return found;
   }
 
@@ -162,6 +168,13 @@ export class Store extends EventTarget {
     this.undoStack.push({ words, undo });
     if (this.undoStack.length > UNDO_STEPS) this.undoStack.shift();
     this.changed("undo");
+  }
+
+  // Tags or captions: the server brings each label to the new form.
+  async changeLabels() {
+    await this.queue;
+    await call("PATCH", this.url, { label_type: this.isCaption ? "tag" : "caption" });
+    location.reload();
   }
 
   async undo() {

@@ -5,7 +5,13 @@ import { count, h } from "./dom.js";
 export function tagList(root, store, icon) {
   const list = root.querySelector("[data-tags]");
   const search = root.querySelector("[data-tag-filter]");
+  const other = root.querySelector("[data-change-labels]");
   let renaming = null;
+
+  if (other) {
+    other.hidden = false;
+    other.addEventListener("click", () => store.changeLabels().catch((error) => store.failed(error)));
+  }
 
   search.addEventListener("input", draw);
   store.addEventListener("change", draw);

@@ -180,13 +180,16 @@ def test_publishing_brings_both_files_and_the_clips(db: Session, script: Script)
     assert version.training_details["mediaType"] == "video"
 
 
-def test_an_epoch_of_two_files_is_not_trained_further(db: Session) -> None:
+def test_both_files_of_an_epoch_are_trained_further(db: Session) -> None:
     user = make_user(db)
     job = make_clip_training(db, user, epochs=1, two_files=True)
+    (row,) = service.list_checkpoint_rows(db, job.id)
     further = {"training": job.id, "epoch": 1}
-    with pytest.raises(Invalid, match="two files") as caught:
-        plan_training(db, user, clip_body(db, user, family="wan22_a14b", continue_from=further))
-    assert caught.value.code == "two-files"
+    planned = plan_training(db, user, clip_body(db, user, family="wan22_a14b", continue_from=further)).job
+    assert planned.continue_from
+    assert planned.continue_low_noise
+    names = (planned.continue_from.sha256, planned.continue_low_noise.sha256)
+    assert names == (row.blob_sha256, row.low_noise_sha256)
 
 
 # pages
@@ -275,7 +278,6 @@ def test_the_job_page_shows_clips_and_both_files(db: Session, browser: Browser) 
     assert page.count("<video") == page.count("data-poster=") == 2
     assert "autoplay" not in page
     assert f'href="/api/v1/trainings/{job.id}/checkpoints/1/file?noise=low"' in page
-    assert "/further/1" not in page
     form = browser(user).get(f"/trainings/{job.id}/publish").text
     assert f'data-clip="/api/v1/trainings/{job.id}/samples/' in form
     assert "for low noise" in form

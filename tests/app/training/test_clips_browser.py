@@ -117,7 +117,7 @@ def _step_one(browser: Browser, place: Place) -> None:
     page.check("input[name=media][value=video]", force=True)
     expect(stills).to_be_hidden()
     expect(films).to_be_checked()
-    expect(page.locator("[data-next]")).to_have_text("clips")
+    expect(page.locator("[data-next]")).to_have_text("Next: clips")
     page.fill("input[name=name]", "Boats")
     page.click("text=Next: clips")
     expect(page.locator("[data-dropzone] h2")).to_have_text("Drop clips here")
