@@ -28,6 +28,8 @@ WAITING = (JobState.QUEUED.value, JobState.PAUSED.value)
 KEYS_KEPT = timedelta(hours=24)
 SWEEP_SECONDS = 600.0
 """How often storage is searched for what dead workers left."""
+PATIENCE = 5.0
+"""Seconds that the end waits for a notice that is under way."""
 
 Chore = Callable[[Session], object]
 _chores: list[Chore] = []
@@ -164,6 +166,8 @@ class Reaper(threading.Thread):
                 log.warning("the database is away: %s", str(error.orig)[:200])
             except Exception:
                 log.exception("a round of the reaper failed")
+        if self._notices is not None:
+            self._notices.join(PATIENCE)
 
     def _send_notices(self) -> None:
         """In a thread of its own: strangers' servers that are slow must not keep jobs from being returned."""

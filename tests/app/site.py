@@ -29,6 +29,14 @@ def serving() -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+        _wait_for_background()
+
+
+def _wait_for_background() -> None:
+    """A round that is under way holds a connection, and the database of the test is about to go."""
+    for thread in threading.enumerate():
+        if thread.name in ("reaper", "notices"):
+            thread.join()
 
 
 def log_in(context: BrowserContext, address: str, user_id: int) -> None:

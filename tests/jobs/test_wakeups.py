@@ -1,10 +1,13 @@
 """The broker carries hints: with it a job starts at once, without it only later."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from app.jobs import wakeups
+from app.jobs import wakeups, webhooks
+from app.jobs.reaper import Reaper
 from tests.conftest import forget_settings, redis_url
 from tests.jobs.conftest import Spawn, Yard
 
@@ -55,3 +58,27 @@ def test_no_broker_is_configured(yard: Yard) -> None:
     assert wakeups.sender() is None
     assert not wakeups.send("train")
     wakeups.wake("train")
+
+
+def test_the_reaper_ends_after_the_notices_that_it_sends(
+    real_db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOTTEGA_QUEUE_REAP_SECONDS", "0.01")
+    forget_settings()
+    begun, said, sent = threading.Event(), threading.Event(), []
+
+    def deliver() -> int:
+        begun.set()
+        said.wait(60)
+        time.sleep(0.3)
+        sent.append("notice")
+        return 1
+
+    monkeypatch.setattr(webhooks, "deliver_due", deliver)
+    reaper = Reaper()
+    reaper.start()
+    assert begun.wait(60)
+    reaper.stop()
+    said.set()
+    reaper.join()
+    assert sent == ["notice"]

@@ -1,23 +1,20 @@
 """The uploader and the label editor, as somebody uses them with a mouse, by keyboard, and on a phone."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from app.accounts import sessions
 from app.accounts.models import User
-from app.core.config import get_settings
 from app.core.db import unit_of_work
 from app.datasets import service
 from app.datasets.models import Dataset
 from hatch_build import build
 from tests.app.datasets.pictures import png, zipped
+from tests.app.site import log_in, serving
 from tests.e2e.browser import chromium
 from tests.factories import make_user
 
@@ -29,7 +26,7 @@ PATIENCE = 90_000
 @dataclass
 class Site:
     address: str
-    cookie: tuple[str, str]
+    owner: int
     dataset: str
 
     def labels(self) -> dict[str, str]:
@@ -48,21 +45,11 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def site(real_db: str) -> Iterator[Site]:
-    from app.main import create_app
-
-    server = uvicorn.Server(uvicorn.Config(create_app(), port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    with unit_of_work() as db:
-        user = make_user(db)
-        secret = sessions.create_session(db, user, agent="Chromium")
-        dataset = service.create_dataset(db, user, name="Towns").id
-    yield Site(f"http://127.0.0.1:{port}", (f"bottega_{get_settings().installation}_{port}", secret), dataset)
-    server.should_exit = True
-    thread.join()
+    with serving() as address:
+        with unit_of_work() as db:
+            user = make_user(db)
+            dataset = service.create_dataset(db, user, name="Towns").id
+        yield Site(address, user.id, dataset)
 
 
 @pytest.fixture
@@ -74,7 +61,7 @@ def opened(
     context: BrowserContext, site: Site, problems: list[str], *, slow: list[Route] | None = None
 ) -> Page:
     """The data set's page. `slow`: the editor's script is held back there, and the page given before it."""
-    context.add_cookies([{"name": site.cookie[0], "value": site.cookie[1], "url": site.address}])
+    log_in(context, site.address, site.owner)
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.on("pageerror", lambda error: problems.append(str(error)))
