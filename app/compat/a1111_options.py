@@ -39,10 +39,10 @@ def title(file: ModelFile) -> str:
 
 
 def list_checkpoints(
-    db: Session, user: User, version_ids: list[int] | None = None
+    db: Session, user: User, version_ids: list[int] | None = None, *, limit: int = 500
 ) -> list[tuple[Choice, ModelFile]]:
     """Those that draw pictures here and that this person may use."""
-    found = list_files(db, user, "Checkpoint", version_ids=version_ids)
+    found = list_files(db, user, "Checkpoint", version_ids=version_ids, limit=limit)
     return [(choice, file) for choice, file in found if draws_pictures(choice.family)]
 
 
@@ -71,7 +71,7 @@ def current(db: Session, user: User, options: Options) -> tuple[Choice, ModelFil
     Errors: NotFound when there is none at all.
     """
     chosen = [] if options.model is None else list_checkpoints(db, user, [options.model])
-    found = chosen or list_checkpoints(db, user)
+    found = chosen or list_checkpoints(db, user, limit=60)  # what ships with Bottega is among the first
     if not found:
         raise NotFound("No checkpoint that can draw is installed here.")
     return found[0]

@@ -69,6 +69,7 @@ CODES: dict[str, str] = {
         "This Idempotency-Key was used with another body. Use a new key for a new request."
     ),
     "image-missing": "The picture to start from, or its mask, is not here any more. Choose it again.",
+    "image-too-large": "The picture has more pixels than can be used for this. Make it smaller.",
     "image-too-small": "The picture is smaller than the smallest side that can be used.",
     "image-unreadable": "The file is not a picture that can be read, or it is damaged.",
     "insufficient-scope": (

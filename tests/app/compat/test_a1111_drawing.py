@@ -258,6 +258,7 @@ def test_a_body_that_is_no_json(program: TestClient) -> None:
     answer = program.post("/sdapi/v1/txt2img", content="{", headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert "not JSON" in answer.json()["errors"]
+    assert draw(program, prompt="x", alwayson_scripts={"x": "y" * (5 << 20)}).status_code == 413
 
 
 def test_other_peoples_private_models_are_not_there(db: Session, program: TestClient, worker: Worker) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from app.accounts.models import ApiToken, User
@@ -21,6 +22,10 @@ from tests.app.conftest import Browser, Script
 from tests.app.generation.making import body, make_component, png
 from tests.app.training.factories import make_lora
 from tests.factories import make_user
+
+QUERIES = {"sd-models": 7, "loras": 7, "options": 7}
+"""The token with its user; the files with their versions; of these the model's tags and versions, all
+files, hashes and pictures."""
 
 
 @pytest.fixture
@@ -127,6 +132,32 @@ def test_lists_have_what_programs_read(db: Session, user: User, base: ModelVersi
     assert get(program, "latent-upscale-modes")[0] == {"name": "Latent"}
     assert get(program, "scripts") == {"txt2img": [], "img2img": []}
     assert post(program, "refresh-loras") is None
+
+
+def test_lists_cost_the_same_for_one_and_three(
+    db: Session, user: User, base: ModelVersion, script: Script
+) -> None:
+    program = script(user)
+
+    def count(path: str) -> int:
+        seen: list[str] = []
+
+        def note(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+            if statement.startswith("SELECT"):
+                seen.append(statement)
+
+        event.listen(db.get_bind(), "before_cursor_execute", note)
+        found = get(program, path)
+        event.remove(db.get_bind(), "before_cursor_execute", note)
+        assert found
+        return len(seen)
+
+    make_lora(db, user)
+    costs = {path: count(path) for path in ("sd-models", "loras", "options")}
+    for stem in ("cypress", "pine"):
+        make_checkpoint(db, user, stem)
+        make_lora(db, user)
+    assert {path: count(path) for path in costs} == costs == QUERIES
 
 
 def test_memory_is_that_of_the_card_that_draws(db: Session, user: User, script: Script) -> None:
