@@ -94,10 +94,17 @@ def check_clip(model: ClipModel, request: ClipRequest) -> None:
     check_flow_sampler(request.sampler, request.schedule)
     if request.steps < 1:
         raise SettingsError("Steps must be 1 or more.")
-    if request.width < 1 or request.height < 1 or request.width % model.side or request.height % model.side:
-        raise SettingsError(f"Width and height must be multiples of {model.side}.")
-    if request.frames < 1 or (request.frames - 1) % model.step:
-        raise SettingsError(f"A clip of this model has {model.step} · n + 1 frames: 1, {model.step + 1}, …")
+    if (
+        request.width < 1
+        or request.height < 1
+        or request.width % model.sizes.side
+        or request.height % model.sizes.side
+    ):
+        raise SettingsError(f"Width and height must be multiples of {model.sizes.side}.")
+    if request.frames < 1 or (request.frames - 1) % model.sizes.step:
+        raise SettingsError(
+            f"A clip of this model has {model.sizes.step} · n + 1 frames: 1, {model.sizes.step + 1}, …"
+        )
     if request.first_frame is None:
         return
     if not model.begins:
@@ -112,8 +119,8 @@ class _Artist:
     def __init__(self, pipe: Any, model: ClipModel, request: ClipRequest) -> None:
         self.pipe, self.model, self.request = pipe, model, request
         self.device = pipe.transformer.device
-        self.shape = model.shape(request.frames, request.height, request.width)
-        t, h, w = model.tokens(self.shape)
+        self.shape = model.sizes.shape(request.frames, request.height, request.width)
+        t, h, w = model.sizes.tokens(self.shape)
         self.scheduler = partial(
             create_flow_scheduler,
             request.sampler,
@@ -180,7 +187,7 @@ class _Artist:
         time = timestep.to(self.device)
         if self.first is None:
             return time[None]
-        t, h, w = self.model.tokens(self.shape)
+        t, h, w = self.model.sizes.tokens(self.shape)
         moving = torch.ones(t, h * w, device=self.device)
         moving[0] = 0
         return (moving * time).view(1, -1)

@@ -37,25 +37,38 @@ class Seen:
     fps: float | None = None
 
 
-class ClipModel(Protocol):
-    """One pipeline's ways."""
+@dataclass(frozen=True)
+class Sizes:
+    """How a model counts. `patch`: latents of a token along time, height and width."""
 
+    channels: int
     scale: int
     """Pixels a latent, along one side."""
-    side: int
-    """Pixels a token, along one side."""
     step: int
     """Frames a latent, after the first."""
-    begins: bool
-    """Whether a clip can go on from a picture."""
+    patch: tuple[int, int, int]
+
+    @property
+    def side(self) -> int:
+        """Pixels a token, along one side."""
+        return self.scale * self.patch[1]
 
     def shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
         """Of the latents."""
-        ...
+        return 1, self.channels, (frames - 1) // self.step + 1, height // self.scale, width // self.scale
 
     def tokens(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Along time, height and width."""
-        ...
+        t, h, w = (length // patch for length, patch in zip(shape[2:], self.patch, strict=True))
+        return t, h, w
+
+
+class ClipModel(Protocol):
+    """One pipeline's ways."""
+
+    sizes: Sizes
+    begins: bool
+    """Whether a clip can go on from a picture."""
 
     def encode_texts(self, texts: Sequence[str]) -> Said: ...
 
@@ -89,19 +102,14 @@ class Wan:
 
     def __init__(self, pipe: Any) -> None:
         self.pipe, self.vae = pipe, pipe.vae
-        config = pipe.transformer.config
-        self.channels, self.patch = config.in_channels, tuple(config.patch_size)
-        self.scale = pipe.vae.config.scale_factor_spatial
-        self.side = self.scale * self.patch[1]
-        self.step = pipe.vae.config.scale_factor_temporal
+        config, factors = pipe.transformer.config, pipe.vae.config
+        self.sizes = Sizes(
+            channels=config.in_channels,
+            scale=factors.scale_factor_spatial,
+            step=factors.scale_factor_temporal,
+            patch=tuple(config.patch_size),
+        )
         self.begins = bool(getattr(pipe.config, "expand_timesteps", False))
-
-    def shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
-        return 1, self.channels, (frames - 1) // self.step + 1, height // self.scale, width // self.scale
-
-    def tokens(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        t, h, w = (length // patch for length, patch in zip(shape[2:], self.patch, strict=True))
-        return t, h, w
 
     def encode_texts(self, texts: Sequence[str]) -> Said:
         """What stands after a text's end is zero, whatever the encoder says of it."""
@@ -148,14 +156,13 @@ class Ltx:
     def __init__(self, pipe: Any) -> None:
         self.pipe, self.vae = pipe, pipe.vae
         config = pipe.transformer.config
-        self.patch = (config.patch_size_t, config.patch_size, config.patch_size)
-        self.channels = config.in_channels // (config.patch_size_t * config.patch_size**2)
-        self.scale, self.step = pipe.vae.spatial_compression_ratio, pipe.vae.temporal_compression_ratio
-        self.side = self.scale * self.patch[1]
+        self.sizes = Sizes(
+            channels=config.in_channels // (config.patch_size_t * config.patch_size**2),
+            scale=pipe.vae.spatial_compression_ratio,
+            step=pipe.vae.temporal_compression_ratio,
+            patch=(config.patch_size_t, config.patch_size, config.patch_size),
+        )
         self.begins = True
-
-    shape = Wan.shape
-    tokens = Wan.tokens
 
     def encode_texts(self, texts: Sequence[str]) -> Said:
         """The encoder reads the padding too, as it did when the model was trained; the model does not."""
@@ -165,7 +172,8 @@ class Ltx:
 
     def predict(self, network: Any, seen: Seen, said: Said) -> Tensor:
         rows, device = len(said.embeddings), seen.latents.device
-        t, h, w = self.tokens(seen.latents.shape)
+        sizes = self.sizes
+        t, h, w = sizes.tokens(seen.latents.shape)
         mask = said.mask.to(device) if said.mask is not None else None
         found = network(
             hidden_states=self.packed(seen.latents).to(network.dtype).expand(rows, -1, -1),
@@ -175,21 +183,21 @@ class Ltx:
             num_frames=t,
             height=h,
             width=w,
-            rope_interpolation_scale=(self.step / (seen.fps or LTX_RATE), self.scale, self.scale),
+            rope_interpolation_scale=(sizes.step / (seen.fps or LTX_RATE), sizes.scale, sizes.scale),
             return_dict=False,
         )[0]
         return self.unpacked(found.float(), (t, h, w))
 
     def packed(self, latents: Tensor) -> Tensor:
         """[B, C, t, h, w] → [B, tokens, C · patch]."""
-        p_t, p_h, p_w = self.patch
+        p_t, p_h, p_w = self.sizes.patch
         rows, channels, t, h, w = latents.shape
         parts = latents.reshape(rows, channels, t // p_t, p_t, h // p_h, p_h, w // p_w, p_w)
         return parts.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4, 7).flatten(1, 3)
 
     def unpacked(self, tokens: Tensor, counts: tuple[int, int, int]) -> Tensor:
         """The way back."""
-        p_t, p_h, p_w = self.patch
+        p_t, p_h, p_w = self.sizes.patch
         parts = tokens.reshape(len(tokens), *counts, -1, p_t, p_h, p_w)
         return parts.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 

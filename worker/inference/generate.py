@@ -251,9 +251,9 @@ class _Run:
         strengths = [max(MIN_STRENGTH, min(MAX_STRENGTH, value)) for value in (tag.unet, tag.text_encoder)]
         if strengths != [tag.unet, tag.text_encoder]:
             self.warn(f"The strength of the LoRA “{lora.name}” was brought into the range from -1 to 2.")
-        low = lora.low_noise
+        file, low = lora.file.sha256, lora.low_noise
         second = LowNoise(self.files[low.sha256], low.sha256) if low else None
-        return LoraUse(self.files[lora.file.sha256], lora.file.sha256, lora.name, *strengths, second)
+        return LoraUse(self.files[file], file, lora.name, strengths[0], strengths[1], second)
 
     def with_hashes(self, job: GenerateJob) -> GenerateJob:
         """The job with AutoV3 hashes filled in where they were not known."""

@@ -113,7 +113,7 @@ def _draws_clips(pipe: Any) -> bool:
 
 def _factor(pipe: Any) -> int:
     """Pixels a latent, along one side."""
-    return int(clip_model(pipe).scale if _draws_clips(pipe) else pipe.vae_scale_factor)
+    return int(clip_model(pipe).sizes.scale if _draws_clips(pipe) else pipe.vae_scale_factor)
 
 
 def _encoded(pipe: Any, pixels: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """A generation of clips from job to files: what it reports, what it writes, how it ends."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,10 +184,10 @@ def test_a_cancel_acts_between_steps(studio: Studio) -> None:
 @pytest.mark.parametrize("family", ["video_starter", "wan22_5b", "ltx"])
 def test_previews_show_the_middle_of_a_clip(clip_pipes: dict[str, Any], family: str) -> None:
     pipe = clip_pipes[family]
-    model = clip_model(pipe)
-    shape: Sequence[int] = model.shape(model.step + 1, 4 * model.side, 2 * model.side)
+    sizes = clip_model(pipe).sizes
+    shape = sizes.shape(sizes.step + 1, 4 * sizes.side, 2 * sizes.side)
     image = rough(pipe, torch.zeros(*shape))
-    assert image.size == (2 * model.side, 4 * model.side)
+    assert image.size == (2 * sizes.side, 4 * sizes.side)
 
 
 def test_sparing_decodes_in_tiles_and_puts_back(clip_pipes: dict[str, Any]) -> None:
