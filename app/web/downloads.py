@@ -23,6 +23,8 @@ INLINE_TYPES = {"image/png", "image/jpeg", "image/webp", "image/avif", "video/mp
 RANGE = re.compile(r"bytes=(\d{0,100})-(\d{0,100})")
 ONE_RANGE = re.compile(r"\s*(?!-\s*$)(\d{0,100})-(\d{0,100})\s*")
 SANDBOX = "sandbox; default-src 'none'"
+FILM = "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'"
+"""A film that is opened by itself is a page of the browser's own that loads it; in a sandbox it may not."""
 
 
 class BigFileResponse(FileResponse):
@@ -55,6 +57,11 @@ def content_disposition(name: str, *, inline: bool = False) -> str:
     return f'{kind};{whole} filename="{plain}"'
 
 
+def policy(media_type: str) -> str:
+    """The Content-Security-Policy of a file that is shown."""
+    return FILM if media_type.startswith("video/") else SANDBOX
+
+
 def send_blob(
     request: Request,
     storage: Storage,
@@ -71,7 +78,7 @@ def send_blob(
         "ETag": f'"{sha256}"',
         "Cache-Control": f"{'public' if public else 'private'}, max-age=31536000, immutable",
         "Content-Disposition": content_disposition(name, inline=shown),
-        "Content-Security-Policy": SANDBOX,
+        "Content-Security-Policy": policy(media_type) if shown else SANDBOX,
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "cross-origin" if public else "same-origin",
     }
@@ -132,7 +139,7 @@ def _part(request: Request, size: int, headers: dict[str, str]) -> tuple[int, in
 def send_bytes(request: Request, content: bytes, media_type: str, headers: dict[str, str]) -> Response:
     """Answer GET or HEAD with bytes that were made just now, or a range of them. `headers` has their ETag."""
     headers = {
-        "Content-Security-Policy": SANDBOX,
+        "Content-Security-Policy": policy(media_type),
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "same-origin",
     } | headers
