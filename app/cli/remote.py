@@ -259,15 +259,22 @@ def generate(
     steps: Annotated[int | None, typer.Option()] = None,
     cfg: Annotated[float | None, typer.Option()] = None,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT.")] = "",
-    start: Annotated[str, typer.Option(help="Draw from this: a picture's number, or a file.")] = "",
+    start: Annotated[
+        str, typer.Option(help="Draw from this: a picture's number, or a file. Of a clip: its first frame.")
+    ] = "",
     denoise: Annotated[float | None, typer.Option(help="How much of --start is drawn anew, 0-1.")] = None,
     hires: Annotated[float | None, typer.Option(help="Draw small, then refine so many times larger.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Length of a clip.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second of a clip.")] = None,
+    shift: Annotated[
+        float | None, typer.Option(help="Of a clip: more puts more steps where motion is decided.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="-1 = random.")] = -1,
-    number: Annotated[int, typer.Option("--number", "-n", help="How many pictures.")] = 1,
+    number: Annotated[int, typer.Option("--number", "-n", help="How many pictures or clips.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Draw pictures and save them here."""
+    """Draw pictures, or clips with a model that knows them, and save them here."""
     client = Client()
     body = _size(size) | {
         "model_version_id": _version(client, base),
@@ -283,6 +290,9 @@ def generate(
         "init_image": _start(client, start),
         "denoise": denoise,
         "hires": {"scale": hires} if hires is not None else None,
+        "frames": frames,
+        "fps": fps,
+        "shift": shift,
     }
     _draw(client, body, out, as_json=as_json)
 
@@ -295,13 +305,19 @@ def _draw(client: Client, body: dict[str, Any], out: Path, *, as_json: bool) -> 
     out.mkdir(parents=True, exist_ok=True)
     saved = []
     for image in job["output"]["images"]:
-        path = out / f"bottega-{image['id']}-{image['seed']}.png"
+        path = out / file_name(image)
         client.download(image["url"], path)
         saved.append(str(path))
     if as_json:
         print_json(job | {"saved": saved})
     else:
         typer.echo("\n".join(saved))
+
+
+def file_name(image: dict[str, Any]) -> str:
+    """How a picture or clip of a generation is called here."""
+    ending = "mp4" if image["media_type"] == "video/mp4" else "png"
+    return f"bottega-{image['id']}-{image['seed']}.{ending}"
 
 
 def _start(client: Client, start: str) -> dict[str, Any] | None:

@@ -94,17 +94,11 @@ def check_clip(model: ClipModel, request: ClipRequest) -> None:
     check_flow_sampler(request.sampler, request.schedule)
     if request.steps < 1:
         raise SettingsError("Steps must be 1 or more.")
-    if (
-        request.width < 1
-        or request.height < 1
-        or request.width % model.sizes.side
-        or request.height % model.sizes.side
-    ):
-        raise SettingsError(f"Width and height must be multiples of {model.sizes.side}.")
-    if request.frames < 1 or (request.frames - 1) % model.sizes.step:
-        raise SettingsError(
-            f"A clip of this model has {model.sizes.step} · n + 1 frames: 1, {model.sizes.step + 1}, …"
-        )
+    side, step = model.sizes.side, model.sizes.step
+    if min(request.width, request.height) < 1 or request.width % side or request.height % side:
+        raise SettingsError(f"Width and height must be multiples of {side}.")
+    if request.frames < 1 or (request.frames - 1) % step:
+        raise SettingsError(f"A clip of this model has {step} · n + 1 frames: 1, {step + 1}, …")
     if request.first_frame is None:
         return
     if not model.begins:

@@ -16,6 +16,7 @@ from app.accounts import tokens
 from app.accounts.models import User
 from app.cli import client as cli_client
 from app.cli.main import app
+from app.cli.remote import file_name
 from app.contract.states import JobState
 from app.datasets.models import Dataset, DatasetItem
 from app.jobs import service
@@ -152,6 +153,19 @@ def test_a_drawing_may_start_from_a_file(db: Session, run: Run, owner: User, tmp
     assert (sent.name, sent.state, sent.user_id) == ("0.png", "complete", owner.id)
     refused = run("generate", "a tower", f"--base={base}", "--start=nowhere.png")
     assert (refused.exit_code, "there is no file" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["--frames=9", "--fps=12", "--shift=5"])
+def test_clips_are_asked_of_models_that_draw_them(db: Session, run: Run, owner: User, option: str) -> None:
+    said = run("generate", "a tower", f"--base={make_base(db, owner).id}", option)
+    assert said.exit_code == 2
+    assert "draws pictures; choose a model that draws clips" in said.stderr
+
+
+def test_clips_and_pictures_are_saved_under_their_ending() -> None:
+    facts = {"id": 7, "seed": 11}
+    assert file_name(facts | {"media_type": "video/mp4"}) == "bottega-7-11.mp4"
+    assert file_name(facts | {"media_type": "image/png"}) == "bottega-7-11.png"
 
 
 def test_jobs_are_steered_and_waited_for(db: Session, run: Run, owner: User) -> None:
