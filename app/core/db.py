@@ -12,11 +12,14 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import DateTime, Engine, MetaData, Table, create_engine, event, func
+from psycopg.errors import QueryCanceled
+from sqlalchemy import DateTime, Engine, MetaData, Table, create_engine, event, func, text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column, sessionmaker
 
 from app.core.config import get_settings
+from app.core.errors import TookTooLong
 
 log = logging.getLogger("bottega.db")
 NAMING = {
@@ -26,6 +29,10 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+OPTIONS = ("timezone=utc", "jit=off", "random_page_cost=1.1", "max_parallel_workers_per_gather=0")
+"""Lists are read by index from memory or a fast disk, many at once: none of them may take all the cores."""
 
 
 class Base(DeclarativeBase):
@@ -65,7 +72,7 @@ def make_engine(url: str) -> Engine:
         pool_pre_ping=True,
         pool_recycle=1800,
         echo=settings.echo,
-        connect_args={"connect_timeout": 10, "options": "-c timezone=utc -c jit=off"},
+        connect_args={"connect_timeout": 10, "options": " ".join(f"-c {option}" for option in OPTIONS)},
     )
 
 
@@ -130,3 +137,16 @@ def unit_of_work(factory: sessionmaker[Session] | None = None) -> Iterator[Sessi
         raise
     finally:
         session.close()
+
+
+@contextmanager
+def within(db: Session, seconds: float) -> Iterator[None]:
+    """Each statement of the block has so long. Errors: TookTooLong, after which nothing is left to commit."""
+    db.execute(text(f"set local statement_timeout = {round(seconds * 1000)}"))
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error.orig, QueryCanceled):
+            raise TookTooLong("This took too long. Use fewer or rarer words, or another filter.") from error
+        raise
+    db.execute(text("set local statement_timeout = 0"))

@@ -99,6 +99,14 @@ class RateLimited(AppError):
         return {"Retry-After": str(self.retry_after)}
 
 
+class TookTooLong(AppError):
+    status, code, title = 503, "took-too-long", "This took too long"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "5"}
+
+
 class QuotaExceeded(AppError):
     status, code, title = 403, "quota-exceeded", "Your quota is used up"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Select, SQLColumnExpression, tuple_
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, select, tuple_, union
 from sqlalchemy.orm import Session
 
 from app.core.errors import AppError, FieldError, Invalid
@@ -47,8 +47,13 @@ def keyset_page(
     cursor: str | None,
     limit: int,
     ascending: bool = False,
+    ways: Sequence[ColumnElement[bool]] = (),
 ) -> Page[Any]:
-    """One page of ORM rows, ordered by `keys` (descending unless `ascending`); the last key is unique."""
+    """One page of ORM rows, ordered by `keys` (descending unless `ascending`); the last key is unique.
+
+    Rows must meet one of `ways`, if there are any: each is looked up by itself, because Postgres cannot use
+    the indexes of several conditions that are joined by OR.
+    """
     if cursor:
         parts = decode_cursor(cursor, len(keys))
         try:
@@ -57,12 +62,23 @@ def keyset_page(
             raise Invalid("The cursor is not valid. Start again without it.") from error
         edge = tuple_(*keys) > tuple_(*values) if ascending else tuple_(*keys) < tuple_(*values)
         query = query.where(edge)
-    ordered = query.order_by(*(k.asc() if ascending else k.desc() for k in keys)).limit(limit + 1)
-    rows = list(db.scalars(ordered).unique())
+    order = [k.asc() if ascending else k.desc() for k in keys]
+    if ways:
+        query = _first_of_each(query, ways, keys[-1], order, limit + 1)
+    rows = list(db.scalars(query.order_by(*order).limit(limit + 1)).unique())
     more = len(rows) > limit
     rows = rows[:limit]
     next_cursor = encode_cursor([_value(rows[-1], k) for k in keys]) if more and rows else None
     return Page(rows, next_cursor)
+
+
+def _first_of_each(
+    query: Select[Any], ways: Sequence[ColumnElement[bool]], number: Any, order: Sequence[Any], limit: int
+) -> Select[Any]:
+    """The rows of `query` that are among the first `limit` of one of `ways`; `number` is their key."""
+    found = [query.with_only_columns(number).where(way).order_by(*order).limit(limit) for way in ways]
+    numbers = union(*(one.subquery().select() for one in found)).subquery()
+    return query.where(number.in_(select(numbers)))
 
 
 def _typed(column: Any, part: str) -> Any:

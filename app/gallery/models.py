@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    Computed,
     Date,
     ForeignKey,
     Index,
@@ -13,15 +14,14 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
-    distinct,
     func,
-    select,
     text,
 )
-from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
+from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.orm import Mapped, column_property, deferred, mapped_column, relationship
 
 from app.core.db import Base, Created
-from app.images.models import Image, ImageResource
+from app.images.models import Image
 
 
 class Model(Base, Created):
@@ -40,10 +40,21 @@ class Model(Base, Created):
             postgresql_where=text("visibility = 'public'"),
         ),
         Index(
-            "ix_model_search",
-            text("to_tsvector('simple', name || ' ' || description)"),
-            postgresql_using="gin",
+            "ix_model_public_pictures",
+            text("image_count DESC"),
+            text("id DESC"),
+            postgresql_where=text("visibility = 'public'"),
         ),
+        Index(
+            "ix_model_public_type",
+            "type",
+            text("download_count DESC"),
+            text("id DESC"),
+            postgresql_where=text("visibility = 'public'"),
+        ),
+        Index("ix_model_lower_username", text("lower(username)")),
+        Index("ix_model_search", "search", postgresql_using="gin"),
+        Index("ix_model_name_part", "name", postgresql_using="gin", postgresql_ops={"name": "gin_trgm_ops"}),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -68,9 +79,9 @@ class Model(Base, Created):
     licence: Mapped[str] = mapped_column(String(100), default="")
     poi: Mapped[bool] = mapped_column(Boolean, default=False)
     download_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    image_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Public pictures made with any of its versions, as last counted by `summary.recount`."""
     if TYPE_CHECKING:
-        image_count: Mapped[int]
-        """Public pictures made with any of its versions; counted in the query, so it is never stale."""
         listed_at: Mapped[datetime]
         """When a version was last published; of a draft, when the model was made."""
     published_at: Mapped[datetime | None]
@@ -78,6 +89,9 @@ class Model(Base, Created):
     taken_down_at: Mapped[datetime | None]
     archived_at: Mapped[datetime | None]
     """Its page stays where it is, but its files are given to nobody but its owner."""
+    search: Mapped[str] = deferred(
+        mapped_column(TSVECTOR, Computed("to_tsvector('simple', name || ' ' || description)", persisted=True))
+    )
     built_in: Mapped[bool] = mapped_column(default=False)
     """Shipped with Bottega; `bottega up` keeps it installed."""
     tags: Mapped[list["ModelTag"]] = relationship(
@@ -98,8 +112,27 @@ class ModelTag(Base):
     tag: Mapped[str] = mapped_column(String(60), primary_key=True, index=True)
 
 
+class Term(Base):
+    """A word that listed models have, and how many of them, as last counted: for filters and suggestions."""
+
+    __tablename__ = "term"
+    __table_args__ = (
+        Index("ix_term_kind_models", "kind", text("models DESC"), "name"),
+        Index("ix_term_kind_lower", "kind", text("lower(name) text_pattern_ops")),
+    )
+
+    kind: Mapped[str] = mapped_column(String(10), primary_key=True)
+    """`type`, `base`, `creator`, `tag`, or `topic`: a tag of models that are not shipped with Bottega."""
+    name: Mapped[str] = mapped_column(String(60), primary_key=True)
+    models: Mapped[int]
+
+
 class ModelVersion(Base, Created):
     __tablename__ = "model_version"
+    __table_args__ = (
+        Index("ix_model_version_base_model", "base_model", "model_id"),
+        Index("ix_model_version_trained", "model_id", postgresql_where=text("upload_type = 'Trained'")),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"), index=True)
@@ -131,14 +164,6 @@ class ModelVersion(Base, Created):
     )
 
 
-Model.image_count = column_property(
-    select(func.count(distinct(Image.id)))
-    .join(ImageResource, ImageResource.image_id == Image.id)
-    .join(ModelVersion, ModelVersion.id == ImageResource.model_version_id)
-    .where(ModelVersion.model_id == Model.id, Image.visibility == "public", Image.taken_down_at.is_(None))
-    .correlate(Model)
-    .scalar_subquery()
-)
 Model.listed_at = column_property(func.coalesce(Model.published_at, Model.created_at))
 
 

@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse
 from app.accounts.deps import CurrentUser, OptionalUser
 from app.accounts.models import User
 from app.gallery import making, making_pages, queries, reports, service, words
+from app.gallery.cards import LIGHT, cards_of
 from app.gallery.matching import recognised
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model, can_view_version
@@ -50,22 +51,16 @@ def gallery(
         base_models=[base] if base else [],
         category=category, period=period, level=browsing_level(viewer), trained_here=trained, own=own,
     )  # fmt: skip
-    page = queries.list_models(db, viewer, filters, sort=sort, cursor=cursor, limit=30)
+    page = queries.list_models(db, viewer, filters, sort=sort, cursor=cursor, limit=30, options=LIGHT)
     more = with_query(request, cursor=page.next_cursor) if page.next_cursor else ""
     return render(
         request, "gallery/index.html", block="cards" if is_htmx(request) and cursor else None,
-        models=page.items, more=more, filters=filters, sort=sort, period=period, own=own,
+        cards=cards_of(db, viewer, page.items), more=more, filters=filters, sort=sort, period=period, own=own,
         facets=queries.list_facets(db) if not cursor else {}, sorts=SORTS, periods=PERIODS,
-        words=words, path_of=model_path, cover_of=lambda model: _cover(model, viewer),
+        words=words, path_of=model_path,
         link=lambda **q: with_query(request, cursor=None, **q),
         filtered=any((query, tag, username, type, base, category, trained, period != "AllTime")),
     )  # fmt: skip
-
-
-def _cover(model: Model, viewer: User | None) -> Any:
-    """The first picture of the newest version that the viewer may see, or None."""
-    versions = [v for v in model.versions if can_view_version(v, viewer)]
-    return next((p for v in versions for p in version_pictures(v, viewer)), None)
 
 
 @router.get("/model-versions/{version_id:int}")

@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, union, union_all
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.base import ExecutableOption
 
 from app.accounts.models import User
-from app.core.db import utcnow
+from app.core.db import utcnow, within
 from app.core.errors import Invalid
 from app.core.paging import Page, keyset_page
-from app.gallery.models import FileHash, Model, ModelFile, ModelTag, ModelVersion
+from app.gallery.models import FileHash, Model, ModelFile, ModelTag, ModelVersion, Term
 from app.images.queries import PERIODS
 
 ORDERS: dict[str, Any] = {
@@ -64,8 +66,9 @@ def list_models(
     cursor: str | None = None,
     limit: int = 30,
     offset: int = 0,
+    options: Sequence[ExecutableOption] = (),
 ) -> Page[Model]:
-    """One page; `sort` is a key of ORDERS. Errors: Invalid for a cursor that is not ours."""
+    """One page; `sort` is a key of ORDERS. Errors: Invalid for a cursor that is not ours, TookTooLong."""
     order = ORDERS.get(sort, Model.published_at)
     if order is Model.published_at and filters.own and viewer is not None:
         order = Model.listed_at  # a draft has no date of publishing
@@ -73,10 +76,22 @@ def list_models(
     if offset:
         query = query.offset(offset)
     keys = [Model.id] if order is Model.id else [order, Model.id]
-    return keyset_page(db, query, keys, cursor=cursor, limit=limit, ascending=sort == "oldest")
+    ways = _ways(filters.query)
+    with within(db, SECONDS) if ways else nullcontext():
+        return keyset_page(
+            db,
+            query.options(*options),
+            keys,
+            cursor=cursor,
+            limit=limit,
+            ascending=sort == "oldest",
+            ways=ways,
+        )
 
 
-FOUND = 1000
+SECONDS = 2.0
+"""A search that takes longer is refused: it would hold up everybody else."""
+FOUND = 300
 """A search ranks the most downloaded of what it finds, no more: words may be in half of all models."""
 
 
@@ -90,21 +105,25 @@ def search_models(
     if cursor and not re.fullmatch(r"\d{1,4}", cursor, re.ASCII):
         raise Invalid("The cursor is not valid. Start again without it.")
     offset = int(cursor or 0)
+    popular = (Model.download_count.desc(), Model.id.desc())
     matched = _filtered(select(Model.id).where(_visible(viewer, filters)), viewer, filters)
-    top = matched.order_by(Model.download_count.desc(), Model.id.desc()).limit(FOUND).subquery()
-    order = [*_rank(filters.query), Model.download_count.desc(), Model.id.desc()]
-    query = select(Model).join(top, top.c.id == Model.id).order_by(*order).offset(offset).limit(limit + 1)
-    rows = list(db.scalars(query).unique())
+    found = [matched.where(way).order_by(*popular).limit(FOUND) for way in _ways(filters.query)]
+    numbers = union(*(one.subquery().select() for one in found)).subquery()
+    order = [*_rank(filters.query), *popular]
+    query = (
+        select(Model).join(numbers, numbers.c.id == Model.id).order_by(*order).offset(offset).limit(limit + 1)
+    )
+    with within(db, SECONDS):
+        rows = list(db.scalars(query).unique())
     return Page(rows[:limit], str(offset + limit) if len(rows) > limit else None)
 
 
 def _rank(words: str) -> list[ColumnElement[Any]]:
     name = words.strip()
-    document = func.to_tsvector("simple", Model.name + " " + Model.description)
     return [
         (func.lower(Model.name) == name.lower()).desc(),
         _begins(Model.name, name).desc(),
-        func.ts_rank(document, func.websearch_to_tsquery("simple", words)).desc(),
+        func.ts_rank(Model.search, func.websearch_to_tsquery("simple", words)).desc(),
     ]
 
 
@@ -116,8 +135,6 @@ def _visible(viewer: User | None, filters: ModelFilters) -> ColumnElement[bool]:
 
 
 def _filtered(query: Select[Any], viewer: User | None, filters: ModelFilters) -> Select[Any]:
-    if filters.query:
-        query = query.where(_matches(filters.query))
     if filters.tag:
         query = query.where(_has_tag(filters.tag))
     if filters.username:
@@ -129,9 +146,8 @@ def _filtered(query: Select[Any], viewer: User | None, filters: ModelFilters) ->
     if filters.ids:
         query = query.where(Model.id.in_(filters.ids))
     if days := PERIODS.get(filters.period):
-        query = query.where(
-            func.coalesce(Model.published_at, Model.created_at) >= utcnow() - timedelta(days=days)
-        )
+        moment = Model.listed_at if viewer and filters.own else Model.published_at
+        query = query.where(moment >= utcnow() - timedelta(days=days))
     return _of_versions(query.where(*_page_conditions(filters)), viewer, filters)
 
 
@@ -179,16 +195,22 @@ def _has_tag(tag: str) -> ColumnElement[bool]:
     return exists().where(ModelTag.model_id == Model.id, ModelTag.tag == tag.strip().lower())
 
 
-def _matches(words: str) -> ColumnElement[bool]:
-    """Words of name and description, a part of the name, a tag, a person."""
-    part = "%" + re.sub(r"([\\%_])", r"\\\1", words.strip()) + "%"
-    document = func.to_tsvector("simple", Model.name + " " + Model.description)
-    return or_(
-        document.op("@@")(func.websearch_to_tsquery("simple", words)),
-        Model.name.ilike(part),
+def _ways(words: str) -> list[ColumnElement[bool]]:
+    """How a model can be what is looked for: words of it, its tag, its person, a part of its name.
+
+    Parts are of three letters or more, and of one word: anything less is in half of all names.
+    """
+    words = words.strip()
+    if not words:
+        return []
+    ways: list[ColumnElement[bool]] = [
+        Model.search.op("@@")(func.websearch_to_tsquery("simple", words)),
         _has_tag(words),
-        func.lower(Model.username) == words.strip().lower(),
-    )
+        func.lower(Model.username) == words.lower(),
+    ]
+    if re.fullmatch(r"\S{3,}", words):
+        ways.append(Model.name.ilike("%" + re.sub(r"([\\%_])", r"\\\1", words) + "%"))
+    return ways
 
 
 _LISTED = and_(
@@ -202,22 +224,15 @@ _LISTED = and_(
 
 def list_facets(db: Session) -> dict[str, list[str]]:
     """What the filters of the gallery can offer: base models and types in use, and the commonest tags."""
-    public = (Model.visibility == "public", Model.taken_down_at.is_(None))
-    bases = select(ModelVersion.base_model).join(Model, Model.id == ModelVersion.model_id)
-    tags = (
-        select(ModelTag.tag).join(Model, Model.id == ModelTag.model_id)
-        .where(*public, ~Model.built_in, ModelTag.tag.not_in(CATEGORIES))
-        .group_by(ModelTag.tag).order_by(func.count().desc(), ModelTag.tag).limit(8)
-    )  # fmt: skip
-    return {
-        "base_models": list(
-            db.scalars(
-                bases.where(*public, ModelVersion.status == "Published").distinct().order_by("base_model")
-            )
-        ),
-        "types": list(db.scalars(select(Model.type).where(*public).distinct().order_by(Model.type))),
-        "tags": list(db.scalars(tags)),
-    }
+    commonest = select(Term.kind, Term.name).order_by(Term.models.desc(), Term.name)
+    several = [
+        commonest.where(Term.kind == "base").limit(60),
+        commonest.where(Term.kind == "type").limit(60),
+        commonest.where(Term.kind == "topic", Term.name.not_in(CATEGORIES)).limit(8),
+    ]
+    rows = db.execute(union_all(*(one.subquery().select() for one in several))).all()
+    names = {kind: [row[1] for row in rows if row[0] == kind] for kind in ("base", "type", "topic")}
+    return {"base_models": sorted(names["base"]), "types": sorted(names["type"]), "tags": names["topic"]}
 
 
 def _hash_matches(digits: str) -> ColumnElement[bool]:
@@ -296,29 +311,33 @@ def link_resource(db: Session, viewer: User | None, digits: str, name: str) -> t
 
 def list_tags(db: Session, query: str, *, offset: int, limit: int) -> tuple[list[tuple[str, int]], int]:
     """Tags of public models with their counts, commonest first, and how many tags there are."""
-    base = (
-        select(ModelTag.tag, func.count().label("models")).join(Model, Model.id == ModelTag.model_id)
-        .where(_LISTED).group_by(ModelTag.tag)
-    )  # fmt: skip
-    return _counted(db, base, ModelTag.tag, query, offset=offset, limit=limit)
+    return _terms(db, "tag", query, offset=offset, limit=limit)
 
 
 def list_creators(db: Session, query: str, *, offset: int, limit: int) -> tuple[list[tuple[str, int]], int]:
     """People with public models and how many, and how many people there are."""
-    base = (
-        select(Model.username, func.count().label("models"))
-        .where(_LISTED).group_by(Model.username)
-    )  # fmt: skip
-    return _counted(db, base, Model.username, query, offset=offset, limit=limit)
+    return _terms(db, "creator", query, offset=offset, limit=limit)
+
+
+def _terms(
+    db: Session, kind: str, query: str, *, offset: int, limit: int
+) -> tuple[list[tuple[str, int]], int]:
+    wanted = [Term.kind == kind, *([_begins(Term.name, query)] if query else [])]
+    total = db.scalar(select(func.count()).select_from(Term).where(*wanted)) or 0
+    order = (Term.models.desc(), Term.name)
+    rows = db.execute(
+        select(Term.name, Term.models).where(*wanted).order_by(*order).offset(offset).limit(limit)
+    )
+    return [(name, count) for name, count in rows], total
 
 
 def list_people(
     db: Session, *, ids: Sequence[int] = (), prefix: str = "", limit: int = 5
 ) -> list[tuple[int, str]]:
     """(id, name) of people with public models, by ids or the start of the name; of nobody else."""
-    query = select(Model.user_id, Model.username).where(_LISTED).distinct()
-    query = query.where(Model.user_id.in_(ids)) if ids else query.where(_begins(Model.username, prefix))
-    return [(row[0], row[1]) for row in db.execute(query.order_by(Model.username).limit(limit))]
+    query = select(User.id, User.username).where(exists().where(Model.user_id == User.id, _LISTED))
+    query = query.where(User.id.in_(ids)) if ids else query.where(_begins(User.username, prefix))
+    return [(row[0], row[1]) for row in db.execute(query.order_by(User.username).limit(limit))]
 
 
 def list_runnable(db: Session, viewer: User | None, ids: Sequence[int]) -> set[int]:
@@ -330,15 +349,6 @@ def list_runnable(db: Session, viewer: User | None, ids: Sequence[int]) -> set[i
 
 
 def _begins(name: Any, prefix: str) -> ColumnElement[bool]:
-    begins: ColumnElement[bool] = name.ilike(re.sub(r"([\\%_])", r"\\\1", prefix) + "%")
+    start = re.sub(r"([\\%_])", r"\\\1", prefix.lower()) + "%"
+    begins: ColumnElement[bool] = func.lower(name).like(start)
     return begins
-
-
-def _counted(
-    db: Session, base: Select[Any, Any], name: Any, query: str, *, offset: int, limit: int
-) -> tuple[list[tuple[str, int]], int]:
-    if query:
-        base = base.where(_begins(name, query))
-    total = db.scalar(select(func.count()).select_from(base.subquery())) or 0
-    rows = db.execute(base.order_by(func.count().desc(), name).offset(offset).limit(limit))
-    return [(str(text), int(count)) for text, count in rows], int(total)

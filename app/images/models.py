@@ -3,8 +3,20 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import (
+    BigInteger,
+    Computed,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.orm import Mapped, deferred, mapped_column, relationship
 
 from app.core.db import Base, Created
 
@@ -15,6 +27,22 @@ class Image(Base, Created):
         UniqueConstraint("job_id", "job_index"),
         Index("ix_image_user_id_id", "user_id", text("id DESC")),
         Index("ix_image_public", text("id DESC"), postgresql_where=text("visibility = 'public'")),
+        Index(
+            "ix_image_public_base",
+            "base_model",
+            text("id DESC"),
+            postgresql_where=text("visibility = 'public'"),
+        ),
+        Index(
+            "ix_image_public_created", text("created_at DESC"), postgresql_where=text("visibility = 'public'")
+        ),
+        Index(
+            "ix_image_public_username",
+            text("lower(username)"),
+            text("id DESC"),
+            postgresql_where=text("visibility = 'public'"),
+        ),
+        Index("ix_image_search", "search", postgresql_using="gin"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -51,6 +79,9 @@ class Image(Base, Created):
     job_index: Mapped[int | None]
     published_at: Mapped[datetime | None]
     taken_down_at: Mapped[datetime | None]
+    search: Mapped[str] = deferred(
+        mapped_column(TSVECTOR, Computed("to_tsvector('simple', title || ' ' || prompt)", persisted=True))
+    )
     resources: Mapped[list["ImageResource"]] = relationship(
         lazy="selectin", cascade="all, delete-orphan", order_by="ImageResource.position"
     )
@@ -74,12 +105,13 @@ class Image(Base, Created):
 
 class ImageResource(Base):
     __tablename__ = "image_resource"
+    __table_args__ = (Index("ix_image_resource_model_version_id", "model_version_id", "image_id"),)
 
     image_id: Mapped[int] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(20))
     """`checkpoint`, `lora`, `embedding` or `vae`."""
     name: Mapped[str] = mapped_column(String(200))
-    model_version_id: Mapped[int | None] = mapped_column(index=True)
+    model_version_id: Mapped[int | None]
     weight: Mapped[float | None] = mapped_column(Float)
     hash: Mapped[str] = mapped_column(String(64), default="")

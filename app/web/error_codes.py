@@ -164,6 +164,7 @@ CODES: dict[str, str] = {
     "training-diverged": (
         "The loss stopped being a number. Lower the learning rate; the last good checkpoint is kept."
     ),
+    "took-too-long": "The search was stopped after two seconds. Use fewer or rarer words, or another filter.",
     "try-again": "The server cannot check this for a moment. Try again in a few seconds.",
     "unauthorized": "Nobody is logged in and no token was sent. Send Authorization: Bearer <token>.",
     "unsupported-media": "The file is of a kind that is not taken here.",

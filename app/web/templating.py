@@ -38,6 +38,7 @@ def asset(name: str) -> str:
     return f"/static/{_manifest().get(name, name)}"
 
 
+@lru_cache(maxsize=500)
 def icon(name: str, label: str = "") -> Markup:
     """A Lucide icon from the sprite; with a label it speaks to screen readers, else it is decoration."""
     role = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')

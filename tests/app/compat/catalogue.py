@@ -9,6 +9,7 @@ from app.core.db import utcnow
 from app.core.hashing import hash_stream
 from app.gallery import service
 from app.gallery.models import FileHash, Model, ModelFile, ModelVersion
+from app.gallery.summary import recount
 from app.images.models import Image, ImageResource
 from app.images.service import create_sample
 from tests.app.gallery.things import published, safetensors, trained
@@ -119,5 +120,5 @@ def make_catalogue(db: Session) -> Catalogue:
     pictures = _pictures(db, owner, shown["long"].versions[0])
     hidden = _hidden(db, owner)
     db.flush()
-    db.expire_all()
+    recount(db)
     return Catalogue(owner, shown, hidden, draft, pictures)

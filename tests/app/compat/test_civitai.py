@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.gallery import service
 from app.gallery.files import sidecar
 from app.gallery.models import Model, ModelFile
+from app.gallery.summary import recount
 from app.images.models import Image, ImageResource
 from app.images.service import create_sample
 from tests.app.conftest import Script
@@ -262,11 +263,12 @@ def test_pictures(client: TestClient, db: Session, script: Script, model: Model)
     own = script(user, "read").get("/api/v1/images?mine=true").json()["items"]
     assert [(i["id"], i["visibility"]) for i in own] == [(private.id, "private"), (public.id, "public")]
     assert client.get(f"/api/v1/models/{model.id}").status_code == 200
-    db.expire(model)
+    recount(db)
     assert model.image_count == 1
 
 
-def test_tags_and_creators(client: TestClient, model: Model) -> None:
+def test_tags_and_creators(client: TestClient, db: Session, model: Model) -> None:
+    recount(db)
     tags = client.get("/api/v1/tags?limit=1").json()
     assert tags["items"][0]["name"] == "architecture"
     assert tags["items"][0]["link"] == "http://testserver/api/v1/models?tag=architecture"

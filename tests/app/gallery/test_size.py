@@ -1,0 +1,242 @@
+"""Lists at size: as many queries for three as for one, an index for each order, words counted in advance."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, Select, event, func, select, text
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.core.db import within
+from app.core.errors import TookTooLong
+from app.gallery import queries, service, summary
+from app.gallery.cards import cards_of
+from app.gallery.models import Model, Term
+from app.images.models import ImageResource
+from app.images.queries import ImageFilters, list_images
+from app.images.service import create_sample
+from tests.app.conftest import Browser
+from tests.app.gallery.things import published, trained
+from tests.factories import make_blob, make_image, make_user, make_version
+
+
+@pytest.fixture
+def user(db: Session) -> User:
+    return make_user(db, "lorenzo")
+
+
+@pytest.fixture
+def seen(engine: Engine) -> Iterator[list[str]]:
+    """The statements that read, as they come."""
+    found: list[str] = []
+
+    def note(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip().upper().startswith("SELECT"):
+            found.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield found
+    event.remove(engine, "before_cursor_execute", note)
+
+
+def _whole(db: Session, user: User, n: int) -> Model:
+    """A public model with two versions, two pictures of its own and one that was made with it."""
+    first = trained(db, user, tensors=f"{n} one".encode(), name=f"Tuscany {n}")
+    model = first.model
+    make_version(db, model, "v2", status="Published")
+    for place in range(2):
+        sample = create_sample(db, user, blob=make_blob(db), prompt="p", width=8, height=8)
+        service.add_picture(db, first, sample, place)
+    used = ImageResource(position=0, kind="lora", name="x", model_version_id=first.id, weight=1.0)
+    make_image(db, user, visibility="public", prompt="olive trees", resources=[used])
+    return service.publish_version(db, user, first, "public")
+
+
+COUNTS = {
+    "/": 4, "/models?sort=pictures": 4, "/models?query=tuscany": 4, "/models?tag=italy": 4,
+    "/models/{model}/tuscany-0": 10, "/images": 2, "/images?query=olive": 2,
+    "/api/v1/models": 8, "/api/v1/models?query=tuscany": 8, "/api/v1/models/{model}": 8,
+    "/api/v1/model-versions/by-hash/{sha}": 6, "/api/v1/images": 2, "/api/v1/tags": 2, "/api/v1/creators": 2,
+}  # fmt: skip
+"""Path → how many statements read for it, whatever the number of rows."""
+
+
+def test_the_number_of_queries_is_that_of_one_model(
+    client: TestClient, db: Session, user: User, seen: list[str]
+) -> None:
+    model = _whole(db, user, 0)
+    sha = model.versions[-1].files[0].blob_sha256
+    counted = []
+    for n in (1, 3):
+        db.commit()
+        for path in COUNTS:
+            db.expunge_all()
+            seen.clear()
+            address = path.format(model=model.id, sha=sha)
+            assert client.get(address).status_code == 200, address
+            counted.append((n, path, len(seen)))
+        for _ in range(2):
+            _whole(db, user, n + len(counted))
+        summary.recount(db)
+    assert counted == [(n, path, COUNTS[path]) for n in (1, 3) for path in COUNTS]
+
+
+ORDERS = {
+    "newest": "ix_model_public_published", "downloads": "ix_model_public_downloads",
+    "pictures": "ix_model_public_pictures", "ids": "pk_model",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sort", "index"), ORDERS.items())
+def test_every_order_has_its_index(
+    db: Session, user: User, monkeypatch: pytest.MonkeyPatch, sort: str, index: str
+) -> None:
+    """With a cursor too: the list is never sorted, and never read from its start."""
+    for n in range(3):
+        _whole(db, user, n)
+    cursor = queries.list_models(db, None, queries.ModelFilters(), sort=sort, limit=1).next_cursor
+    asked: list[Select[Any]] = []
+
+    def keep(query: Select[Any]) -> Any:
+        asked.append(query)
+        return plain(query)
+
+    plain = db.scalars
+    monkeypatch.setattr(db, "scalars", keep)
+    assert len(queries.list_models(db, None, queries.ModelFilters(), sort=sort, cursor=cursor).items) == 2
+    monkeypatch.undo()
+    plan = _plan(db, asked[0])
+    assert index in plan
+    assert "Sort" not in plan
+
+
+def _plan(db: Session, query: Select[Any]) -> str:
+    db.execute(text("set local enable_seqscan = off"))
+    db.execute(text("set local enable_bitmapscan = off"))
+    db.execute(text("set local enable_sort = off"))
+    words = query.compile(db.get_bind(), compile_kwargs={"literal_binds": True})
+    return "\n".join(row[0] for row in db.execute(text(f"explain {words}".replace(":", r"\:"))))
+
+
+def test_what_a_search_finds(db: Session, user: User) -> None:
+    stone = published(db, user, tensors=b"1", name="Stone towns", tags=["Hill"], description="near a river")
+    other = published(db, make_user(db, "bianca"), tensors=b"2", name="Meadow", tags=["Stone"])
+
+    def found(words: str) -> set[int]:
+        filters = queries.ModelFilters(query=words)
+        ranked = [m.id for m in queries.search_models(db, None, filters).items]
+        listed = [m.id for m in queries.list_models(db, None, filters).items]
+        assert sorted(ranked) == sorted(listed)
+        return set(ranked)
+
+    expected = {
+        "stone": {stone.id, other.id}, "town": {stone.id}, "to": set(), "river towns": {stone.id},
+        "stone meadow": set(), "BIANCA": {other.id}, "HILL": {stone.id}, "m_adow": set(), "%%%": set(),
+        "-stone": {stone.id, other.id} - {stone.id}, "river -stone": set(),
+    }  # fmt: skip
+    assert {words: found(words) for words in expected} == expected
+
+
+def test_pages_of_a_search_hold_everything_once(db: Session, user: User) -> None:
+    ids = [published(db, user, tensors=bytes([n]), name=f"Stone {n}").id for n in range(5)]
+    for sort in ("newest", "oldest", "downloads"):
+        found: list[int] = []
+        cursor = None
+        while True:
+            filters = queries.ModelFilters(query="stone")
+            page = queries.list_models(db, None, filters, sort=sort, cursor=cursor, limit=2)
+            found += [model.id for model in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert found == (ids if sort == "oldest" else ids[::-1])
+
+
+def test_a_search_that_takes_too_long_is_refused(db: Session) -> None:
+    with pytest.raises(TookTooLong), db.begin_nested(), within(db, 0.05):
+        db.execute(text("select pg_sleep(5)"))
+    with within(db, 2):
+        assert db.scalar(select(func.current_setting("statement_timeout"))) == "2s"
+    assert db.scalar(select(func.current_setting("statement_timeout"))) == "0"
+
+
+def test_words_are_counted_and_forgotten(db: Session, user: User) -> None:
+    model = _whole(db, user, 0)
+    built_in = published(db, user, tensors=b"b", name="Starter", tags=["shipped"])
+    built_in.built_in = True
+    summary.recount(db)
+
+    def terms() -> set[tuple[str, str, int]]:
+        return {(t.kind, t.name, t.models) for t in db.scalars(select(Term))}
+
+    tags = {
+        ("tag", "architecture", 1),
+        ("tag", "italy", 1),
+        ("topic", "architecture", 1),
+        ("topic", "italy", 1),
+    }
+    assert terms() == tags | {
+        ("type", "LORA", 2), ("creator", "lorenzo", 2), ("base", "Starter 1", 2),
+        ("base", "Bottega Starter", 1), ("tag", "shipped", 1),
+    }  # fmt: skip
+    assert queries.list_facets(db)["tags"] == ["architecture", "italy"]
+    assert model.image_count == 1
+    service.set_visibility(db, user, model.id, "private")
+    db.scalars(select(Model)).first()
+    summary.recount(db)
+    assert terms() == {
+        ("type", "LORA", 1), ("creator", "lorenzo", 1), ("base", "Starter 1", 1), ("tag", "shipped", 1),
+    }  # fmt: skip
+
+
+def test_counting_waits_its_turn(db: Session, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting that took a second is not done again for as many as SHARE says."""
+    clock = iter([100.0, 100.0, 101.0, 101.0 + summary.SHARE - 1, 101.0 + summary.SHARE + 1, 200.0, 201.0])
+    monkeypatch.setattr(summary.time, "monotonic", lambda: next(clock))
+    monkeypatch.setitem(summary._next, "at", 0.0)
+    published(db, user)
+    summary.recount_in_turn(db)
+    assert db.scalar(select(func.count()).select_from(Term)) == 7
+    published(db, user, tensors=b"2", tags=["late"])
+    summary.recount_in_turn(db)
+    late = select(func.count()).select_from(Term).where(Term.name == "late")
+    assert db.scalar(late) == 0
+    summary.recount_in_turn(db)
+    assert db.scalar(late) == 2
+
+
+def test_cards_show_what_the_viewer_may_see(db: Session, user: User, browser: Browser) -> None:
+    model = _whole(db, user, 0)
+    first = next(v for v in model.versions if v.name == "v1")
+    draft = make_version(db, model, "v3", base_model="Secret base")
+    hidden = make_image(db, user)
+    service.add_picture(db, draft, hidden, 0)
+    stranger = make_user(db)
+    cover = min(first.pictures, key=lambda p: p.position).image_id
+    for viewer in (None, stranger):
+        [card] = cards_of(db, viewer, [model])
+        assert (card.base_model, card.cover and card.cover.id) == ("Bottega Starter", cover)
+    [card] = cards_of(db, user, [model])
+    assert (card.base_model, card.cover and card.cover.id) == ("Secret base", hidden.id)
+    assert "Secret base" not in browser(stranger).get("/models").text
+    first.pictures[0].image.rating = 0
+    db.flush()
+    [card] = cards_of(db, None, [model])
+    assert card.cover is not None
+    assert card.cover.id != cover
+    assert cards_of(db, None, []) == []
+
+
+def test_pictures_are_found_by_their_words(db: Session, user: User) -> None:
+    image = make_image(db, user, visibility="public", prompt="Olive trees, at noon", title="Morning walk")
+    for words, found in {
+        "olive": 1,
+        "noon olive": 1,
+        "morning": 1,
+        "oliv": 0,
+        "olive -noon": 0,
+        "%": 0,
+    }.items():
+        assert [i.id for i in list_images(db, None, ImageFilters(query=words)).items] == [image.id] * found
