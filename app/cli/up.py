@@ -128,17 +128,21 @@ def _or_log(supervisor: Supervisor, child: Child, wait: Callable[[], None]) -> N
 def start_web(supervisor: Supervisor) -> None:
     settings = get_settings()
     server = settings.server
-    parts = (
-        *(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"),
-        *("--host", server.host, "--port", str(server.port), "--timeout-graceful-shutdown", "5"),
-        *("--no-server-header", "--no-proxy-headers", "--no-access-log"),
-    )
-    web = Child("web", command(*parts, env=child_environment()), signal.SIGTERM, 8.0)
+    start = command(*web_command(server.host, server.port), env=child_environment())
+    web = Child("web", start, signal.SIGTERM, 8.0)
     supervisor.start(web)
     with step("Checking the starter model"):  # while the web process imports what it needs
         install_starter()
     with step("Starting the web server"):
         wait_web(supervisor, web, local_address(server.host, server.port))
+
+
+def web_command(host: str, port: int) -> tuple[str, ...]:
+    return (
+        *(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"),
+        *("--host", host, "--port", str(port), "--timeout-graceful-shutdown", "5"),
+        *("--no-server-header", "--no-proxy-headers", "--no-access-log"),
+    )
 
 
 def child_environment() -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import worker  # noqa: F401  first: it keeps transformers quiet, here and in the processes that a benchmark starts
 
-NOT_BENCHES = {"report", "meter", "__init__", "__main__"}
+NOT_BENCHES = {"report", "meter", "filling", "asking", "questions", "__init__", "__main__"}
 
 
 def names() -> list[str]:

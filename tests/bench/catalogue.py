@@ -1,0 +1,151 @@
+"""`./dev bench catalogue [MODELS]`: pages and reads of a catalogue of a million models, over HTTP.
+
+The database is filled inside Postgres with skewed synthetic rows; the web process is started as `./dev up`
+starts it. Each kind of request is asked for many times with other values, four at once, after a few that warm
+up. The targets stand for each kind.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from app.cli.embedded import Postgres, Valkey, free_port
+from app.cli.migrate import migrate
+from app.cli.process import spawn, stop
+from app.cli.up import child_environment, web_command
+from tests.bench.asking import Timings, ask
+from tests.bench.filling import Size, fill
+from tests.bench.questions import Catalogue, Paths, pages, reads
+from tests.bench.report import write_section
+
+P50, P99 = 15.0, 60.0
+MODELS, REQUESTS, AT_ONCE = 1_000_000, 300, 4
+WARM = 10
+Row = tuple[str, str]
+
+
+@contextmanager
+def servers(home: Path) -> Iterator[dict[str, str]]:
+    """Postgres and Valkey as `./dev up` starts them, tables made; gives their addresses."""
+    postgres, valkey = Postgres(home), Valkey(home)
+    running = []
+    try:
+        for server in (postgres, valkey):
+            server.prepare()
+            running.append((server, server.spawn_server(subprocess.DEVNULL)))
+            server.wait_ready(running[-1][1])
+        postgres.ensure_database()
+        migrate(postgres.url())
+        yield {"DATABASE_URL": postgres.url(), "REDIS_URL": valkey.url()}
+    finally:
+        for server, process in reversed(running):
+            stop(process, server.stop_signal, 30)
+        shutil.rmtree(postgres.sockets, ignore_errors=True)
+
+
+@contextmanager
+def web(home: Path, addresses: dict[str, str]) -> Iterator[int]:
+    """The web process, with no budget of requests; gives its port."""
+    port = free_port()
+    environment = child_environment() | addresses | {
+        "BOTTEGA_HOME": str(home), "BOTTEGA_PORT": str(port),
+        "BOTTEGA_LIMIT_READS_PER_MINUTE": "100000000",
+    }  # fmt: skip
+    with (home / "web.log").open("ab") as log:
+        process = spawn(web_command("127.0.0.1", port), env=environment, output=log)
+    try:
+        _wait(port, process)
+        yield port
+    finally:
+        stop(process, 15, 10)
+
+
+def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).close()
+            return
+        except urllib.error.URLError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.1)
+    sys.exit("The web process did not start.")
+
+
+def measure(port: int, kinds: dict[str, Paths]) -> dict[str, Timings]:
+    found = {}
+    for name, paths in kinds.items():
+        ask(port, paths[-WARM:], at_once=AT_ONCE)
+        found[name] = ask(port, paths, at_once=AT_ONCE)
+        print(f"  {name:<40}{_figures(found[name])}", flush=True)
+    return found
+
+
+def _figures(timings: Timings) -> str:
+    kept = "" if timings.p50 <= P50 and timings.p99 <= P99 else ", **missed**"
+    return f"{timings.p50:.1f} ms, {timings.p99:.1f} ms, {timings.size / 1000:.0f} kB{kept}"
+
+
+def rows(size: Size, filled: float, stored: str, found: dict[str, Timings]) -> list[Row]:
+    refused = [words for timings in found.values() for words in timings.refused]
+    met = all(t.p50 <= P50 and t.p99 <= P99 for t in found.values()) and not refused
+    counted = (size.models, size.versions, size.files, size.images)
+    return [
+        ("models, versions, files, pictures", ", ".join(f"{n:,}" for n in counted)),
+        ("filled within, size of the database", f"{filled:.0f} s, {stored}"),
+        *((f"{name}: p50, p99, size", _figures(timings)) for name, timings in found.items()),
+        ("answered with anything but 200", str(len(refused))),
+        (f"all targets met (p50 {P50:g} ms, p99 {P99:g} ms each)", "yes" if met else "no"),
+    ]
+
+
+def run(size: Size, requests: int, only: str = "") -> list[Row]:
+    home = Path(tempfile.mkdtemp(prefix="bottega-bench-", dir="/tmp"))
+    home.chmod(0o711)
+    try:
+        with servers(home) as addresses:
+            filled = fill(addresses["DATABASE_URL"], size)
+            with psycopg.connect(addresses["DATABASE_URL"]) as db:
+                asked = db.execute("select pg_size_pretty(pg_database_size(current_database()))").fetchone()
+            catalogue = Catalogue(addresses["DATABASE_URL"], requests)
+            kinds = {n: p for n, p in (pages(catalogue) | reads(catalogue)).items() if only in n}
+            catalogue.db.close()
+            with web(home, addresses) as port:
+                return rows(size, filled, str(asked[0]) if asked else "", measure(port, kinds))
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="./dev bench catalogue", description=__doc__)
+    parser.add_argument("models", nargs="?", type=int, default=MODELS, help="how many models, 1000 or more")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="of each kind")
+    parser.add_argument("--only", default="", metavar="WORDS", help="kinds whose name holds this")
+    parser.add_argument("--print", action="store_true", help="only print, leave BENCHMARKS.md as it is")
+    options = parser.parse_args(arguments)
+    if options.models < 1000 or options.requests < 2:
+        parser.error("At least 1000 models and 2 requests.")
+    found = run(Size.of(options.models), options.requests, options.only)
+    if options.print:
+        print("\n".join(f"{what:<60}{value}" for what, value in found))
+        return
+    command = "./dev bench catalogue" + ("" if options.models == MODELS else f" {options.models}")
+    write_section("catalogue", "A catalogue of a million models", command, found, text=TEXT)
+
+
+TEXT = (
+    "Client, one web process, Valkey and Postgres (with its default settings) share the cores. Every request "
+    "is whole: the middle and the slowest hundredth of the times from sending it to the last byte. Pages hold 30 "
+    "models or 40 pictures, reads 20 of either. The values differ from request to request and are drawn alike "
+    "from all rows or, for model pages, from the popular ones."
+)
