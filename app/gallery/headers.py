@@ -11,7 +11,7 @@ from app.core.errors import FieldError, Invalid
 from app.core.storage import Storage
 from app.core.stored_file import open_stored
 from app.recognition import MODEL_TYPES, HeaderRefused, Recognised, recognise_file
-from app.recognition.bases import BASES, may_be_called
+from app.recognition.bases import may_be_called, names_of
 
 WEIGHTS = {name for names in MODEL_TYPES.values() for name in names} - {"Other"}
 """Model types whose files have to be weights; a workflow or a wildcard may be anything but a pickle."""
@@ -53,7 +53,7 @@ def check_base(found: Recognised, base_model: str) -> None:
     """Errors: Invalid `wrong-base-model` when its tensors are those of another base model."""
     if may_be_called(found.architecture, base_model):
         return
-    names = " or ".join(BASES[found.architecture].names[:3]) if found.architecture else ""
+    names = " or ".join(names_of(found.architecture)[:3]) if found.architecture else ""
     words = f"This file is {found.words}; it cannot be one for {base_model}. Choose {names}."
     raise Invalid(words, [FieldError("#/base_model", words, "wrong-base-model")], code="wrong-base-model")
 

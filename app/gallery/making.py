@@ -24,7 +24,7 @@ from app.images.models import Image
 from app.images.permissions import can_edit_image
 from app.images.service import get_image, read_generation_data
 from app.recognition import MODEL_TYPES, HeaderRefused, Recognised
-from app.recognition.bases import BASES
+from app.recognition.bases import BASES, names_of
 from app.uploads.models import Upload
 from app.uploads.service import get_complete
 
@@ -67,12 +67,11 @@ def type_choices(seen: Recognised | None) -> list[str]:
 
 def base_choices(seen: Recognised | None) -> list[str]:
     """Base models that it can be for: those of its architecture, or all where that is not known."""
-    known = BASES.get(seen.architecture or "") if seen else None
-    if known is None:
+    if seen is None or seen.architecture not in BASES:
         names = [name for base in BASES.values() for name in base.names]
         return [*dict.fromkeys(name for name in names if name != OTHER), OTHER]
-    told = [seen.base_model] if seen and seen.base_model else []
-    return list(dict.fromkeys([*told, *known.names]))
+    told = [seen.base_model] if seen.base_model else []
+    return list(dict.fromkeys([*told, *names_of(seen.architecture)]))
 
 
 def version_bases(version: ModelVersion) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app.contract.jobs import CheckpointRef
 from app.gallery.headers import recognised_from
 from app.gallery.models import ModelFile, ModelVersion
-from app.recognition.bases import BASES, EDM, architectures_of
+from app.recognition.bases import BASES, EDM, architectures_of, meanings
 from app.recognition.result import WORDS, Recognised
 from worker.families.catalog import specs
 
@@ -78,7 +78,9 @@ def recognised(version: ModelVersion) -> Recognised | None:
 
 def nature_of(version: ModelVersion) -> Nature:
     seen = recognised(version)
-    told = {seen.architecture} if seen and seen.architecture else architectures_of(version.base_model)
+    told = architectures_of(version.base_model)
+    if seen and seen.architecture:
+        told = meanings(seen.architecture, version.base_model)
     return Nature(
         version.model.name, version.base_model, frozenset(told),
         variant=seen.variant if seen else "base",

@@ -141,7 +141,7 @@ def _wan(layers: _Layers) -> str | None:
     if width == 5120:
         image = layers.some(r"(cross_attn_k_img|cross_attn_v_img|add_k_proj|add_v_proj)$")
         return "wan-i2v" if image else "wan-14b"
-    return {1536: "wan-1.3b", 3072: "wan22-5b"}.get(width)
+    return {192: "video-starter", 1536: "wan-1.3b", 3072: "wan22-5b"}.get(width)
 
 
 def _single_stream(layers: _Layers) -> str | None:

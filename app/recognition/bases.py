@@ -95,6 +95,11 @@ BASES: dict[str, Base] = {
 }
 
 
+SAME_TENSORS = {"wan-14b": "wan22-t2v"}
+"""What files are recognised as → the other architecture that has the very same tensors: its owner's word
+decides, and nothing is said before."""
+
+
 def known_names() -> dict[str, set[str]]:
     """Lower-case base model name → keys of the architectures that go by it."""
     found: dict[str, set[str]] = {}
@@ -121,17 +126,37 @@ def architectures_of(base_model: str) -> set[str]:
 
 def family_of_base(base_model: str) -> str | None:
     """Name of the family whose checkpoints and LoRAs go by this base model name."""
-    return next((f for key in sorted(architectures_of(base_model)) if (f := BASES[key].family)), None)
+    keys = sorted(architectures_of(base_model), key=lambda key: (not _is_first(key, base_model), key))
+    return next((f for key in keys if (f := BASES[key].family)), None)
+
+
+def _is_first(architecture: str, base_model: str) -> bool:
+    return BASES[architecture].names[0].lower() == base_model.strip().lower()
+
+
+def meanings(architecture: str, base_model: str) -> set[str]:
+    """What a file of this architecture can be, once its owner says `base_model`: two, where tensors are
+    alike and the word fits both."""
+    twin = SAME_TENSORS.get(architecture)
+    both = {architecture, *([twin] if twin else [])}
+    return {key for key in both if _is_first(key, base_model)} or both & architectures_of(base_model) or both
+
+
+def names_of(architecture: str) -> list[str]:
+    """Base model names that its owner may give a file of this architecture."""
+    twin = SAME_TENSORS.get(architecture)
+    return list(dict.fromkeys([*BASES[architecture].names, *(BASES[twin].names if twin else ())]))
 
 
 def may_be_called(architecture: str | None, base_model: str) -> bool:
     """Whether a person may say `base_model` of a file of this architecture; unknown names may be said."""
     meant = architectures_of(base_model)
-    return architecture is None or not meant or architecture in meant
+    return architecture is None or not meant or bool({architecture, SAME_TENSORS.get(architecture)} & meant)
 
 
 SS_VERSIONS: tuple[tuple[str, str], ...] = (
-    ("bottega_starter", "starter"), ("sdxl", "sdxl"), ("sd_v2", "sd2"), ("sd2", "sd2"), ("sd_v1", "sd1"),
+    ("bottega_starter", "starter"), ("bottega_video_starter", "video-starter"), ("sdxl", "sdxl"),
+    ("sd_v2", "sd2"), ("sd2", "sd2"), ("sd_v1", "sd1"),
     ("sd1", "sd1"), ("sd_1", "sd1"), ("sd3m", "sd3"), ("sd3_m", "sd3"), ("sd3-m", "sd3"),
     ("sd3.5-l", "sd35l"), ("sd3.5-m", "sd35m"), ("chroma", "chroma"), ("flux1", "flux1"), ("flux.1", "flux1"),
     ("flux2", "flux2"), ("wan2.2_5b", "wan22-5b"), ("wan22_5b", "wan22-5b"),
@@ -140,7 +165,9 @@ SS_VERSIONS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 """How `ss_base_model_version` begins → architecture."""
 MODELSPEC: tuple[tuple[str, str], ...] = (
-    ("bottega-starter", "starter"), ("stable-diffusion-xl-v1-refiner", "sdxl-refiner"),
+    ("bottega-starter", "starter"), ("bottega-video-starter", "video-starter"),
+    ("wan2.2-t2v-a14b", "wan22-t2v"), ("wan2.2-ti2v-5b", "wan22-5b"), ("ltx-video", "ltxv"),
+    ("stable-diffusion-xl-v1-refiner", "sdxl-refiner"),
     ("stable-diffusion-xl", "sdxl"), ("stable-diffusion-v1", "sd1"), ("stable-diffusion-v2", "sd2"),
     ("stable-diffusion-3.5-large", "sd35l"), ("stable-diffusion-3.5-medium", "sd35m"),
     ("stable-diffusion-3-medium", "sd3"), ("flux-1", "flux1"), ("flux-2", "flux2"), ("chroma", "chroma"),

@@ -114,6 +114,7 @@ _SD3_D = "transformer_blocks.0.attn.add_q_proj.weight"
 _WAN = ("head.modulation", "patch_embedding.weight")
 _WAN_D = ("blocks.0.attn1.to_q.weight", "condition_embedder.time_proj.weight")
 _PATCH = "patch_embedding.weight"
+_LTX_D = "transformer_blocks.27.scale_shift_table"
 _REFINER = "txt_in.individual_token_refiner.blocks.0.*"
 _REFINER_D = "context_embedder.token_refiner.refiner_blocks.0.*"
 _HUNYUAN_IN = "img_in.proj.weight"
@@ -158,6 +159,7 @@ ROWS: tuple[Row, ...] = (
     Row("wan22-i2v", _WAN, ((_PATCH, 0, 5120), (_PATCH, 1, 36)), variant="i2v"),
     Row("wan-14b", _WAN, ((_PATCH, 0, 5120), (_PATCH, 1, 16))),
     Row("wan-1.3b", _WAN, ((_PATCH, 0, 1536), (_PATCH, 1, 16))),
+    Row("video-starter", _WAN_D, ((_PATCH, 0, 192), (_PATCH, 1, 16)), "diffusers"),
     Row("wan22-5b", _WAN_D, ((_PATCH, 0, 3072), (_PATCH, 1, 48)), "diffusers"),
     Row("wan-i2v", (*_WAN_D, "condition_embedder.image_embedder.*"), ((_PATCH, 1, 36),), "diffusers", "i2v"),
     Row("wan22-i2v", _WAN_D, ((_PATCH, 0, 5120), (_PATCH, 1, 36)), "diffusers", "i2v"),
@@ -165,6 +167,8 @@ ROWS: tuple[Row, ...] = (
     Row("wan-1.3b", _WAN_D, ((_PATCH, 0, 1536), (_PATCH, 1, 16)), "diffusers"),
     Row("ltxv2", ("av_ca_a2v_gate_adaln_single.*",)),
     Row("ltxv", ("patchify_proj.weight", "transformer_blocks.27.scale_shift_table")),
+    Row("ltxv2", (_LTX_D, "audio_proj_in.weight"), (), "diffusers"),
+    Row("ltxv", (_LTX_D, "proj_in.weight", "caption_projection.linear_1.weight"), (), "diffusers"),
     Row("qwen", ("txt_norm.weight", "transformer_blocks.0.attn.add_q_proj.weight")),
     Row("zimage", ("cap_embedder.0.weight",), (("cap_embedder.1.weight", 0, 3840),)),
     Row("lumina2", ("cap_embedder.0.weight",), (("cap_embedder.1.weight", 0, 2304),)),

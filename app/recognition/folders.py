@@ -21,7 +21,7 @@ MAX_JSON = 1 << 20
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DENOISERS = ("unet", "transformer")
-_PARTS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+_PARTS = ("transformer_2", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def recognise_file(file: BinaryIO, size: int, families: Collection[str] | None = None) -> Recognised:

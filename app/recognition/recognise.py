@@ -3,11 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from app.recognition.adapter_bases import find_base
 from app.recognition.adapters import Module, adapter_facts, read_modules, said_base
-from app.recognition.bases import BASES, EDM, RELATIVES
+from app.recognition.bases import BASES, EDM, RELATIVES, SAME_TENSORS
 from app.recognition.components import Component, find_component, find_control
 from app.recognition.denoisers import Found, find_transformer, find_unet
 from app.recognition.header import BITS, Header
@@ -25,6 +26,8 @@ _FEW_STEP_NAMES = {
     ("sd1", "lcm"): "SD 1.5 LCM", ("sd1", "hyper"): "SD 1.5 Hyper", ("sdxl", "turbo"): "SDXL Turbo",
     ("sdxl", "lightning"): "SDXL Lightning", ("sdxl", "hyper"): "SDXL Hyper", ("sdxl", "lcm"): "SDXL LCM",
 }  # fmt: skip
+_FOLDER = (("diffusers", "unet."), ("diffusers", "transformer."))
+"""Layout and prefix of what can be loaded from a folder."""
 _LCM = ("time_embed.cond_proj.weight", "time_embedding.cond_proj.weight")
 _VARIANTS = {
     "inpaint": "It is made for inpainting: training and generating with it are not possible here yet.",
@@ -43,12 +46,22 @@ def recognise(header: Header, families: Collection[str] | None = None, *, folder
     if control := find_control(view):
         return _component(header, control)
     if found := find_unet(view) or find_transformer(view):
-        return _checkpoint(header, view, found, families, folder)
+        return _checkpoint(header, view, _told_apart(found, view, folder), families, folder)
     if modules := read_modules(header):
         return _adapter(header, modules, families)
     if component := find_component(view):
         return _component(header, component)
     return unknown(header)
+
+
+def _told_apart(found: Found, view: View, folder: bool) -> Found:
+    """Of two architectures with the same tensors, the one that a folder shows by its second network."""
+    if found.architecture not in SAME_TENSORS or not folder:
+        return found
+    two = view.begins("transformer_2.")
+    key = SAME_TENSORS[found.architecture] if two else found.architecture
+    why = "its folder holds two transformers" if two else f"{found.why}, and its folder no second transformer"
+    return replace(found, architecture=key, why=why, name=BASES[key].names[0])
 
 
 def unknown(header: Header) -> Recognised:
@@ -89,6 +102,11 @@ def _quantised(header: Header) -> str | None:
     return None
 
 
+def _first_name(key: str) -> str | None:
+    """What a file is called where nobody says more: nothing, where its tensors are another one's too."""
+    return None if key in SAME_TENSORS else BASES[key].names[0]
+
+
 def _runs(key: str | None, families: Collection[str] | None) -> str | None:
     family = BASES[key].family if key else None
     return family if family is not None and (families is None or family in families) else None
@@ -100,7 +118,7 @@ def _checkpoint(
     key = found.architecture
     few, encoders = _distilled(header, view), text_encoders(view)
     prediction, ztsnr = prediction_of(header)
-    named = (found.layout, view.prefix) == (("diffusers", "unet.") if folder else ("ldm", SINGLE_FILE))
+    named = (found.layout, view.prefix) in (_FOLDER if folder else (("ldm", SINGLE_FILE),))
     # A file of another variant or schedule, compressed or without text encoder cannot run as the base does.
     plain = found.variant == "base" and prediction not in EDM and _quantised(header) is None
     whole = plain and encoders and named
@@ -108,7 +126,7 @@ def _checkpoint(
     name = found.name or _FEW_STEP_NAMES.get((key, few or "")) or _relative(header, key, "modelspec.title")
     full = view.begins(EMA) and found.layout != "ema"
     return Recognised(
-        kind="checkpoint", model_type="Checkpoint", architecture=key, base_model=name or BASES[key].names[0],
+        kind="checkpoint", model_type="Checkpoint", architecture=key, base_model=name or _first_name(key),
         family=family, variant=found.variant, prediction=prediction or BASES[key].prediction,
         zero_terminal_snr=ztsnr, distilled=few, layout=found.layout, pruned="full" if full else "pruned",
         has_vae=has_vae(view), text_encoders=encoders, why=found.why, **_common(header),
@@ -124,7 +142,7 @@ def _checkpoint_notes(
     `runs` is the family that runs whole files of this architecture, `named`: with such names as this one's.
     """
     base, quantised = BASES[found.architecture], _quantised(header)
-    notes = [base.note, _VARIANTS.get(found.variant, "")]
+    notes = ["" if found.name == base.names[0] else base.note, _VARIANTS.get(found.variant, "")]
     if found.architecture == "sd2" and prediction_of(header)[0] is None:
         notes.append("Its tensors do not say whether it predicts noise or velocity; say so on its page.")
     if found.variant == "refiner":
@@ -193,14 +211,16 @@ def _adapter(header: Header, modules: list[Module], families: Collection[str] | 
         why = f"its metadata says so; by its tensors, {why}"
     elif told is not None and said not in (None, told):
         notes.append(f"Its metadata says {BASES[said or ''].title}, but its tensors fit {BASES[told].title}.")
-    if told == "flux1" and said == "chroma":
-        key, notes = "chroma", []
+    if (told, said) == ("flux1", "chroma") or SAME_TENSORS.get(told or "") == said is not None:
+        key, notes = said, []
     if facts.naming == "unknown":
         notes.append("Its names are those of no program that is known here; other programs may not read it.")
     if key is None:
         notes.append("The base model cannot be told. Say for which one it was made.")
     elif _runs(key, families) is None:
         notes.append(not_here(BASES[key].title))
+    if key in SAME_TENSORS:
+        notes.append(BASES[key].note)
     lost = without_place(header, key)
     if key is not None and lost:
         notes.append(words_for(lost, BASES[key].title))
@@ -209,7 +229,7 @@ def _adapter(header: Header, modules: list[Module], families: Collection[str] | 
     kind = facts.algorithm
     return Recognised(
         kind="lora", model_type="DoRA" if kind == "DoRA" else "LORA" if kind == "LoRA" else "LoCon",
-        architecture=key, base_model=(relative or BASES[key].names[0]) if key else None,
+        architecture=key, base_model=(relative or _first_name(key)) if key else None,
         family=_runs(key, families), prediction=prediction_of(header)[0],
         zero_terminal_snr=header.metadata.get("ss_zero_terminal_snr") == "True", adapter=facts, why=why,
         notes=tuple(notes), **_common(header),

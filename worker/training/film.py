@@ -21,7 +21,7 @@ def read_frames(path: Path, numbers: Sequence[int], name: str) -> NDArray[np.uin
         with av.open(str(path), mode="r") as opened:
             for number, frame in enumerate(opened.decode(video=0)):
                 if number in wanted:
-                    found[number] = frame.to_ndarray(format="rgb24")
+                    found[number] = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
                 if number >= last:
                     break
     except (av.FFmpegError, OSError, IndexError) as error:

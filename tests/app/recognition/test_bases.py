@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.recognition import recognise
-from app.recognition.bases import BASES, architectures_of, family_of_base, may_be_called
+from app.recognition.bases import BASES, architectures_of, family_of_base, may_be_called, meanings, names_of
 from app.recognition.denoisers import ROWS
 from tests.app.recognition.listings import (
     CLIP_L,
@@ -108,7 +108,7 @@ TRANSFORMERS: list[tuple[Shapes, str, str]] = [
     ({JOINT: [9216], "pos_embed": [1, 147456, 1536]}, "SD 3.5 Medium", "base"),
     ({JOINT: [14592], "joint_blocks.37.x_block.mlp.fc1.weight": [9728, 2432]}, "SD 3.5 Large", "base"),
     (wan(1536, 16), "Wan Video 1.3B t2v", "base"),
-    (wan(5120, 16), "Wan Video 14B t2v", "base"),
+    (wan(5120, 16), None, "base"),
     (wan(5120, 36, "img_emb.proj.0.weight"), "Wan Video 14B i2v 480p", "i2v"),
     (wan(5120, 36), "Wan Video 2.2 I2V-A14B", "i2v"),
     (wan(3072, 48), "Wan Video 2.2 TI2V-5B", "base"),
@@ -141,7 +141,7 @@ RUN_WHOLE = {key for key, base in BASES.items() if base.family}
 
 @pytest.mark.parametrize("prefix", ["", UNET, "diffusion_model."])
 @pytest.mark.parametrize(("shapes", "base_model", "variant"), TRANSFORMERS)
-def test_transformers(shapes: Shapes, base_model: str, variant: str, prefix: str) -> None:
+def test_transformers(shapes: Shapes, base_model: str | None, variant: str, prefix: str) -> None:
     found = told(under(prefix, shapes))
     assert (found.kind, found.base_model, found.variant) == ("checkpoint", base_model, variant)
     assert found.family is None
@@ -287,3 +287,38 @@ def test_the_table_is_consistent() -> None:
     assert may_be_called("sdxl", "My own name")
     assert may_be_called(None, "SD 1.5")
     assert not may_be_called("sdxl", "SD 1.5")
+
+
+def test_what_tensors_cannot_tell_is_asked() -> None:
+    """Wan 2.1 14B and an expert of Wan 2.2 A14B: a folder shows by its second network which it is."""
+    alone = told(wan(5120, 16))
+    assert (alone.architecture, alone.base_model) == ("wan-14b", None)
+    assert any("say which it is" in note for note in alone.notes)
+    shapes = under("transformer.", wan_diffusers(5120, 16)) | {"text_encoder.shared.weight": [9, 9]}
+    two = shapes | under("transformer_2.", wan_diffusers(5120, 16))
+    found = [recognise(header_of(names), folder=True) for names in (shapes, two)]
+    assert [(f.architecture, f.base_model, f.family) for f in found] == [
+        ("wan-14b", "Wan Video 14B t2v", "wan"),
+        ("wan22-t2v", "Wan Video 2.2 T2V-A14B", "wan22_a14b"),
+    ]
+    assert not any("say which it is" in note for f in found for note in f.notes)
+
+
+def test_the_owner_s_word_decides_between_two_with_the_same_tensors() -> None:
+    assert meanings("wan-14b", "Wan Video 2.2 T2V-A14B") == {"wan22-t2v"}
+    assert meanings("wan-14b", "Wan Video 14B t2v") == {"wan-14b"}
+    assert meanings("wan-14b", "Wan Video") == meanings("wan-14b", "My own") == {"wan-14b", "wan22-t2v"}
+    assert meanings("sdxl", "Pony") == {"sdxl"}
+    assert family_of_base("Wan Video 2.2 T2V-A14B") == "wan22_a14b"
+    assert family_of_base("Wan Video 14B t2v") == family_of_base("Wan Video") == "wan"
+    assert may_be_called("wan-14b", "Wan Video 2.2 T2V-A14B")
+    assert not may_be_called("wan22-5b", "Wan Video 2.2 T2V-A14B")
+    assert names_of("wan-14b")[0] == "Wan Video 14B t2v"
+    assert "Wan Video 2.2 T2V-A14B" in names_of("wan-14b")
+
+
+@pytest.mark.parametrize(("width", "family"), [(192, "video_starter"), (1536, "wan"), (3072, "wan22_5b")])
+def test_folders_of_wan_run_here(width: int, family: str) -> None:
+    channels = 48 if width == 3072 else 16
+    shapes = under("transformer.", wan_diffusers(width, channels)) | {"text_encoder.shared.weight": [9, 9]}
+    assert recognise(header_of(shapes), folder=True).family == family

@@ -1,5 +1,7 @@
 """The line from clip to noise: levels, shift, densities, and each network's own part of it."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,9 +13,9 @@ from worker.families.flow import at_level, flow_loss, noise_levels, shifted, uns
 SHAPE = (3, 2, 4, 4)
 
 
-def batch(count: int = 2, **facts: object) -> Batch:
+def batch(count: int = 2, **facts: Any) -> Batch:
     mean = torch.randn(count, *SHAPE, generator=torch.manual_seed(3))
-    return Batch(mean=mean, std=None, cond={}, keys=[(n,) for n in range(count)], **facts)  # type: ignore[arg-type]
+    return Batch(mean=mean, std=None, cond={}, keys=[(n,) for n in range(count)], **facts)
 
 
 def test_the_shift_by_hand() -> None:

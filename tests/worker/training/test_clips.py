@@ -122,7 +122,7 @@ def test_lengths_are_never_mixed_in_a_batch(clips: Set, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CHANGES)
 def test_changing_a_field_changes_the_adapter(name: str, clips: Set, tmp_path: Path) -> None:
     value, common = CHANGES[name]
-    runs = []
+    runs: list[dict[str, Tensor]] = []
     for changes in (common, common | {name: value}):
         out = tmp_path / str(len(runs))
         job = clips.job("wan", epochs=1, repeats=3, **changes)
