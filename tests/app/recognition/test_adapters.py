@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from app.recognition.bases import BASES
 from tests.app.recognition.listings import KOHYA, OLD, PEFT, Shapes, lora, told
 
 FLAT = "down_blocks_0_attentions_0_transformer_blocks_0_"
