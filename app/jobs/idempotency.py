@@ -5,7 +5,6 @@ advisory lock, held until the commit, tells the second request that the first is
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 from starlette.types import Receive, Scope, Send
 
 from app.accounts.models import User
+from app.core.digests import body_hash
 from app.core.errors import Conflict, Invalid
 from app.jobs.models import IdempotencyKey
 from app.jobs.tail import wait_for_end
@@ -111,9 +111,3 @@ def _replay(row: IdempotencyKey, digest: str) -> JobAnswer:
         words = "This Idempotency-Key was used for another request. Use a new key for a new request."
         raise Invalid(words, code="idempotency-key-reused")
     return JobAnswer(Answer(row.status or 200, row.response or {}, row.location), replayed=True)
-
-
-def body_hash(body: Mapping[str, Any]) -> str:
-    """sha256 of the body in canonical JSON: the order of keys does not matter."""
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()

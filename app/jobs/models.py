@@ -144,6 +144,9 @@ class WebhookDelivery(Base, Created):
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), index=True)
     event: Mapped[str] = mapped_column(String(20))
+    url: Mapped[str | None] = mapped_column(Text)
+    """Another address than the job's own, with `body`, which is sent as it is."""
+    body: Mapped[dict[str, Any] | None]
     attempts: Mapped[int] = mapped_column(default=0)
     next_at: Mapped[datetime | None]
     delivered_at: Mapped[datetime | None]

@@ -75,15 +75,20 @@ def take_due(db: Session) -> list[Notice]:
     return notices
 
 
+def add_notice(db: Session, job: Job, event: str, *, url: str, body: dict[str, Any]) -> None:
+    """Note something to tell another address than the job's own, in words of its own."""
+    db.add(WebhookDelivery(job_id=job.id, event=event[:20], url=url, body=body, next_at=func.now()))
+
+
 def _notice(db: Session, row: WebhookDelivery, job: Job) -> Notice:
-    body = {
+    body = row.body or {
         "type": f"job.{row.event}",
         "timestamp": row.created_at.isoformat(),
         "data": views.job_out(db, job),
     }
     return Notice(
         id=row.id,
-        url=(job.webhook or {}).get("url", ""),
+        url=row.url or (job.webhook or {}).get("url", ""),
         body=json.dumps(body, default=str).encode(),
         secret=signing_key(db, job.user_id),
         private=private_allowed(db),

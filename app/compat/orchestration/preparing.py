@@ -1,4 +1,4 @@
-"""What workflows wait for: a training starts once its pictures are there.
+"""What workflows wait for: a training starts once its pictures are there, callbacks are told of changes.
 
 A chore of the reaper, so a restart of anything loses nothing; free of any web framework, because workers
 run it too.
@@ -10,10 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
-from app.compat.orchestration import service
+from app.compat.orchestration import callbacks, service
 from app.compat.orchestration.models import Workflow, WorkflowJob
 from app.contract.states import TERMINAL, JobState
 from app.core.errors import AppError, RateLimited
+from app.jobs import workers
 from app.jobs.models import Job
 from app.training.schemas import TrainingIn
 from app.training.service import start_training
@@ -33,16 +34,20 @@ def tend_workflows(db: Session) -> int:
         .execution_options(populate_existing=True)
     )
     workflows = list(db.scalars(query))
+    served = workers.served_queues(db) if workflows else set()
     for workflow in workflows:
-        _go_on(db, workflow, service.jobs_of(db, [workflow]))
+        _go_on(db, workflow, served)
     return len(workflows)
 
 
-def _go_on(db: Session, workflow: Workflow, pairs: list[tuple[WorkflowJob, Job]]) -> None:
-    for row, job in pairs:
+def _go_on(db: Session, workflow: Workflow, served: set[str]) -> None:
+    for row, job in service.jobs_of(db, [workflow]):
         if job.type == "files" and "training" in workflow.steps[row.step] and job.status in TERMINAL:
             _start_prepared(db, workflow, row, job)
-    workflow.watched = any("training" in step for step in workflow.steps)
+    waits = any("training" in step for step in workflow.steps)
+    if workflow.callbacks:
+        waits = callbacks.tell(db, workflow, service.jobs_of(db, [workflow]), served) or waits
+    workflow.watched = waits
     db.flush()
 
 

@@ -15,6 +15,7 @@ from app.compat.orchestration.models import Workflow, WorkflowJob
 from app.compat.orchestration.reading import refuse, told_at
 from app.compat.orchestration.schemas import StepIn
 from app.contract.states import TERMINAL, JobState
+from app.core.digests import body_hash
 from app.core.errors import Conflict, NotFound
 from app.core.ids import new_id
 from app.core.paging import Page, keyset_page
@@ -23,7 +24,6 @@ from app.datasets import service as datasets
 from app.generation import service as generation
 from app.generation.schemas import GenerationIn
 from app.jobs import service as jobs
-from app.jobs.idempotency import body_hash
 from app.jobs.models import Job
 from app.training import plan
 from app.training.schemas import TrainingIn
@@ -142,13 +142,13 @@ def _start(
             _keep(db, workflow, job, number, position=position, properties=properties)
         return
     asked = _training(db, storage, user, step, pointer)
-    body = _check_training(db, user, asked, pointer)
-    dataset = datasets.create_dataset(db, user, name=body.name)
+    ready = _check_training(db, user, asked, pointer)
+    dataset = datasets.create_dataset(db, user, name=ready.name)
     copy = uploads.copy_upload(db, user, asked.upload.id)
     job = datasets.start_import(db, user, dataset.id, copy)
     _keep(db, workflow, job, number, position=0, properties=properties)
-    ready = body.model_copy(update={"dataset": dataset.id}).model_dump(mode="json")
-    note_step(workflow, number, training=ready)
+    request = ready.model_copy(update={"dataset": dataset.id})
+    note_step(workflow, number, training=request.model_dump(mode="json"))
     workflow.watched = True
 
 
