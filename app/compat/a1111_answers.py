@@ -36,8 +36,9 @@ def refusal(error: AppError) -> Response:
 
 
 def _called(pointer: str) -> list[str]:
-    path = pointer.removeprefix("#/")
-    return CALLED.get(path, CALLED.get(path.partition("/")[0], path)).split("/")
+    path = pointer.removeprefix("#").strip("/")
+    name = CALLED.get(path, CALLED.get(path.partition("/")[0], path))
+    return [part for part in name.split("/") if part]
 
 
 class A1111Route(FaceRoute):

@@ -109,7 +109,7 @@ def answer(storage: Storage, wanted: Txt2Img, job: Job, pictures: list[Image]) -
         shown += wanted.init_images or []
     body = {
         "images": shown if wanted.send_images is not False else [],
-        "parameters": wanted.model_dump(exclude=ECHO_WITHOUT),
+        "parameters": json.loads(wanted.model_dump_json(exclude=ECHO_WITHOUT)),  # without NaN
         "info": json.dumps(info_of(wanted, job, pictures), ensure_ascii=False),
     }
     return JSONResponse(body, headers={"X-Job-Id": job.id})

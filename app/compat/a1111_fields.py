@@ -27,7 +27,7 @@ SAME = ("", "None", "Use same sampler", "Use same scheduler", "Use same checkpoi
 class Txt2Img(BaseModel):
     """The fields of `txt2img`. Steps and sizes as everywhere here; `batch_size` × `n_iter` pictures."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     prompt: str = ""
     negative_prompt: str | None = ""
@@ -161,11 +161,14 @@ def refuse_scripts(wanted: Txt2Img) -> None:
 def _does_something(script: Any) -> bool:
     """Programs switch scripts off that they know by sending them without arguments, or with False."""
     said = script.get("args", script) if isinstance(script, dict) else script
-    if isinstance(said, dict):
-        return said.get("enabled", said.get("enable", bool(said))) is not False
-    if isinstance(said, list):
-        return any(_does_something(one) for one in said)
-    return said not in (False, None, "")
+    arguments = said if isinstance(said, list) else [said]
+    return bool(arguments) and arguments[0] is not False and any(_is_on(one) for one in arguments)
+
+
+def _is_on(argument: Any) -> bool:
+    if isinstance(argument, dict):
+        return argument.get("enabled", argument.get("enable", bool(argument))) is not False
+    return argument not in (False, None, "", [])
 
 
 def not_done(wanted: Txt2Img) -> list[str]:

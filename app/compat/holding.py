@@ -27,6 +27,7 @@ from app.jobs.service import find_job
 from app.jobs.tail import wait_for_end
 from app.web.errors import explain
 from app.web.links import origin
+from app.web.rendered import Rendered
 
 Refuse = Callable[[AppError], Response]
 Finish = Callable[[Session, Job, list[Image]], Response]
@@ -53,7 +54,7 @@ class NotDrawn(AppError):
 
 
 class FaceRoute(APIRoute):
-    """Gives every error of its routes the shape of `refuse`, after the transaction was rolled back."""
+    """Gives every error of its routes the shape of `refuse`; what the request had changed is undone."""
 
     @staticmethod
     @abstractmethod
@@ -67,7 +68,7 @@ class FaceRoute(APIRoute):
             try:
                 return await handle(request)
             except Exception as error:  # each kind has its own answer; none leaves as a page
-                return type(self).refuse(explain(request, error))
+                raise Rendered(type(self).refuse(explain(request, error))) from error
 
         return answer
 

@@ -56,7 +56,9 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
 
 
 def draw(program: TestClient, path: str = "txt2img", **body: Any) -> Any:
-    return program.post(f"/sdapi/v1/{path}", json=body)
+    """Also what no orderly program sends: numbers that are none, halves of characters."""
+    headers = {"Content-Type": "application/json"}
+    return program.post(f"/sdapi/v1/{path}", content=json.dumps(body), headers=headers)
 
 
 def b64(data: bytes) -> str:
@@ -149,8 +151,9 @@ def test_wishes_without_effect_are_told(program: TestClient, worker: Worker) -> 
     answer = draw(
         program, prompt="x", subseed=3, subseed_strength=0.2, tiling=True, restore_faces=True,
         styles=["noir"], seed_resize_from_w=64, refiner_checkpoint="other", s_noise=2,
-        override_settings={"eta_ddim": 1},
+        override_settings={"eta_ddim": float("nan")},
     )  # fmt: skip
+    assert answer.json()["parameters"]["override_settings"] == {"eta_ddim": None}
     told = [words.split()[0] for words in json.loads(answer.json()["info"])["warnings"]]
     assert told == [
         "subseed_strength", "seed_resize_from_w", "styles", "restore_faces", "tiling", "refiner_checkpoint",
@@ -166,7 +169,15 @@ def test_scripts_that_do_something_are_refused(program: TestClient, worker: Work
     ):
         answer = draw(program, prompt="x", **body)
         assert (answer.status_code, answer.json()["detail"].split(":")[0]) == (404, "Script not found")
-    off = {"ADetailer": {"args": [False]}, "ControlNet": {"args": []}, "x": {"args": [{"enabled": False}]}}
+    deep: Any = []
+    for _ in range(800):
+        deep = [deep]
+    assert draw(program, prompt="x", alwayson_scripts={"x": {"args": deep}}).status_code == 404
+    off = {
+        "ADetailer": {"args": [False, {"ad_model": "face"}]},
+        "ControlNet": {"args": []},
+        "x": {"args": [{"enabled": False}]},
+    }
     assert draw(program, prompt="x", alwayson_scripts=off, script_name=None).status_code == 200
 
 
@@ -234,6 +245,8 @@ def test_what_is_wrong_is_said_at_its_field(program: TestClient, worker: Worker)
         ("txt2img", {"prompt": "x" * 6001}, 422, "prompt"),
         ("txt2img", {"sampler_name": "Euler a", "scheduler": "karras"}, 422, "scheduler"),
         ("txt2img", {"override_settings": {"CLIP_stop_at_last_layers": 0}}, 422, "CLIP_stop_at_last_layers"),
+        ("txt2img", {"prompt": "a\ud800b"}, 422, "prompt"),
+        ("txt2img", {"hr_scale": float("nan")}, 422, "hr_scale"),
         ("img2img", {"init_images": ["http://example.com/a.png"]}, 422, "init_images"),
         ("img2img", {"init_images": [b64(b"<html>")]}, 422, "init_images"),
         ("img2img", {"init_images": [picture, picture]}, 422, "init_images"),
@@ -258,6 +271,10 @@ def test_a_body_that_is_no_json(program: TestClient) -> None:
     answer = program.post("/sdapi/v1/txt2img", content="{", headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert "not JSON" in answer.json()["errors"]
+    listed = program.post("/sdapi/v1/txt2img", json=[1])
+    assert (listed.status_code, listed.json()["detail"][0]["loc"]) == (422, ["body"])
+    nul = draw(program, prompt="a\0b")
+    assert (nul.status_code, nul.json()["code"]) == (422, "validation-failed")
     assert draw(program, prompt="x", alwayson_scripts={"x": "y" * (5 << 20)}).status_code == 413
 
 

@@ -19,6 +19,7 @@ from app.core.storage import get_storage
 from app.gallery.models import ModelVersion
 from app.images.models import Image
 from app.jobs.models import Job
+from app.uploads.models import Upload
 from tests.app.compat.drawing import Worker, hire, make_checkpoint
 from tests.app.conftest import Browser, Script
 from tests.app.generation.making import pixels_of, png
@@ -184,7 +185,7 @@ def test_loras_in_a_form(db: Session, user: User, program: TestClient, worker: W
     refused(edit(program, picture, **uneven), 400, None, "loras")
 
 
-def test_what_is_wrong_is_said_with_its_parameter(program: TestClient, worker: Worker) -> None:
+def test_what_is_wrong_is_said_with_its_parameter(db: Session, program: TestClient, worker: Worker) -> None:
     for body, param in (
         ({"prompt": ""}, "prompt"),
         ({"prompt": "x" * 6001}, "prompt"),
@@ -210,6 +211,7 @@ def test_what_is_wrong_is_said_with_its_parameter(program: TestClient, worker: W
     refused(edit(program, {"image": picture, "mask": ("m.png", b"x", "image/png")}), 400, None, "mask")
     refused(edit(program, {"image": picture}, strength="2"), 400, None, "strength")
     assert worker.ids == []
+    assert db.scalars(select(Upload)).all() == [], "what was kept before the error is gone with it"
 
 
 def test_who_may_draw(
