@@ -20,7 +20,7 @@ from app.gallery.schemas import (
 )
 from app.gallery.shapes import model_out, version_out
 from app.images import service as images
-from app.images.sending import send_image
+from app.images.sending import send_poster
 from app.jobs import idempotency
 from app.web.deps import Db, Store
 from app.web.downloads import content_disposition, send_blob
@@ -167,7 +167,7 @@ def preview(
     image = files.preview_image(found, viewer)
     plain = images.is_sent_plain(db, viewer, image)
     name = f"{files.stem(found)}.preview.png"
-    return send_image(request, store, image, plain=plain, attachment=True, name=name)
+    return send_poster(request, store, image, plain=plain, attachment=True, name=name)
 
 
 @router.post("/api/v1/reports", status_code=201, tags=["reports"])

@@ -49,9 +49,13 @@ def send_small(request: Request, storage: Storage, image: Image, *, plain: bool)
     )
 
 
-def send_poster(request: Request, storage: Storage, image: Image, *, plain: bool) -> Response:
+def send_poster(
+    request: Request, storage: Storage, image: Image, *, plain: bool, attachment: bool = False, name: str = ""
+) -> Response:
     """A clip's middle frame; a picture is its own."""
     if image.poster_sha256 is None:
-        return send_image(request, storage, image, plain=plain)
-    name = f"bottega-{image.id}.jpeg"
-    return send_blob(request, storage, image.poster_sha256, name=name, media_type="image/jpeg", inline=True)
+        return send_image(request, storage, image, plain=plain, attachment=attachment, name=name)
+    return send_blob(
+        request, storage, image.poster_sha256, name=name or f"bottega-{image.id}.jpeg",
+        media_type="image/jpeg", inline=not attachment,
+    )  # fmt: skip

@@ -127,7 +127,9 @@ def create_uploaded(
     Its generation data is a claim, not a proof; `link` finds resources by hash. `program` wrote the
     data, `notes` tell what could not be brought over.
     """
-    length = {"frames": int(clip["frames"]), "fps": clip["fps"], "poster": poster} if clip else {}
+    length: dict[str, Any] = (
+        {"frames": int(clip["frames"]), "fps": clip["fps"], "poster": poster} if clip else {}
+    )
     image = _add(
         db,
         user,

@@ -34,7 +34,7 @@ class Place:
     clips: list[int]
 
     def opened(self, browser: Browser, path: str, **options: str) -> Page:
-        context = browser.new_context(base_url=self.address, **options)  # type: ignore[arg-type]
+        context = browser.new_context(base_url=self.address, **options)
         context.set_default_timeout(PATIENCE)
         log_in(context, self.address, self.user)
         page = context.new_page()

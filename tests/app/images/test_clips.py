@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.core.blobs import Blob
 from app.core.storage import get_storage
+from app.gallery.service import add_picture
 from app.images import service
 from app.images.plain import without_texts
 from tests.app.conftest import Browser
@@ -24,11 +25,11 @@ from tests.app.images.clips import (
     size_of,
     told_by,
 )
-from tests.factories import make_blob, make_job, make_user
+from tests.factories import make_blob, make_file, make_job, make_model, make_user, make_version
 
 
 def decoded(content: bytes) -> list[bytes]:
-    with av.open(io.BytesIO(content)) as movie:
+    with av.open(io.BytesIO(content), "r") as movie:
         return [frame.to_ndarray(format="rgb24").tobytes() for frame in movie.decode(video=0)]
 
 
@@ -143,3 +144,42 @@ def test_its_json(client: TestClient, db: Session) -> None:
     assert client.get(found["posterUrl"]).headers["content-type"] == "image/jpeg"
     assert client.get(found["thumbnailUrl"]).headers["content-type"] == "image/jpeg"
     assert client.get("/api/v1/images", params={"type": "image"}).json()["items"] == []
+
+
+def test_shared_by_link_published_and_deleted(client: TestClient, db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    image = make_clip(db, user)
+    owner, place = browser(user), f"/api/v1/images/{image.id}"
+    assert client.get(f"/images/{image.id}/anim=false/a.jpeg").status_code == 404
+    link = owner.post(f"{place}/share").json()["url"]
+    page = client.get(link)
+    key = link.partition("?key=")[2]
+    assert f'src="/images/{image.id}/file?key={key}"' in page.text
+    assert f'poster="/images/{image.id}/anim=false/bottega-{image.id}.jpeg?key={key}"' in page.text
+    assert client.get(f"/images/{image.id}/anim=false/a.jpeg?key={key}").status_code == 200
+    assert owner.delete(f"{place}/share").status_code == 204
+    assert client.get(f"/images/{image.id}/file?key={key}").status_code == 404
+    assert owner.patch(place, json={"visibility": "public"}).json()["visibility"] == "public"
+    assert f'data-clip="/images/{image.id}/file"' in client.get("/images?media=video").text
+    assert f"/images/{image.id}" not in client.get("/images?media=image").text
+    assert "Report this clip" in client.get(f"/report?kind=image&id={image.id}").text
+    number = image.id
+    assert owner.delete(place).status_code == 204
+    assert client.get(f"/images/{number}").status_code == 404
+
+
+def test_a_clip_is_a_models_cover(client: TestClient, db: Session) -> None:
+    user = make_user(db)
+    model = make_model(db, user, visibility="public")
+    version = make_version(db, model, status="Published")
+    file = make_file(db, version)
+    add_picture(db, version, make_clip(db, user, visibility="public"), 0)
+    db.refresh(version)
+    page = client.get(f"/models/{model.id}", follow_redirects=True).text
+    assert 'data-pswp-type="clip"' in page
+    assert "data-clip=" in client.get("/models").text
+    preview = client.get(f"/files/{file.id}/preview/a.preview.png")
+    assert (preview.headers["content-type"], size_of(preview.content)) == (
+        "image/jpeg",
+        ("JPEG", (WIDTH, HEIGHT)),
+    )
