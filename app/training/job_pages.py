@@ -8,6 +8,7 @@ from app.accounts.deps import CurrentUser
 from app.core.errors import Invalid
 from app.jobs import events, workers
 from app.jobs import service as jobs
+from app.jobs.models import Job
 from app.training import drafts, publishing, service, words
 from app.training.plan import NOUNS
 from app.training.schemas import PermissionsIn, PublishIn
@@ -45,7 +46,7 @@ def _job_context(db: Db, user: CurrentUser, training_id: str) -> dict[str, Any]:
     return {
         "job": job,
         "run": run,
-        "noun": NOUNS[job.input.get("media", "image")][0],
+        "noun": _noun(job),
         "status_words": words.STATUS[job.status],
         "sentence": words.sentence(job, place - 1, served="train" in workers.served_queues(db)),
         "phases": words.phases(job),
@@ -58,6 +59,10 @@ def _job_context(db: Db, user: CurrentUser, training_id: str) -> dict[str, Any]:
         "logs": [events.log_line(e) for e in reversed(events.list_logs(db, job, limit=5000)[-60:])],
         "terminal": job.status in ("succeeded", "failed", "canceled", "expired"),
     }
+
+
+def _noun(job: Job) -> str:
+    return NOUNS[job.input.get("media", "image")][0]
 
 
 def sample_rows(samples: list[Any], checkpoints: list[Any]) -> list[dict[str, Any]]:
@@ -126,6 +131,7 @@ def _publish(
     context: dict[str, Any] = {
         "job": job,
         "run": run,
+        "noun": _noun(job),
         "checkpoints": checkpoints,
         "chosen": chosen,
         "samples": samples,

@@ -152,7 +152,9 @@ def _resources(payload: TrainJob, version: ModelVersion) -> list[dict[str, Any]]
 
 
 def top_tags(job: Job, count: int = 8) -> list[str]:
-    """The tags that most pictures of the snapshot share, for the publish form."""
+    """The tags that most of the snapshot shares, for the publish form; sentences give none."""
+    if job.payload["label_type"] != "tag":
+        return []
     found: dict[str, int] = {}
     for item in job.payload["items"]:
         for tag in {t.strip().lower() for t in item["label"].split(",") if 1 < len(t.strip()) <= 40}:

@@ -41,7 +41,7 @@ def sentence(job: Job, ahead: int, *, served: bool) -> str:
     if job.status == "queued":
         return _waiting(job, ahead, served)
     if job.status in ("starting", "running"):
-        return _running(job.progress or {}, job.phase)
+        return _running(job, job.progress or {}, job.phase)
     fixed = {
         "pausing": "Pausing after this step.",
         "paused": f"Paused at step {thousands(_step(job))}. Nothing is lost.",
@@ -67,14 +67,19 @@ def _step(job: Job) -> int:
     return int((job.progress or {}).get("current") or job.resume_step or 0)
 
 
-def _running(progress: dict[str, Any], phase: str | None) -> str:
+def _running(job: Job, progress: dict[str, Any], phase: str | None) -> str:
     if phase != "training" or not progress.get("total"):
-        return dict(PHASES).get(phase or "", "Starting") + "."
+        return dict(_phases(job)).get(phase or "", "Starting") + "."
     text = f"Step {thousands(progress.get('current', 0))} of {thousands(progress['total'])}"
     if progress.get("epochs"):
         text += f", epoch {progress.get('epoch') or 1} of {progress['epochs']}"
     eta = progress.get("eta_seconds")
     return f"{text}. About {duration(eta)} left." if eta else f"{text}."
+
+
+def _phases(job: Job) -> list[tuple[str, str]]:
+    of_clips = (job.input or {}).get("media") == "video"
+    return [(key, words.replace("pictures", "clips") if of_clips else words) for key, words in PHASES]
 
 
 def failure(job: Job) -> str:
@@ -84,13 +89,14 @@ def failure(job: Job) -> str:
 
 def phases(job: Job) -> list[tuple[str, str, str]]:
     """(key, words, state) of the phases in order; state is `done`, `now` or `later`."""
-    keys = [key for key, _ in PHASES[:3]]
+    shown = _phases(job)[:3]
+    keys = [key for key, _ in shown]
     if job.status in ("succeeded",):
-        return [(key, words, "done") for key, words in PHASES[:3]]
+        return [(key, words, "done") for key, words in shown]
     phase = job.phase or ("preparing" if job.status in ("starting", "running") else "")
     at = keys.index(phase) if phase in keys else (2 if phase in ("sampling", "saving") else -1)
     states = ["done" if n < at else "now" if n == at else "later" for n in range(3)]
-    return [(key, words, state) for (key, words), state in zip(PHASES[:3], states, strict=True)]
+    return [(key, words, state) for (key, words), state in zip(shown, states, strict=True)]
 
 
 def figures(job: Job) -> list[str]:

@@ -201,7 +201,7 @@ def test_the_wizard_offers_what_a_base_trains_on(db: Session, browser: Browser) 
     person = browser(user)
     draft = drafts.create_draft(db, user)
     page = person.get(f"/train/{draft.id}/about").text
-    assert 'name="media"' not in page
+    assert re.findall(r'name="media" value="(\w+)"', page) == ["image"]
     films = make_clip_base(db, user)
     page = person.get(f"/train/{draft.id}/about").text
     assert re.findall(r'name="media" value="(\w+)"', page) == ["image", "video"]
@@ -243,6 +243,20 @@ def test_a_set_of_clips_brings_its_base(db: Session) -> None:
     assert (draft.fields["media"], draft.fields["base"]) == ("video", films.id)
 
 
+def test_a_set_of_clips_without_a_base_for_it_is_kept(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    stills = make_base(db, user)
+    draft = drafts.create_draft(db, user)
+    clips = make_clips(db, user).id
+    drafts.use_dataset(db, user, draft.id, clips)
+    person = browser(user)
+    page = person.get(f"/train/{draft.id}/about").text
+    assert "No base model is installed here that trains on clips" in page
+    about = {"name": "Boats", "type": "style", "media": "video", "base": str(stills.id)}
+    assert person.post(f"/train/{draft.id}/about", data=about).status_code == 422
+    assert draft.dataset_id == clips
+
+
 def test_the_review_of_clips(db: Session, browser: Browser) -> None:
     user = make_user(db)
     draft = drafts.create_draft(db, user)
@@ -281,6 +295,17 @@ def test_the_job_page_shows_clips_and_both_files(db: Session, browser: Browser) 
     form = browser(user).get(f"/trainings/{job.id}/publish").text
     assert f'data-clip="/api/v1/trainings/{job.id}/samples/' in form
     assert "for low noise" in form
+    assert re.findall(r'name="tags"[^>]*value="([^"]*)"', form) == [""]
+
+
+def test_a_running_training_speaks_of_clips(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    job = make_clip_training(db, user)
+    job.status, job.phase = "running", "caching"
+    db.flush()
+    page = browser(user).get(f"/trainings/{job.id}").text
+    assert "<h1>Preparing clips and labels.</h1>" in page
+    assert "6 clips</summary>" in page
 
 
 def test_training_again_keeps_the_media(db: Session) -> None:
