@@ -5,6 +5,10 @@ CODES: dict[str, str] = {
         "The training ran to its end and changed nothing: the learning rate is far too low. Raise it and "
         "train again."
     ),
+    "air-unknown": (
+        "No model here has this AIR, or you may not see it. Models from other sites are not fetched; each "
+        "model's own AIR is on its page and in GET /api/v1/models."
+    ),
     "already-published": (
         "This training has a model page already. Publish another epoch as a new version of it."
     ),

@@ -33,7 +33,7 @@ from app.web.middleware import SECURITY_HEADERS
 from app.web.templating import render
 
 log = logging.getLogger("bottega.errors")
-MACHINES = ("/api/", "/sdapi/", "/v1/")
+MACHINES = ("/api/", "/sdapi/", "/v1/", "/v2/")
 """What only programs ask."""
 
 

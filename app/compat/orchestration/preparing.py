@@ -6,7 +6,9 @@ run it too.
 
 import logging
 
+from pydantic import ValidationError
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
@@ -36,7 +38,13 @@ def tend_workflows(db: Session) -> int:
     workflows = list(db.scalars(query))
     served = workers.served_queues(db) if workflows else set()
     for workflow in workflows:
-        _go_on(db, workflow, served)
+        try:
+            with db.begin_nested():
+                _go_on(db, workflow, served)
+        except DBAPIError:
+            raise
+        except Exception:  # one that fails must not keep the others waiting
+            log.exception("%s cannot go on", workflow.id)
     return len(workflows)
 
 
@@ -64,9 +72,10 @@ def _start_prepared(db: Session, workflow: Workflow, row: WorkflowJob, brought: 
             service.keep_training(db, workflow, job, row.step, row.properties)
     except RateLimited:
         return
-    except AppError as error:
-        log.info("%s: %s cannot start: %s", workflow.id, step["name"], error.detail)
-        ended = {"status": JobState.FAILED.value, "detail": error.detail}
+    except (AppError, ValidationError) as error:
+        words = error.detail if isinstance(error, AppError) else "It was asked for by an older version."
+        log.info("%s: %s cannot start: %s", workflow.id, step["name"], error)
+        ended = {"status": JobState.FAILED.value, "detail": words}
         service.note_step(workflow, row.step, training=None, ended=ended)
         return
     service.note_step(workflow, row.step, training=None)

@@ -27,13 +27,14 @@ def _refusal(error: ValidationError, pointer: str, names: Mapping[str, str] | No
     return refusal(wrong)
 
 
-def refusal(wrong: list[FieldError], code: str | None = None) -> Invalid:
+def refusal(wrong: list[FieldError]) -> Invalid:
     listed = "; ".join(f"{e.pointer.rsplit('/', 1)[-1]}: {e.detail}" for e in wrong[:5])
-    return Invalid(f"Please correct: {listed}.", wrong, code=code)
+    return Invalid(f"Please correct: {listed}.", wrong)
 
 
 def refuse(pointer: str, words: str, code: str = "invalid") -> Invalid:
-    return refusal([FieldError(pointer, words, code)], code)
+    """One wrong field; `code` is said of the field."""
+    return refusal([FieldError(pointer, words, code)])
 
 
 def _below(pointer: str, parts: tuple[str | int, ...], names: Mapping[str, str]) -> str:

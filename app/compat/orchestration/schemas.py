@@ -1,5 +1,7 @@
 """What the orchestration routes take, in Civitai's names. What they do not know is ignored, as there."""
 
+import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -7,7 +9,29 @@ from pydantic.alias_generators import to_camel
 
 STEP_NAME = r"^[\w.\-$]{1,60}$"
 MAX_STEPS, MAX_TAGS = 20, 50
-Json = dict[str, Any]
+MAX_DEPTH = 50
+
+
+def _plain(value: Any) -> Any:
+    """What is nested deeper than any program needs, or is no number, would break whoever reads it."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        if any(isinstance(each, float) and not math.isfinite(each) for each in level):
+            raise ValueError("holds a number that JSON does not have")
+        level = [part for each in level for part in _parts(each)]
+        if not level:
+            return value
+    raise ValueError(f"is nested too deeply: at most {MAX_DEPTH} levels")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+AnyJson = Annotated[Any, BeforeValidator(_plain)]
+Json = Annotated[dict[str, Any], BeforeValidator(_plain)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 EVENT = (
     r"^(workflow|step|job):(\*|unassigned|preparing|scheduled|processing|succeeded|failed|expired|canceled)$"
@@ -194,7 +218,7 @@ class PatchOperation(Lenient):
 
     op: Literal["add", "remove", "replace", "test"]
     path: str = Field(max_length=500)
-    value: Any = None
+    value: AnyJson = None
 
 
 class JobIn(Lenient):

@@ -1,5 +1,6 @@
 """Version 2, as @civitai/client calls it: submit, follow, list, change, cancel, recipes, resources."""
 
+import json
 import threading
 import time
 from typing import Any
@@ -449,6 +450,20 @@ def test_a_body_that_is_no_workflow_is_a_400(api: TestClient, content: str) -> N
     answer = api.post(WORKFLOWS, content=content, headers=headers)
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("field", ["metadata", "arguments"])
+@pytest.mark.parametrize("whatif", ["true", "false"])
+@pytest.mark.parametrize("value", ["[" * 400 + "]" * 400, "NaN", "-Infinity", '"\\ud800"'])
+def test_what_no_reader_could_take_is_a_400(
+    api: TestClient, model: str, field: str, whatif: str, value: str
+) -> None:
+    content = f'{{"steps": [{json.dumps(drawing(model))}], "{field}": {{"a": {value}}}}}'
+    headers = {"Content-Type": "application/json"}
+    answer = api.post(WORKFLOWS, content=content, headers=headers, params={"whatif": whatif})
+    assert answer.status_code == 400, answer.text
+    deep = content.replace('"prompt": "a mill"', f'"prompt": {value}')
+    assert api.post(WORKFLOWS, content=deep, headers=headers).status_code == 400
 
 
 def test_a_nul_byte_is_a_400(api: TestClient, model: str) -> None:
