@@ -1,13 +1,13 @@
-"""`python -m worker.cli job.json --out DIR`: a whole training without database and queue.
+"""`python -m worker.cli job.json --out DIR`: a whole training or generation without database and queue.
 
 job.json is either what a worker gets, with its files on this machine,
 `{"job": {…TrainJob…}, "files": {"<sha256>": "path"}}`, or what a person writes:
 `{"photos": "folder", "base": "folder or file", "name": "…", "trigger_word": "…", "params": {…}}`.
-Paths are relative to job.json. Ctrl-C saves and stops; a second call with the same DIR goes on from there.
+A file with a `prompt` draws (`worker.cli_draw`). Paths are relative to job.json. Ctrl-C saves and stops; a
+second call with the same DIR goes on from there.
 """
 
 import argparse
-import hashlib
 import json
 import re
 import signal
@@ -20,8 +20,10 @@ from PIL import Image, ImageOps
 
 from app.contract.events import Finished
 from app.contract.jobs import BlobRef, CheckpointRef, SamplePrompt, TrainItem, TrainJob
+from worker import cli_draw
 from worker.families import catalog
 from worker.families.resolve import ParamErrors, resolve_params
+from worker.hashing import blob_of
 from worker.reporter import PrintReporter
 from worker.training.checkpoint import file_sha256
 
@@ -39,15 +41,20 @@ class BadJob(ValueError):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train what the job file says. 0 = trained, 1 = the training failed, 2 = the job file is wrong.
+    """Train or draw what the job file says. 0 = done, 1 = it failed, 2 = the job file is wrong.
 
     130 = stopped with Ctrl-C.
     """
-    parser = argparse.ArgumentParser(prog="python -m worker.cli", description="Train a LoRA on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m worker.cli", description="Train a LoRA, or draw, on this machine."
+    )
     parser.add_argument("job", type=Path, help="job file, JSON")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is written")
     options = parser.parse_args(arguments)
     try:
+        content = _content(options.job)
+        if cli_draw.is_drawing(content):
+            return _draw(content, options.job.parent, options.out)
         job, files = read_job(options.job)
     except (BadJob, ParamErrors, catalog.UnknownFamily, OSError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -55,6 +62,19 @@ def main(arguments: list[str] | None = None) -> int:
     finished = run(job, files, options.out)
     print(verdict(job, finished, options.out))
     return EXITS.get(finished.outcome, 1)
+
+
+def _draw(content: dict[str, Any], folder: Path, out: Path) -> int:
+    finished = cli_draw.draw(*cli_draw.read_drawing(content, folder), out)
+    print(cli_draw.verdict(finished, out))
+    return EXITS.get(finished.outcome, 1)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+        raise BadJob("The job file must hold one JSON object.")
+    return content
 
 
 def run(job: TrainJob, files: dict[str, Path], out: Path) -> Finished:
@@ -90,9 +110,7 @@ def verdict(job: TrainJob, finished: Finished, out: Path) -> str:
 
 def read_job(path: Path) -> tuple[TrainJob, dict[str, Path]]:
     """The job and its files by sha256. Raises BadJob, ParamErrors, or pydantic's ValidationError."""
-    content = json.loads(path.read_text())
-    if not isinstance(content, dict):
-        raise BadJob("The job file must hold one JSON object.")
+    content = _content(path)
     if "job" not in content:
         return simple_job(content, path.parent)
     job = TrainJob.model_validate(content["job"])
@@ -118,14 +136,14 @@ def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str,
     params = resolve_params(
         spec, wanted["type"], wanted["preset"], len(items), wanted["params"], label_type=wanted["label_type"]
     )
-    base = _blob((folder / str(wanted["base"])).resolve(), files)
+    base = blob_of((folder / str(wanted["base"])).resolve(), files)
     checkpoint = CheckpointRef(
         file=base,
         format="Diffusers" if files[base.sha256].is_dir() else "SafeTensor",
         family=spec.name,
         name=base.name,
         base_model=spec.base_model,
-        vae=_blob((folder / str(wanted["vae"])).resolve(), files) if wanted["vae"] else None,
+        vae=blob_of((folder / str(wanted["vae"])).resolve(), files) if wanted["vae"] else None,
     )
     size = {"width": spec.generation.width, "height": spec.generation.height}
     prompts = tuple(SamplePrompt(**(size | prompt)) for prompt in wanted["sample_prompts"])
@@ -138,13 +156,6 @@ def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str,
         params=params,
         sample_prompts=prompts,
     ), files
-
-
-def _blob(path: Path, files: dict[str, Path]) -> BlobRef:
-    """A checkpoint or VAE; its path goes into `files`."""
-    digest = folder_sha256(path) if path.is_dir() else file_sha256(path)
-    files[digest] = path
-    return BlobRef(sha256=digest, size=0 if path.is_dir() else path.stat().st_size, name=path.name)
 
 
 def _check_form(wanted: dict[str, Any], folder: Path) -> None:
@@ -170,14 +181,6 @@ def stem(name: str) -> str:
     """A file name of letters that every system allows."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.") or "lora"
-
-
-def folder_sha256(folder: Path) -> str:
-    """One hash for a checkpoint folder: names and bytes of all its files."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def _items(photos: Path, files: dict[str, Path]) -> list[TrainItem]:

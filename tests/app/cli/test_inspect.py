@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from app.cli.main import app
 from app.gallery.starter import write_zip
 from tests.app.recognition.listings import KOHYA, lora, whole
+from worker.inference.clip_files import write_clip
 from worker.starter import WEIGHTS
 
 LORA = lora({"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k": (768, 320)}, ends=KOHYA)
@@ -105,3 +107,15 @@ def test_a_picture_without_data_says_so(tmp_path: Path) -> None:
     code, out, err = inspect(plain)
     assert (code, out, err) == (1, "This picture carries no generation data.\n", "")
     assert inspect(plain, "--json")[:2] == (1, '{\n  "tool": null\n}\n')
+
+
+def test_a_clip_tells_what_it_was_made_with(tmp_path: Path) -> None:
+    frames = np.zeros((5, 32, 32, 3), np.uint8)
+    text = "a boat sails left\nSteps: 20, Sampler: Euler, Seed: 3, Frames: 5, FPS: 8, Shift: 3"
+    write_clip(tmp_path / "a.mp4", frames, 8, text)
+    code, out, err = inspect(tmp_path / "a.mp4")
+    assert (code, err) == (0, "")
+    assert "Prompt        a boat sails left" in out
+    assert "Frames        5" in out
+    write_clip(tmp_path / "b.mp4", frames, 8, "")
+    assert inspect(tmp_path / "b.mp4") == (1, "This clip carries no generation data.\n", "")
