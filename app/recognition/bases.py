@@ -71,7 +71,7 @@ BASES: dict[str, Base] = {
     "wan-14b": Base(
         "Wan 14B text to video",
         ("Wan Video 14B t2v", "Wan Video"),
-        "wan",
+        "wan_14b",
         note="Wan 2.1 14B and an expert of Wan 2.2 A14B have the same tensors; say which it is.",
     ),
     "wan22-t2v": Base("Wan 2.2 A14B text to video", ("Wan Video 2.2 T2V-A14B", "Wan Video"), "wan22_a14b"),

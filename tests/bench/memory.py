@@ -20,6 +20,7 @@ import torch
 
 from app.contract.family import DeviceMemory, TrainMemory
 from app.contract.jobs import SamplePrompt, TrainParams
+from tests.bench.clip_memory import clip_computed, clip_counts
 from tests.bench.full_size import write_checkpoint
 from tests.bench.meter import peak_of
 from tests.bench.report import machine, write_section
@@ -99,6 +100,8 @@ def count(model: Any) -> int:
 
 def counts(name: str) -> dict[str, Any]:
     """The numbers of `TrainMemory`."""
+    if catalog.specs()[name].clips:
+        return clip_counts(name)
     models = models_of(name)
     texts = [model for part, model in models.items() if part.startswith("text")]
     found = {"model": count(models["unet"]), "text": sum(map(count, texts)), "vae": count(models["vae"])}
@@ -195,6 +198,9 @@ def slope(name: str, peak: Callable[[int], int]) -> float:
 
 
 def computed(name: str, device: str) -> DeviceMemory:
+    if catalog.specs()[name].clips:
+        return clip_computed(name, device, OVERHEAD[device], MARGIN)
+
     def step(checkpointed: bool) -> dict[str, float]:
         def of(precision: str) -> Callable[[int], int]:
             on = {"precision": precision, "checkpointed": checkpointed, "cuda": device == "cuda"}

@@ -2,16 +2,18 @@
 
 Torch-free: the wizard and the dry run show it. Three phases have a peak of their own: encoding the set,
 the steps, and drawing samples. Weights, adapter and optimizer follow from counts; what computing takes
-was measured, or computed from the models' shapes (`TrainMemory`). All sizes are bytes.
+was measured, or computed from the models' shapes (`TrainMemory`). All sizes are bytes. Of families of
+clips a pixel is one of a latent frame: of `step` frames of the clip, the first frame alone.
 """
 
-from collections.abc import Collection, Iterator, Sequence, Sized
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from app.contract.clips import resampled_length, windows
 from app.contract.family import DeviceMemory, FamilySpec, TrainMemory
-from app.contract.jobs import SamplePrompt, TrainJob, TrainParams
+from app.contract.jobs import SamplePrompt, TrainItem, TrainJob, TrainParams
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 OPTIMIZER = {"adamw": 8, "prodigy": 16, "adafactor": 1}
@@ -58,7 +60,7 @@ class Asked(Protocol):
     def sparing(self) -> bool: ...
 
     @property
-    def items(self) -> Sized: ...
+    def items(self) -> Sequence[object]: ...
 
 
 class Figures(NamedTuple):
@@ -67,7 +69,8 @@ class Figures(NamedTuple):
     params: TrainParams
     sample_prompts: Sequence[SamplePrompt] = ()
     sparing: bool = False
-    items: Sized = ()
+    items: Sequence[object] = ()
+    """Pictures and clips of the set, or anything as long where their lengths are not known."""
 
 
 def needs(spec: FamilySpec, job: Asked, device: str) -> Needs | None:
@@ -76,20 +79,49 @@ def needs(spec: FamilySpec, job: Asked, device: str) -> Needs | None:
         return None
     facts, on, p = spec.memory, spec.memory.devices[device], job.params
     model = facts.model * BYTES[p.precision]
-    held = on.overhead + cache_bytes(facts, job)
+    held = on.overhead + cache_bytes(spec, facts, job)
     live_text = 4 * facts.text + facts.text_step * p.batch_size if p.text_encoder_lr else 0
+    text = facts.text * (BYTES[p.precision] if spec.clips else 4)
+    frames = latent_frames(spec, longest_window(spec, job))
+    step = step_bytes(on, p) * frames
     return Needs(
-        caching=round(held + _caching(facts, on, job, device)),
-        training=round(held + model + live_text + adapter_bytes(facts, p) + step_bytes(on, p)),
-        sampling=round(held + model + adapter_bytes(facts, p) + _sampling(facts, on, job, device)),
+        caching=round(held + _caching(facts, on, job, device, text, frames)),
+        training=round(held + model + live_text + adapter_bytes(facts, p) + step),
+        sampling=round(held + model + adapter_bytes(facts, p) + _sampling(spec, on, job, device, text)),
     )
 
 
-def cache_bytes(facts: TrainMemory, job: Asked) -> int:
+def latent_frames(spec: FamilySpec, frames: int) -> int:
+    """Of a clip of so many frames; 1 where the family knows pictures only."""
+    return 1 + (frames - 1) // spec.clips.rule.step if spec.clips else 1
+
+
+def cut_lengths(spec: FamilySpec, item: object, p: TrainParams) -> list[int]:
+    """Frames of each window that a training cuts of this item; of one that only was counted, as usual."""
+    if spec.clips is None:
+        return [1]
+    if not isinstance(item, TrainItem):
+        return [p.clip_frames] * p.clip_count
+    total = resampled_length(item.frames, item.fps, spec.clips.rule)
+    cut = windows(
+        total, spec.clips.rule, mode=p.clip_windows, length=p.clip_frames, stride=p.clip_stride,
+        count=p.clip_count, longest=spec.clips.max_window,
+    )  # fmt: skip
+    return [window.length for window in cut]
+
+
+def longest_window(spec: FamilySpec, job: Asked) -> int:
+    """Frames of the longest window of the set; without a set, as long as one may be."""
+    lengths = [length for item in job.items for length in cut_lengths(spec, item, job.params)]
+    return max(lengths, default=job.params.clip_frames)
+
+
+def cache_bytes(spec: FamilySpec, facts: TrainMemory, job: Asked) -> int:
     """Latents and captions of the whole set, which stay on the device."""
     p = job.params
-    captions = 0 if p.text_encoder_lr else facts.caption
-    return round(len(job.items) * (facts.latent * p.resolution**2 * (2 if p.flip else 1) + captions))
+    frames = sum(latent_frames(spec, n) for item in job.items for n in cut_lengths(spec, item, p))
+    captions = 0 if p.text_encoder_lr else facts.caption * len(job.items)
+    return round(frames * facts.latent * p.resolution**2 * (2 if p.flip else 1) + captions)
 
 
 def adapter_bytes(facts: TrainMemory, p: TrainParams) -> int:
@@ -106,23 +138,24 @@ def step_bytes(on: DeviceMemory, p: TrainParams) -> float:
     return pixel * p.batch_size * p.resolution**2
 
 
-def _caching(facts: TrainMemory, on: DeviceMemory, job: Asked, device: str) -> float:
+def _caching(facts: TrainMemory, on: DeviceMemory, job: Asked, device: str, text: int, frames: int) -> float:
     """The encoders, at work one after the other; the model waits outside of a card."""
-    pictures = 4 * facts.vae + on.encode * job.params.resolution**2
+    pictures = 4 * facts.vae + on.encode * job.params.resolution**2 * frames
     if device == "cpu":
-        return facts.model * BYTES[job.params.precision] + 4 * facts.text + pictures
-    return max(4 * facts.text, pictures) if job.sparing else 4 * facts.text + pictures
+        return facts.model * BYTES[job.params.precision] + text + pictures
+    return max(text, pictures) if job.sparing else text + pictures
 
 
-def _sampling(facts: TrainMemory, on: DeviceMemory, job: Asked, device: str) -> float:
-    """The encoders that come back, and the largest sample picture."""
-    if not job.sample_prompts:
+def _sampling(spec: FamilySpec, on: DeviceMemory, job: Asked, device: str, text: int) -> float:
+    """The encoders that come back, and the largest sample."""
+    if not job.sample_prompts or spec.memory is None:
         return 0
-    pixels = max(prompt.width * prompt.height for prompt in job.sample_prompts)
+    pixels = [(prompt.width * prompt.height, prompt.frames) for prompt in job.sample_prompts]
     if job.sparing:
-        pixels = min(pixels, TILE)
-    text = 0 if job.sparing and device != "cpu" else facts.text
-    return 4 * (text + facts.vae) + on.draw * pixels
+        pixels = [(min(area, TILE), frames) for area, frames in pixels]
+    most = max(area * latent_frames(spec, frames) for area, frames in pixels)
+    outside = job.sparing and device != "cpu"
+    return (0 if outside else text) + 4 * spec.memory.vae + on.draw * most
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Wan 2.1: one transformer."""
+"""Wan 2.1 1.3B: one transformer."""
 
 from worker.families.base import Family
 from worker.families.wan.spec import SPEC

@@ -1,4 +1,4 @@
-"""Facts about Wan 2.1 (text to video, 1.3B and 14B). Defaults follow its model card and Civitai's trainer;
+"""Facts about Wan 2.1 1.3B (text to video). Defaults follow its model card and Civitai's trainer;
 alpha is half of the dim as everywhere here, since 1 makes a rank of 32 learn next to nothing."""
 
 from app.contract.family import ClipDefaults, ClipRule, FamilySpec, GenerationDefaults
@@ -16,7 +16,7 @@ CLIPS = ClipDefaults(
 )
 SPEC = FamilySpec(
     name="wan",
-    title="Wan 2.1",
+    title="Wan 2.1 1.3B",
     base_model="Wan Video 1.3B t2v",
     air="wanvideo",
     ss_base_model_version="wan",

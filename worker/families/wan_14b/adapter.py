@@ -1,0 +1,7 @@
+"""Wan 2.1 14B: one transformer."""
+
+from worker.families.base import Family
+from worker.families.wan_14b.spec import SPEC
+from worker.families.wan_clips import Variant, Wan
+
+FAMILY: Family = Wan(SPEC, Variant())
