@@ -1,7 +1,8 @@
 """A large catalogue made inside Postgres by INSERT … SELECT: skewed as real ones are, the same each time.
 
 A few models have most downloads, pictures and versions; a few words and tags stand nearly everywhere, and
-most hardly anywhere. The n-th in popularity has a number far from n, so that the popular are of any age. All rows share one blob of one byte: nothing here is ever sent as a file.
+most hardly anywhere. The n-th in popularity has a number far from n, so that the popular are of any
+age. All rows share one blob of one byte: nothing here is ever sent as a file.
 """
 
 import time
@@ -73,8 +74,8 @@ select at.id, person.id, person.username, {words(2, 3)},
                     '{{.76,.11,.06,.05,.01,.005,.005}}'),
     pg_temp.of_list('{{style,character,concept,""}}', '{{.3,.3,.1,.3}}'), {words(6, 18)},
     pg_temp.of_list('{{public,private,unlisted}}', '{{.93,.05,.02}}'),
-    pg_temp.of_list('{{1,2,4,8,16,0}}', '{{.6,.15,.1,.1,.04,.01}}')::integer, '', false, true, '["Sell"]', true,
-    true, (2000000 / n ^ .8 + 20 * random())::integer, moment, moment, moment, false
+    pg_temp.of_list('{{1,2,4,8,16,0}}', '{{.6,.15,.1,.1,.04,.01}}')::integer, '', false, true, '["Sell"]',
+    true, true, (2000000 / n ^ .8 + 20 * random())::integer, moment, moment, moment, false
 from generate_series(1, %(models)s) n
 cross join lateral (select id, now() - interval '1100 days' * (1 - id::float / %(models)s) as moment
     from (select 1 + mod(n::bigint * 7919, %(models)s) as id) place) at
@@ -111,7 +112,8 @@ cross join lateral (select pg_temp.of_list(
 """
 
 FILES = """
-insert into model_file (version_id, blob_sha256, name, type, format, fp, precision, size, is_primary, created_at)
+insert into model_file (version_id, blob_sha256, name, type, format, fp, precision, size, is_primary,
+    created_at)
 select version.id, %(blob)s, 'file-' || n || case when n <= %(versions)s then '.safetensors' else '.ckpt' end,
     'Model', case when n <= %(versions)s then 'SafeTensor' else 'PickleTensor' end,
     case when n <= %(versions)s then 'fp16' else 'fp32' end, 'pruned', 1 + n, n <= %(versions)s,
@@ -132,11 +134,12 @@ PICTURES = f"""
 insert into image (user_id, username, blob_sha256, thumb_sha256, origin, media_type, size, width, height,
     visibility, rating, title, description, tags, prompt, negative_prompt, meta, infotext, base_model,
     created_at, published_at)
-select person.id, person.username, %(blob)s, %(blob)s, case when mod(n, 5) < 3 then 'page' else 'generated' end,
-    'image/png', 1000, 512, 768, case when random() < .9 then 'public' else 'private' end,
+select person.id, person.username, %(blob)s, %(blob)s,
+    case when mod(n, 5) < 3 then 'page' else 'generated' end, 'image/png', 1000, 512, 768,
+    case when random() < .9 then 'public' else 'private' end,
     pg_temp.of_list('{{1,2,4,8,16}}', '{{.6,.15,.1,.1,.05}}')::integer, '', '',
     case when random() < .3 then jsonb_build_array({word("who.number")}) else '[]' end,
-    text.words, '', jsonb_build_object('prompt', text.words, 'seed', n, 'steps', 25, 'sampler', 'Euler a'), '',
+    text.words, '', jsonb_build_object('prompt', text.words, 'seed', n, 'steps', 25, 'sampler', 'Euler'), '',
     pg_temp.of_list('{{SD 1.5,SDXL 1.0,Pony,Illustrious,Flux.1 D,Bottega Starter}}',
                     '{{.34,.25,.2,.12,.089,.001}}'), moment, moment
 from generate_series(1, %(images)s) n

@@ -1,4 +1,4 @@
-"""What is asked of a filled catalogue: a list of addresses for each kind of page and read, other values each."""
+"""What is asked of a filled catalogue: addresses for each kind of page and read, each with other values."""
 
 import random
 from typing import Any
