@@ -225,7 +225,7 @@ class _CompatScopedUser:
     def __init__(self, *scopes: str) -> None:
         self.scopes = scopes
 
-    def __call__(self, identity: LenientlyIdentified) -> User:
+    def __call__(self, identity: LenientlyIdentified, _: Annotated[object, _Documented]) -> User:
         user = _need_user(identity)
         _need_scope(identity, *self.scopes)
         return user

@@ -171,5 +171,5 @@ def warnings_of(wanted: Txt2Img, job: Job) -> list[str]:
     return [
         *not_done(wanted),
         *(note["detail"] for note in job.input.get("warnings") or []),
-        *(stopped if job.status == JobState.CANCELED else []),
+        *(stopped if job.status != JobState.SUCCEEDED else []),
     ]

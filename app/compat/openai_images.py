@@ -19,7 +19,6 @@ from app.compat.openai_answers import OpenAIRoute, refusal
 from app.compat.openai_fields import PicturesIn, fields_of
 from app.compat.openai_models import find_model
 from app.contract.jobs import GenerateJob
-from app.contract.states import JobState
 from app.core.blobs import blob_key
 from app.core.errors import Conflict, FieldError, Invalid, NotFound
 from app.core.storage import Storage
@@ -119,7 +118,7 @@ def _draw(
 def _answer(
     request: Request, db: Session, store: Storage, wanted: PicturesIn, job: Job, pictures: list[Image]
 ) -> Response:
-    if job.status == JobState.CANCELED and not pictures:
+    if not pictures:
         raise Conflict("The drawing was stopped before a picture was done.", code="job-canceled")
     payload = GenerateJob.model_validate(job.payload)
     if wanted.response_format == "b64_json":
@@ -143,6 +142,7 @@ def _words(image_id: int) -> str:
     return f"picture {image_id}"
 
 
+@router.head("/{image_id}/file", include_in_schema=False)
 @router.get("/{image_id}/file", response_class=Response)
 def file(
     request: Request, db: Db, store: Store, image_id: int, user: int = 0, until: int = 0, sig: str = ""
@@ -152,4 +152,6 @@ def file(
     if owner is None:
         raise NotFound("This address has expired, or there is no such picture.")
     image = images.get_image(db, owner, image_id)
-    return send_image(request, store, image, plain=images.is_sent_plain(db, owner, image))
+    response = send_image(request, store, image, plain=images.is_sent_plain(db, owner, image))
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # programs show it on pages of theirs
+    return response

@@ -123,6 +123,8 @@ def test_a_link_works_without_a_token_for_its_time(
     path = f"{parts.path}?{parts.query}"
     found = client.get(path)
     assert (found.status_code, found.headers["content-type"]) == (200, "image/png")
+    assert found.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert client.head(path).headers["content-length"] == str(len(found.content))
     image = db.scalars(select(Image)).one()
     assert (image.visibility, image.share_key) == ("private", None)
     for changed in (path.replace("sig=", "sig=0"), path.replace("until=", "until=9"), parts.path):

@@ -50,7 +50,7 @@ CLEAR, SOLID = (0, 0, 0, 0), (0, 0, 0, 255)
     ids=["bright", "bright inverted", "painted", "cut out", "cut out inverted", "opaque all over"],
 )
 def test_where_a_mask_is_bright(
-    db: Session, user: User, picture: Pillow.Image, drawn: Drawn, invert: bool, expected: tuple[int, int]
+    db: Session, user: User, picture: Pillow.Image, drawn: Drawn, invert: bool, expected: tuple[Any, Any]
 ) -> None:
     kept = keep_mask(db, user, saved(picture), drawn=drawn, invert=invert)
     mask = pixels_of(get_storage().get(get_picture(db, user, kept.id).key)).convert("L")
