@@ -7,7 +7,6 @@ from app.contract.clips import Window, resampled_length, unused, windows
 from app.contract.family import ClipDefaults, FamilySpec
 from app.contract.jobs import TrainItem, TrainParams
 from app.training.schemas import CutPlan
-from app.web.templating import thousands
 
 
 def plan_cut(spec: FamilySpec, params: TrainParams, items: Sequence[TrainItem]) -> CutPlan | None:
@@ -61,4 +60,5 @@ def _percent(share: float) -> str:
 
 
 def _many(count: int, noun: str) -> str:
-    return f"{thousands(count)} {noun}{'' if count == 1 else 's'}"
+    # Not the page's own filter: the worker imports this module, and it knows no templates.
+    return f"{count:,} {noun}{'' if count == 1 else 's'}".replace(",", "\u202f")

@@ -1,6 +1,6 @@
 """Runs in a child process: jobs that take milliseconds and need no torch, through the real child.
 
-A job's prompt says what it is to do: `steps=5 pause=0.02 pictures=2 die=9 print hang look`.
+A job's prompt says what it is to do: `steps=5 pause=0.02 pictures=2 die=9 print hang look clip`.
 """
 
 import hashlib
@@ -49,11 +49,13 @@ def generate(task: Task) -> Finished:
         if wished := _wished(task):
             return Finished(outcome="canceled" if wished == "cancel" else "paused")
         task.reporter.report(Progress(phase="sampling", current=index + 1, total=len(task.job.seeds)))
-        path = task.out / f"{index:03d}.png"
+        path = task.out / f"{index:03d}.{'mp4' if 'clip' in said else 'png'}"
         path.write_bytes(f"{task.job.prompt} {seed}".encode())
-        task.reporter.report(
-            Picture(index=index, seed=seed, path=path.name, width=64, height=64, infotext="")
-        )
+        picture = Picture(index=index, seed=seed, path=path.name, width=64, height=64, infotext="")
+        if "clip" in said:
+            path.with_suffix(".jpg").write_bytes(f"poster {seed}".encode())
+            picture = picture.model_copy(update={"frames": 5, "fps": 8.0, "poster": f"{path.stem}.jpg"})
+        task.reporter.report(picture)
     return Finished(outcome="succeeded", run_seconds=0.1)
 
 

@@ -12,7 +12,7 @@ from app.core.blobs import Blob
 from app.core.db import unit_of_work
 from app.core.storage import get_storage
 from app.jobs import workers
-from app.jobs.models import Job, JobMetric
+from app.jobs.models import Job, JobEvent, JobMetric
 from app.jobs.reaper import sweep_dead_files
 from tests.jobs.conftest import Start, Yard
 from worker import ram
@@ -42,6 +42,21 @@ def test_pictures_come_one_by_one_and_the_child_stays_warm(yard: Yard, start: St
         assert workers.served_queues(db) == {"generate"}
     assert list(get_storage().list("jobs")) == []
     assert list((worker.shop.run_folder / "work").iterdir()) == []
+
+
+def test_a_clip_comes_with_its_poster(yard: Yard, start: Start) -> None:
+    """Both files are kept as what they are; whoever listens is told of neither place."""
+    job_id = yard.generate("clip")
+    start("generate")
+    yard.until_state(job_id, "succeeded", "failed")
+    assert yard.effects(job_id) == ["picture 0", "picture 0 beside", "complete"]
+    with unit_of_work() as db:
+        shas = list(db.scalars(text("select sha256 from effect where sha256 is not null order by id")))
+        assert [db.get_one(Blob, sha).media_type for sha in shas] == ["video/mp4", "image/jpeg"]
+        (told,) = db.scalars(select(JobEvent.data).where(JobEvent.kind == "picture"))
+        assert (told["frames"], told["fps"]) == (5, 8.0)
+        assert not {"path", "poster"} & set(told)
+    assert list(get_storage().list("jobs")) == []
 
 
 def test_a_preview_is_there_while_the_picture_is_drawn_and_gone_after_it(yard: Yard, start: Start) -> None:

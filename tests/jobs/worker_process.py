@@ -37,6 +37,8 @@ class EffectHandlers:
         known = text("select 1 from effect where job_id = :job and what = :what")
         if not db.execute(known, {"job": job.id, "what": what}).first():
             self._add(db, job.id, what, blob.sha256)
+            if beside:
+                self._add(db, job.id, f"{what} beside", beside.sha256)
 
     def complete(self, db: Session, job: Job, finished: Finished) -> dict[str, Any]:
         self._add(db, job.id, "complete", None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -43,8 +44,8 @@ class Place:
     films: int
     job: str
 
-    def opened(self, browser: Browser, path: str, **options: object) -> Page:
-        context: BrowserContext = browser.new_context(base_url=self.address, **options)  # type: ignore[arg-type]
+    def opened(self, browser: Browser, path: str, **options: Any) -> Page:
+        context: BrowserContext = browser.new_context(base_url=self.address, **options)
         context.set_default_timeout(PATIENCE)
         log_in(context, self.address, self.user)
         page = context.new_page()
