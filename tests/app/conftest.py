@@ -37,8 +37,20 @@ class Visitor(TestClient):
         return answer
 
 
+@pytest.fixture(scope="session")
+def application() -> FastAPI:
+    """One for all tests: putting two hundred routes together takes longer than most tests do.
+
+    It keeps nothing of a test: settings, database and storage are looked up by each request.
+    """
+    from app.main import create_app
+
+    return create_app()
+
+
 @pytest.fixture
-def application(db: Session) -> FastAPI:
+def own_application() -> FastAPI:
+    """For tests that add routes."""
     from app.main import create_app
 
     return create_app()

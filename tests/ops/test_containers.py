@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,18 @@ def test_every_command_exists(compose: dict[str, Any]) -> None:
             continue
         module = {"bottega": ["app.cli.main"], "uvicorn": ["uvicorn"], "python": rest[1:2]}[program]
         words = rest[2:] if program == "python" else rest
-        sub = [word for word in words[:1] if program == "bottega"]
-        done = subprocess.run(
-            [sys.executable, "-m", *module, *sub, "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        told = help_of(*module, *(word for word in words[:1] if program == "bottega"))
         for option in (word for word in words if word.startswith("--")):
-            assert option.replace("--no-", "--") in done.stdout.replace("--no-", "--")
+            assert option.replace("--no-", "--") in told.replace("--no-", "--")
+
+
+@cache
+def help_of(*parts: str) -> str:
+    """What `python -m PARTS --help` prints."""
+    command = [sys.executable, "-m", *parts, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_images_copy_what_is_there_and_install_known_extras() -> None:
@@ -130,35 +132,7 @@ def test_a_clean_environment_with_extra_web_starts(tmp_path: Path) -> None:
         ignore=shutil.ignore_patterns(".git", ".venv", "data", "node_modules", "dist", "__pycache__"),
     )
     (source / "node_modules").symlink_to(ROOT / "node_modules")
-    pip = [sys.executable, "-m", "pip"]
-    build: list[str | Path] = [
-        *pip,
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "-q",
-        "-w",
-        tmp_path / "wheels",
-        source,
-    ]
-    subprocess.run(build, check=True)
-    (wheel,) = (tmp_path / "wheels").glob("bottega-*.whl")
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run(
-        [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--no-compile",
-            "-c",
-            ROOT / "constraints.txt",
-            f"{wheel}[web]",
-        ],
-        check=True,
-    )
+    python = install_web(source, tmp_path)
     program = (
         "import importlib.util as u; from app.main import create_app; create_app(); "
         "from app.web.templating import asset; assert asset('app.css') != '/static/app.css'; "
@@ -168,3 +142,33 @@ def test_a_clean_environment_with_extra_web_starts(tmp_path: Path) -> None:
     done = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def install_web(source: Path, folder: Path) -> Path:
+    """The wheel with the extra `web`, in an environment that has not even pip besides; gives its Python."""
+    pip = [sys.executable, "-m", "pip", "-q"]
+    build: list[str | Path] = [
+        *pip,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        folder / "wheels",
+        source,
+    ]
+    subprocess.run(build, check=True)
+    (wheel,) = (folder / "wheels").glob("bottega-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    python = folder / "venv" / "bin" / "python"
+    into: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "-q",
+        "install",
+        "--no-compile",
+    ]
+    subprocess.run([*into, "-c", ROOT / "constraints.txt", f"{wheel}[web]"], check=True)
+    return python

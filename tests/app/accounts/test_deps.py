@@ -27,8 +27,9 @@ from tests.factories import make_admin, make_user
 
 
 @pytest.fixture
-def application(application: FastAPI) -> FastAPI:
+def application(own_application: FastAPI) -> FastAPI:
     """One route per kind of dependency; the answer is the name of the user."""
+    application = own_application
 
     @application.api_route("/api/try/current", methods=["GET", "POST"])
     def current(user: CurrentUser) -> str:

@@ -7,8 +7,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from app.main import BODY_BYTES
+from tests.app.conftest import Visitor
 
 
 def _in_pieces() -> Iterator[bytes]:
@@ -27,7 +29,9 @@ def test_nobody_fills_the_memory_with_one_request(client: TestClient, path: str,
     assert pieces.status_code in (400, 401, 413, 422), pieces.text
 
 
-def test_no_room_and_collisions_have_words(application: FastAPI, client: TestClient) -> None:
+def test_no_room_and_collisions_have_words(own_application: FastAPI, db: Session) -> None:
+    client = Visitor(own_application, db)
+
     def full() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -43,7 +47,7 @@ def test_no_room_and_collisions_have_words(application: FastAPI, client: TestCli
         collision: (409, "conflict"),
     }
     for route, (status, code) in expected.items():
-        application.get(f"/api/{route.__name__}")(route)
+        own_application.get(f"/api/{route.__name__}")(route)
         answer = client.get(f"/api/{route.__name__}")
         assert (answer.status_code, answer.json()["code"]) == (status, code)
         assert "secret" not in answer.text

@@ -5,7 +5,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
-from tests.app.conftest import Browser
+from tests.app.conftest import Browser, Visitor
 from tests.factories import make_admin, make_user
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -66,12 +66,14 @@ def test_a_login_page_echoes_nothing_unescaped(client: TestClient) -> None:
     assert "&#34;&lt;img" in answer.text
 
 
-def test_a_crash_tells_a_number_and_nothing_else(application: FastAPI, client: TestClient) -> None:
+def test_a_crash_tells_a_number_and_nothing_else(own_application: FastAPI, db: Session) -> None:
+    client = Visitor(own_application, db)
+
     def crash() -> None:
         raise RuntimeError("secret detail")
 
-    application.get("/crash")(crash)
-    application.get("/api/crash")(crash)
+    own_application.get("/crash")(crash)
+    own_application.get("/api/crash")(crash)
     for path, kind in (("/crash", "text/html"), ("/api/crash", "application/problem+json")):
         answer = client.get(path)
         assert answer.status_code == 500
