@@ -4,7 +4,6 @@ Both are asked in the same words by `clip_draw`. Latents are [1, channels, t, h,
 the model wants them; LTX's are packed into a row of tokens only to be shown to it.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from worker.families.clip_latents import tokenize
 from worker.inference.prompt import read_prompt
 
 LTX_RATE = 25.0
@@ -91,8 +91,8 @@ def clip_model(pipe: Any) -> ClipModel:
 
 
 def plain_text(prompt: str) -> str:
-    """A prompt as the text encoder reads it: without names of LoRAs and needless spaces."""
-    return re.sub(r"\s+", " ", read_prompt(prompt).text).strip()
+    """A prompt as the text encoder reads it: without names of LoRAs."""
+    return read_prompt(prompt).text
 
 
 class Wan:
@@ -113,8 +113,10 @@ class Wan:
 
     def encode_texts(self, texts: Sequence[str]) -> Said:
         """What stands after a text's end is zero, whatever the encoder says of it."""
-        encoder, length = self.pipe.text_encoder, text_length(self.pipe.tokenizer, self.MOST_TOKENS)
-        ids, mask = _tokens(self.pipe.tokenizer, texts, length, encoder.device)
+        encoder = self.pipe.text_encoder
+        ids, mask = (
+            tensor.to(encoder.device) for tensor in tokenize(self.pipe.tokenizer, texts, self.MOST_TOKENS)
+        )
         found = encoder(ids, attention_mask=mask).last_hidden_state
         return Said(found * mask[:, :, None].to(found.dtype))
 
@@ -166,9 +168,9 @@ class Ltx:
 
     def encode_texts(self, texts: Sequence[str]) -> Said:
         """The encoder reads the padding too, as it did when the model was trained; the model does not."""
-        encoder, length = self.pipe.text_encoder, text_length(self.pipe.tokenizer, self.MOST_TOKENS)
-        ids, mask = _tokens(self.pipe.tokenizer, texts, length, encoder.device)
-        return Said(encoder(ids).last_hidden_state, mask.bool())
+        encoder = self.pipe.text_encoder
+        ids, mask = tokenize(self.pipe.tokenizer, texts, self.MOST_TOKENS)
+        return Said(encoder(ids.to(encoder.device)).last_hidden_state, mask.bool())
 
     def predict(self, network: Any, seen: Seen, said: Said) -> Tensor:
         rows, device = len(said.embeddings), seen.latents.device
@@ -223,16 +225,3 @@ class Ltx:
             for values in (self.vae.latents_mean, self.vae.latents_std)
         )
         return mean, std
-
-
-def text_length(tokenizer: Any, most: int) -> int:
-    """Tokens that every text is filled up or cut to: as the tokenizer says, where it says something."""
-    return min(int(tokenizer.model_max_length), most)
-
-
-def _tokens(tokenizer: Any, texts: Sequence[str], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Numbers and mask, each [texts, length]."""
-    found = tokenizer(
-        list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    )
-    return found.input_ids.to(device), found.attention_mask.to(device)
