@@ -23,12 +23,13 @@ from worker.starter.progress import Budget, load_checkpoint, rate_share, save_ch
 LATENT_CHANNELS = 16
 _PATCH = 2
 _CROP = 32
-_PICTURES_UNTIL = 0.35
-"""Share of the time in which there are single frames only."""
-_CROPS = {1: 64, 5: 12, 9: 7}
+_CROPS = {1: 64, 5: 12, 9: 7, FRAMES: 4}
 """Clips in a batch of crops, by their frames."""
-_LENGTHS = (5, 9, 1, FRAMES)
-"""Of later batches, in turn; the longest are whole clips: attention and borders look different there."""
+_PHASES = ((0.3, (1,)), (0.6, (5, 9, FRAMES, 1)), (1.0, (FRAMES, 9, FRAMES, 5)))
+"""Lengths of the batches in turn, until so much of the time is over: short ones teach what moves, long ones
+that nothing drifts."""
+_WHOLE_EVERY = 4
+"""One batch of full length in so many is a whole clip: attention and borders look different there."""
 _MUON_RATE = 5e-3
 _ADAM_RATE = 1e-3
 _KL_WEIGHT = 2e-4
@@ -108,8 +109,10 @@ class _Batches:
 
     def at(self, progress: float, step: int) -> torch.Tensor:
         """The batch of a step at `progress` 0-1 of the stage."""
-        frames = 1 if progress < _PICTURES_UNTIL else _LENGTHS[step % len(_LENGTHS)]
-        batch = self._whole() if frames == FRAMES else self._crops(frames, _CROPS[frames])
+        lengths = next(lengths for until, lengths in _PHASES if progress <= until)
+        frames = lengths[step % len(lengths)]
+        whole = frames == FRAMES and step % _WHOLE_EVERY == 2
+        batch = self._whole() if whole else self._crops(frames, _CROPS[frames])
         return to_tensor(batch).contiguous(memory_format=torch.channels_last_3d)
 
     def _whole(self) -> Clips:
