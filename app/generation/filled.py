@@ -15,6 +15,7 @@ from app.gallery.matching import Fit, fit
 from app.gallery.picker import Choice, find_base_for, list_choices
 from app.generation.clips import legal_lengths, nearest_length, samplers_of
 from app.images import service as images
+from app.images.paths import poster_path
 from app.jobs.models import Job
 from app.training import service as training
 from app.training.models import TrainingCheckpoint, TrainingRun
@@ -138,7 +139,8 @@ def _open_pictures(db: Session, user: User, filled: Filled) -> None:
 
 def _picture_url(db: Session, user: User, kind: str, which: str) -> str:
     if kind == "image" and which.isdigit():
-        return f"/images/{images.get_image(db, user, int(which[:9])).id}/file"
+        image = images.get_image(db, user, int(which[:9]))
+        return poster_path(image) if image.is_clip else f"/images/{image.id}/file"
     return f"/generate/pictures/{uploads.get_complete(db, user, which).id}"
 
 

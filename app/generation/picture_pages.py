@@ -29,7 +29,7 @@ def choose(
     request: Request, db: Db, user: CurrentUser, query: str = "", cursor: str | None = None
 ) -> Response:
     """One's own pictures, to choose one to start from."""
-    filters = image_queries.ImageFilters(mine=True, query=query)
+    filters = image_queries.ImageFilters(mine=True, query=query, media="image")
     page = image_queries.list_images(db, user, filters, cursor=cursor, limit=48)
     return render(request, "generation/_pictures.html", page=page, query=query)
 

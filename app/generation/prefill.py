@@ -163,7 +163,8 @@ def _from_job(db: Session, user: User, job: Job, drawn: GenerateJob, filled: Fil
         hires = {f"hires_{name}": value for name, value in drawn.hires.model_dump(exclude_none=True).items()}
         filled.fields |= {"hires": "on"} | hires
     if drawn.start is not None:
-        filled.fields |= {"denoise": drawn.start.denoise, "mask_blur": drawn.start.mask_blur}
+        if drawn.shift is None:  # a clip's first frame stays as it is
+            filled.fields |= {"denoise": drawn.start.denoise, "mask_blur": drawn.start.mask_blur}
         filled.fields |= _sources(job.input)
 
 

@@ -34,5 +34,6 @@ document.addEventListener("pointerover", (event) => event.pointerType === "mouse
 document.documentElement.addEventListener("pointerleave", stop);
 document.addEventListener("focusin", (event) => start(boxOf(event.target)));
 document.addEventListener("focusout", (event) => boxOf(event.target) === shown && stop());
+document.addEventListener("click", (event) => boxOf(event.target) && stop());
 document.addEventListener("visibilitychange", () => document.hidden && stop());
 STILL.addEventListener("change", stop);

@@ -130,6 +130,24 @@ def test_a_first_frame(db: Session) -> None:
     assert starter.start.file.sha256 == shown.poster_sha256
 
 
+def test_a_first_frame_comes_back(db: Session, browser: Browser) -> None:
+    user = make_user(db)
+    base, shown = video_base(db, user, **LTX), make_clip(db, user)
+    still = make_image(db, user)
+    wanted = body(base.id, init_image=shown.id, frames=17, seed=7)
+    filled = prefill.from_query(db, user, image=deliver(db, service.start_generation(db, user, wanted)).id)
+    assert filled.start_url == f"/images/{shown.id}/anim=false/bottega-{shown.id}.jpeg"
+    form = {name: str(value) for name, value in filled.fields.items() if value is not None}
+    assert planned(db, user, body_of(form | {"model_version_id": str(base.id)})) == planned(db, user, wanted)
+    page = browser(user).get(f"/generate?start={shown.id}&version={base.id}").text
+    assert ("First frame" in page, "data-mask-open" in page) == (True, False)
+    offered = browser(user).get("/generate/pictures").text
+    assert (f'data-start-image="{still.id}"' in offered, f'data-start-image="{shown.id}"' in offered) == (
+        True,
+        False,
+    )
+
+
 def test_a_lora_of_two_files(db: Session) -> None:
     user = make_user(db)
     model = make_model(db, user, "Sails", visibility="public")
