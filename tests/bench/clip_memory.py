@@ -4,7 +4,7 @@ Part of `./dev bench memory FAMILY --computed`. Nothing is loaded and nothing is
 those of the published configurations, and a step runs on tensors without numbers.
 """
 
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,10 +133,22 @@ def factor(vae: Any) -> int:
     return int(vae.config.get("scale_factor_spatial") or vae.spatial_compression_ratio)
 
 
-def network_peak(name: str, side: int, *, precision: str, checkpointed: bool, cuda: bool) -> int:
-    """One window of `side` pixels and FRAMES latent frames, forwards and backwards."""
+def network_peak(name: str, side: int, **how: Any) -> int:
+    """One window of `side` pixels and FRAMES latent frames, forwards and backwards.
+
+    All blocks are alike, so two and four are counted, and the rest follows.
+    """
+    depth = build(name).network.config.num_layers
+    two, four = (block_peak(name, side, layers, **how) for layers in (2, 4))
+    return two + (depth - 2) * (four - two) // 2
+
+
+def block_peak(name: str, side: int, layers: int, *, precision: str, checkpointed: bool, cuda: bool) -> int:
+    """The same with so many blocks."""
     models = build(name)
     network, small = models.network, side // factor(models.vae)
+    blocks = network.transformer_blocks if name == "ltx" else network.blocks
+    del blocks[layers:]
     adapt(name, network)
     if checkpointed:
         network.enable_gradient_checkpointing()
@@ -179,25 +191,24 @@ def vae_peak(name: str, side: int, *, decode: bool) -> int:
     return peak_of(vae, work)
 
 
+@cache
 def clip_computed(name: str, device: str, overhead: int, margin: float) -> DeviceMemory:
-    """Bytes a pixel of a latent frame, from two sizes, with `margin`: what does not grow is counted elsewhere."""
+    """Bytes a pixel of a latent frame, with `margin`. Of two experts one is at work."""
+    if name == "wan22_a14b":
+        return clip_computed("wan_14b", device, overhead, margin)
+    side = catalog.specs()[name].resolution
 
-    def slope(peak: Callable[[int], int]) -> float:
-        large = catalog.specs()[name].resolution
-        small = large // 2
-        return round(margin * (peak(large) - peak(small)) / (large**2 - small**2) / FRAMES, 1)
+    def share(peak: int) -> float:
+        return round(margin * peak / side**2 / FRAMES, 1)
 
     def step(checkpointed: bool) -> dict[str, float]:
-        def of(precision: str) -> Callable[[int], int]:
-            on = {"precision": precision, "checkpointed": checkpointed, "cuda": device == "cuda"}
-            return lambda side: network_peak(name, side, **on)
-
-        return {precision: slope(of(precision)) for precision in ("fp32", "bf16")}
+        on = {"checkpointed": checkpointed, "cuda": device == "cuda"}
+        return {p: share(network_peak(name, side, precision=p, **on)) for p in ("fp32", "bf16")}
 
     return DeviceMemory(
         overhead=overhead,
         step=step(False),
         step_checkpointed=step(True),
-        encode=slope(lambda side: vae_peak(name, side, decode=False)),
-        draw=slope(lambda side: vae_peak(name, side, decode=True)),
+        encode=share(vae_peak(name, side, decode=False)),
+        draw=share(vae_peak(name, side, decode=True)),
     )

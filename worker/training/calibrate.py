@@ -1,7 +1,8 @@
 """How long a step takes on this machine: three timed steps at a family's default settings.
 
 A worker does this in its first idle moment, so that the form can tell a time before the first
-training was ever run. Pictures are noise: the time of a step does not depend on what is in them.
+training was ever run. Pictures and clips are noise: the time of a step does not depend on what is in
+them.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from worker import device as devices
 from worker.draws import Draws
 from worker.families.base import Family
 from worker.families.resolve import resolve_params
+from worker.inference.clip_files import write_clip
 from worker.reporter import NullReporter
 from worker.training.dataset import Stream
 from worker.training.monitor import Monitor
@@ -69,10 +71,16 @@ def time_steps(
 def noise_job(
     family: Family, base: Path, params: TrainParams, folder: Path
 ) -> tuple[TrainJob, dict[str, Path]]:
-    """One square picture of noise as a set, and where its files lie."""
-    side = params.resolution
-    path = folder / "noise.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(path)
+    """One square picture or one clip of noise as a set, and where its files lie."""
+    side, clips = params.resolution, family.spec.clips
+    frames = params.clip_frames if clips else 1
+    noise = np.random.default_rng(0).integers(0, 256, (frames, side, side, 3), np.uint8)
+    if clips and frames > 1:
+        path = folder / "noise.mp4"
+        write_clip(path, noise, clips.rule.fps, "")
+    else:
+        path = folder / "noise.png"
+        Image.fromarray(noise[0]).save(path)
     content = path.read_bytes()
     picture = BlobRef(sha256=hashlib.sha256(content).hexdigest(), size=len(content), name=path.name)
     checkpoint = BlobRef(sha256="0" * 64, size=0, name=base.name)
@@ -84,7 +92,16 @@ def noise_job(
         base=CheckpointRef(
             file=checkpoint, format="Diffusers", family=spec.name, name=base.name, base_model=spec.base_model
         ),
-        items=(TrainItem(file=picture, width=side, height=side, label="noise"),),
+        items=(
+            TrainItem(
+                file=picture,
+                width=side,
+                height=side,
+                label="noise",
+                frames=frames,
+                fps=clips.rule.fps if clips and frames > 1 else None,
+            ),
+        ),
         params=params,
     )
     return job, {picture.sha256: path, checkpoint.sha256: base}

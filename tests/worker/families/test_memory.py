@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from app.contract.jobs import SamplePrompt, TrainJob
+from app.contract.jobs import SamplePrompt, TrainItem, TrainJob
 from tests.worker.tiny import tiny_job, tiny_pictures
 from worker.families import catalog
-from worker.families.memory import Needs, fit, needs, remedies
+from worker.families.memory import Figures, Needs, fit, latent_frames, longest_window, needs, remedies
 from worker.families.resolve import resolve_params
 
 SD1 = catalog.specs()["sd1"]
@@ -121,6 +121,62 @@ def test_a_correction_counts_before_it_is_judged(plain: TrainJob) -> None:
     tight = of(plain).peak + 1
     assert fitted(plain, tight) == []
     assert fitted(plain, tight, factor=1.1) == ["gradient_checkpointing"]
+
+
+CLIPS = catalog.specs()["video_starter"].model_copy(update={"memory": SD1.memory})
+
+
+@pytest.fixture(scope="module")
+def moving(plain: TrainJob) -> TrainJob:
+    """Three clips of two seconds and a picture."""
+    file = plain.items[0].file
+    clip = TrainItem(file=file, width=64, height=64, label="", frames=32, fps=16)
+    params = resolve_params(CLIPS, "style", "normal", 4, {"clip_frames": 9})
+    prompt = SamplePrompt(prompt="", width=64, height=64, frames=17)
+    return plain.model_copy(
+        update={"params": params, "items": (clip, clip, clip, plain.items[0]), "sample_prompts": (prompt,)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "phases"),
+    [
+        ({"clip_frames": 13}, {"caching", "training", "sampling"}),
+        ({"clip_count": 3}, {"caching", "training", "sampling"}),
+        ({"clip_windows": "head"}, set()),
+        ({"clip_windows": "full"}, {"caching", "training"}),
+        ({"flow_shift": 5.0}, set()),
+    ],
+)
+def test_clips_cost_by_their_windows(moving: TrainJob, change: dict[str, Any], phases: set[str]) -> None:
+    before, after = needs(CLIPS, moving, "cuda"), needs(CLIPS, changed(moving, **change), "cuda")
+    assert before
+    assert after
+    grown = {p for p in ("caching", "training", "sampling") if getattr(after, p) > getattr(before, p)}
+    assert grown == phases
+
+
+def test_steps_and_samples_grow_with_latent_frames(moving: TrainJob) -> None:
+    assert (latent_frames(CLIPS, 1), latent_frames(CLIPS, 5), latent_frames(CLIPS, 17)) == (1, 2, 5)
+    assert latent_frames(SD1, 17) == 1
+    assert longest_window(CLIPS, moving) == 9
+    stills = moving.model_copy(update={"items": moving.items[3:]})
+    assert longest_window(CLIPS, stills) == 1
+    short = moving.model_copy(
+        update={"sample_prompts": (moving.sample_prompts[0].model_copy(update={"frames": 1}),)}
+    )
+    most, least = needs(CLIPS, moving, "cuda"), needs(CLIPS, short, "cuda")
+    assert most
+    assert least
+    assert most.sampling > least.sampling
+    assert most.training == least.training
+
+
+def test_lengths_that_are_not_known_are_the_usual_ones(moving: TrainJob) -> None:
+    """A plan may know only how many there are."""
+    counted = Figures(moving.params, moving.sample_prompts, items=range(4))
+    assert longest_window(CLIPS, counted) == 9
+    assert needs(CLIPS, counted, "cuda")
 
 
 def test_the_files_are_whole() -> None:
