@@ -311,36 +311,35 @@ def test_asking_what_if_keeps_nothing(db: Session, api: TestClient, model: str, 
     assert (jobs_of(db), workflows(db), list(db.scalars(select(Dataset)))) == ([], [], [])
 
 
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        ({"steps": 0}, "steps"),
-        ({"steps": 99_999}, "steps"),
-        ({"networkDim": 999}, "networkDim"),
-        ({"optimizerType": "lion"}, "optimizerType"),
-        ({"lrScheduler": "step"}, "lrScheduler"),
-        ({"lr": 7}, "lr"),
-        ({"engine": "musubi"}, "engine"),
-        ({"ecosystem": "sdxl"}, "ecosystem"),
-        ({"model": None}, "model"),
-        ({"triggerWord": "a,b"}, "triggerWord"),
-        ({"samples": {"prompts": [""]}}, "samples.0.prompt"),
-        ({"trainingData": {"sourceUrl": "https://example.com/a.zip"}}, "trainingData.sourceUrl"),
-        ({"trainingData": {"type": "zip", "sourceUrl": "http://127.0.0.1/a"}}, "trainingData.sourceUrl"),
-        ({"trainingData": {"type": "zip", "sourceUrl": f"{BLOBS}/up_00000000000000000000000000"}},
-         "trainingData.sourceUrl"),
-        ({"trainingData": {"type": "folder", "sourceUrl": "x"}}, "trainingData.type"),
-        ({"trainingData": None}, "trainingData"),
-    ],
-)  # fmt: skip
-def test_each_wrong_field_is_named_at_once(
-    db: Session, api: TestClient, model: str, keep: Keep, change: dict[str, Any], path: str
-) -> None:
-    step = toolkit(model, keep())
-    step["input"] |= change
-    told = submit(api, step, status=400)
-    assert list(told["errors"]) == [f"steps[0].input.{path}".replace(".0.", "[0].")], told
-    assert (workflows(db), jobs_of(db)) == ([], [])
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"steps": 0}, "steps"),
+    ({"steps": 99_999}, "steps"),
+    ({"networkDim": 999}, "networkDim"),
+    ({"optimizerType": "lion"}, "optimizerType"),
+    ({"lrScheduler": "step"}, "lrScheduler"),
+    ({"lr": 7}, "lr"),
+    ({"engine": "musubi"}, "engine"),
+    ({"ecosystem": "sdxl"}, "ecosystem"),
+    ({"model": None}, "model"),
+    ({"triggerWord": "a,b"}, "triggerWord"),
+    ({"samples": {"prompts": [""]}}, "samples.0.prompt"),
+    ({"trainingData": {"sourceUrl": "https://example.com/a.zip"}}, "trainingData.sourceUrl"),
+    ({"trainingData": {"type": "zip", "sourceUrl": "http://127.0.0.1/a"}}, "trainingData.sourceUrl"),
+    ({"trainingData": {"type": "zip", "sourceUrl": f"{BLOBS}/up_00000000000000000000000000"}},
+     "trainingData.sourceUrl"),
+    ({"trainingData": {"type": "folder", "sourceUrl": "x"}}, "trainingData.type"),
+    ({"trainingData": None}, "trainingData"),
+]  # fmt: skip
+
+
+def test_each_wrong_field_is_named_at_once(db: Session, api: TestClient, model: str, keep: Keep) -> None:
+    url = keep()
+    for change, path in WRONG:
+        step = toolkit(model, url)
+        step["input"] |= change
+        told = submit(api, step, status=400)
+        assert list(told["errors"]) == [f"steps[0].input.{path}".replace(".0.", "[0].")], told
+        assert (workflows(db), jobs_of(db)) == ([], [])
 
 
 def test_a_picture_is_no_training_data(api: TestClient, model: str) -> None:

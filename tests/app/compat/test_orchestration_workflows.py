@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from itertools import product
 from typing import Any
 
 import pytest
@@ -283,27 +284,27 @@ def test_a_json_patch_changes_what_it_names(db: Session, api: TestClient, model:
     assert api.get(f"{where}/steps/other").status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("patch", "status"),
-    [
-        ([{"op": "remove", "path": "/metadata/nothing"}], 400),
-        ([{"op": "replace", "path": "/metadata/nothing", "value": 1}], 400),
-        ([{"op": "add", "path": "/tags/7", "value": "x"}], 400),
-        ([{"op": "add", "path": "/tags/x", "value": "x"}], 400),
-        ([{"op": "add", "path": "/tags/-", "value": 7}], 400),
-        ([{"op": "add", "path": "/metadata/a/b", "value": 1}], 400),
-        ([{"op": "replace", "path": "", "value": 1}], 400),
-        ([{"op": "move", "path": "/tags/0", "from": "/metadata"}], 400),
-        ([{"op": "replace", "path": "/status", "value": "succeeded"}], 400),
-        ([{"op": "test", "path": "/tags/0", "value": "other"}], 409),
-        ({"op": "add"}, 400),
-    ],
-)
-def test_a_patch_that_fails_changes_nothing(api: TestClient, model: str, patch: Any, status: int) -> None:
-    where = f"{WORKFLOWS}/{submit(api, drawing(model), tags=['a'], metadata={'n': 1})['id']}"
-    assert api.patch(where, json=patch).status_code == status
-    told = api.get(where).json()
-    assert (told["tags"], told["metadata"], told["status"]) == (["a"], {"n": 1}, "unassigned")
+BAD_PATCHES: list[tuple[Any, int]] = [
+    ([{"op": "remove", "path": "/metadata/nothing"}], 400),
+    ([{"op": "replace", "path": "/metadata/nothing", "value": 1}], 400),
+    ([{"op": "add", "path": "/tags/7", "value": "x"}], 400),
+    ([{"op": "add", "path": "/tags/x", "value": "x"}], 400),
+    ([{"op": "add", "path": "/tags/-", "value": 7}], 400),
+    ([{"op": "add", "path": "/metadata/a/b", "value": 1}], 400),
+    ([{"op": "replace", "path": "", "value": 1}], 400),
+    ([{"op": "move", "path": "/tags/0", "from": "/metadata"}], 400),
+    ([{"op": "replace", "path": "/status", "value": "succeeded"}], 400),
+    ([{"op": "test", "path": "/tags/0", "value": "other"}], 409),
+    ({"op": "add"}, 400),
+]
+
+
+def test_a_patch_that_fails_changes_nothing(api: TestClient, model: str) -> None:
+    for patch, status in BAD_PATCHES:
+        where = f"{WORKFLOWS}/{submit(api, drawing(model), tags=['a'], metadata={'n': 1})['id']}"
+        assert api.patch(where, json=patch).status_code == status, patch
+        told = api.get(where).json()
+        assert (told["tags"], told["metadata"], told["status"]) == (["a"], {"n": 1}, "unassigned")
 
 
 def test_cancelling_stops_what_has_not_ended(db: Session, api: TestClient, model: str) -> None:
@@ -378,92 +379,90 @@ def test_a_picture_becomes_the_start_of_another(db: Session, api: TestClient, mo
     assert len({start["file"]["sha256"] for start in starts}) == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        ({"sourceImage": "https://example.com/a.png"}, "sourceImage"),
-        ({"sourceImage": "file:///etc/passwd"}, "sourceImage"),
-        ({"sourceImage": "data:image/png;base64,AAAA"}, "sourceImage"),
-        ({"outputFormat": "jpeg"}, "outputFormat"),
-        ({"cfgScale": 99}, "cfgScale"),
-        ({"clipSkip": 9}, "clipSkip"),
-        ({"seed": 2**40}, "seed"),
-        ({"seed": "x"}, "seed"),
-        ({"prompt": "a" * 10_001}, "prompt"),
-        ({"prompt": None}, "prompt"),
-        ({"additionalNetworks": {"x": {"strength": "much"}}}, "additionalNetworks.x.strength"),
-        ({"prompt": {"$ref": "$0", "path": "output"}}, ""),
-    ],
-)
-def test_each_wrong_field_of_an_input_is_named(
-    db: Session, api: TestClient, model: str, change: dict[str, Any], path: str
-) -> None:
-    told = submit(api, drawing(model, **change), status=400)
-    assert list(told["errors"]) == [f"steps[0].input.{path}".removesuffix(".")], told
-    assert workflows(db) == []
+WRONG_INPUTS: list[tuple[dict[str, Any], str]] = [
+    ({"sourceImage": "https://example.com/a.png"}, "sourceImage"),
+    ({"sourceImage": "file:///etc/passwd"}, "sourceImage"),
+    ({"sourceImage": "data:image/png;base64,AAAA"}, "sourceImage"),
+    ({"outputFormat": "jpeg"}, "outputFormat"),
+    ({"cfgScale": 99}, "cfgScale"),
+    ({"clipSkip": 9}, "clipSkip"),
+    ({"seed": 2**40}, "seed"),
+    ({"seed": "x"}, "seed"),
+    ({"prompt": "a" * 10_001}, "prompt"),
+    ({"prompt": None}, "prompt"),
+    ({"additionalNetworks": {"x": {"strength": "much"}}}, "additionalNetworks.x.strength"),
+    ({"prompt": {"$ref": "$0", "path": "output"}}, ""),
+]
 
 
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        ({"engine": "openai"}, "engine"),
-        ({"operation": "editImage"}, "operation"),
-        ({"operation": "createVariant"}, "image"),
-        ({"sampleMethod": "res_2s"}, "sampleMethod"),
-        ({"schedule": "gits"}, "schedule"),
-        ({"sampleMethod": "lcm", "schedule": "karras"}, "schedule"),
-        ({"engine": "comfy", "sampler": "dpm_fast"}, "sampler"),
-        ({"width": 100}, "width"),
-    ],
-)
-def test_each_wrong_field_of_image_gen_is_named(
-    api: TestClient, model: str, change: dict[str, Any], path: str
-) -> None:
-    given = {"engine": "sdcpp", "model": model, "prompt": "a"} | change
-    told = submit(api, {"$type": "imageGen", "input": given}, status=400)
-    assert list(told["errors"]) == [f"steps[0].input.{path}"], told
+def test_each_wrong_field_of_an_input_is_named(db: Session, api: TestClient, model: str) -> None:
+    for change, path in WRONG_INPUTS:
+        told = submit(api, drawing(model, **change), status=400)
+        assert list(told["errors"]) == [f"steps[0].input.{path}".removesuffix(".")], told
+        assert workflows(db) == []
 
 
-@pytest.mark.parametrize(
-    ("body", "path"),
-    [
-        ({"steps": []}, "steps"),
-        ({"steps": [{"$type": "textToImage"}]}, "steps[0].input"),
-        ({"steps": [{"$type": "videoGen", "input": {}}]}, "steps[0].$type"),
-        ({"steps": [{"$type": "textToImage", "input": {}, "name": "a b"}]}, "steps[0].name"),
-        ({"steps": [{"$type": "textToImage", "input": {}, "name": "a"}] * 2}, "steps[1].name"),
-        ({"steps": [{"$type": "textToImage", "input": {}}], "tags": [""]}, "tags[0]"),
-        ({"steps": [{"$type": "textToImage", "input": {}}], "callbacks": [{"url": "x", "type": ["step:*"]}]},
-         "callbacks[0].url"),
-        ({"steps": [{"$type": "textToImage", "input": {}}], "externalId": "x" * 300}, "externalId"),
-    ],
-)  # fmt: skip
-def test_each_wrong_field_of_a_workflow_is_named(api: TestClient, body: Any, path: str) -> None:
-    answer = api.post(WORKFLOWS, json=body)
-    assert answer.status_code == 400
-    assert list(answer.json()["errors"]) == [path], answer.text
+WRONG_IMAGE_GENS: list[tuple[dict[str, Any], str]] = [
+    ({"engine": "openai"}, "engine"),
+    ({"operation": "editImage"}, "operation"),
+    ({"operation": "createVariant"}, "image"),
+    ({"sampleMethod": "res_2s"}, "sampleMethod"),
+    ({"schedule": "gits"}, "schedule"),
+    ({"sampleMethod": "lcm", "schedule": "karras"}, "schedule"),
+    ({"engine": "comfy", "sampler": "dpm_fast"}, "sampler"),
+    ({"width": 100}, "width"),
+]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '"x"', '{"steps": "\\ud800"}'])
-def test_a_body_that_is_no_workflow_is_a_400(api: TestClient, content: str) -> None:
+def test_each_wrong_field_of_image_gen_is_named(api: TestClient, model: str) -> None:
+    for change, path in WRONG_IMAGE_GENS:
+        given = {"engine": "sdcpp", "model": model, "prompt": "a"} | change
+        told = submit(api, {"$type": "imageGen", "input": given}, status=400)
+        assert list(told["errors"]) == [f"steps[0].input.{path}"], told
+
+
+WRONG_WORKFLOWS: list[tuple[dict[str, Any], str]] = [
+    ({"steps": []}, "steps"),
+    ({"steps": [{"$type": "textToImage"}]}, "steps[0].input"),
+    ({"steps": [{"$type": "videoGen", "input": {}}]}, "steps[0].$type"),
+    ({"steps": [{"$type": "textToImage", "input": {}, "name": "a b"}]}, "steps[0].name"),
+    ({"steps": [{"$type": "textToImage", "input": {}, "name": "a"}] * 2}, "steps[1].name"),
+    ({"steps": [{"$type": "textToImage", "input": {}}], "tags": [""]}, "tags[0]"),
+    ({"steps": [{"$type": "textToImage", "input": {}}], "callbacks": [{"url": "x", "type": ["step:*"]}]},
+     "callbacks[0].url"),
+    ({"steps": [{"$type": "textToImage", "input": {}}], "externalId": "x" * 300}, "externalId"),
+]  # fmt: skip
+
+
+def test_each_wrong_field_of_a_workflow_is_named(api: TestClient) -> None:
+    for body, path in WRONG_WORKFLOWS:
+        answer = api.post(WORKFLOWS, json=body)
+        assert answer.status_code == 400
+        assert list(answer.json()["errors"]) == [path], answer.text
+
+
+NO_WORKFLOWS = ["", "{", "[]", "null", '"x"', '{"steps": "\\ud800"}']
+
+
+def test_a_body_that_is_no_workflow_is_a_400(api: TestClient) -> None:
+    for content in NO_WORKFLOWS:
+        headers = {"Content-Type": "application/json"}
+        answer = api.post(WORKFLOWS, content=content, headers=headers)
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+UNREADABLE = ["[" * 400 + "]" * 400, "NaN", "-Infinity", '"\\ud800"']
+
+
+def test_what_no_reader_could_take_is_a_400(api: TestClient, model: str) -> None:
     headers = {"Content-Type": "application/json"}
-    answer = api.post(WORKFLOWS, content=content, headers=headers)
-    assert answer.status_code == 400
-    assert answer.headers["content-type"] == "application/problem+json"
-
-
-@pytest.mark.parametrize("field", ["metadata", "arguments"])
-@pytest.mark.parametrize("whatif", ["true", "false"])
-@pytest.mark.parametrize("value", ["[" * 400 + "]" * 400, "NaN", "-Infinity", '"\\ud800"'])
-def test_what_no_reader_could_take_is_a_400(
-    api: TestClient, model: str, field: str, whatif: str, value: str
-) -> None:
-    content = f'{{"steps": [{json.dumps(drawing(model))}], "{field}": {{"a": {value}}}}}'
-    headers = {"Content-Type": "application/json"}
-    answer = api.post(WORKFLOWS, content=content, headers=headers, params={"whatif": whatif})
-    assert answer.status_code == 400, answer.text
-    deep = content.replace('"prompt": "a mill"', f'"prompt": {value}')
-    assert api.post(WORKFLOWS, content=deep, headers=headers).status_code == 400
+    for value, field, whatif in product(UNREADABLE, ("metadata", "arguments"), ("true", "false")):
+        content = f'{{"steps": [{json.dumps(drawing(model))}], "{field}": {{"a": {value}}}}}'
+        answer = api.post(WORKFLOWS, content=content, headers=headers, params={"whatif": whatif})
+        assert answer.status_code == 400, (value, field, whatif, answer.text)
+        deep = content.replace('"prompt": "a mill"', f'"prompt": {value}')
+        assert api.post(WORKFLOWS, content=deep, headers=headers).status_code == 400
 
 
 def test_a_nul_byte_is_a_400(api: TestClient, model: str) -> None:
