@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 from obstore.store import MemoryStore
 
-from app.contract.jobs import BlobRef
+from app.contract.jobs import (
+    BlobRef,
+    Cell,
+    CheckpointRef,
+    EmbeddingRef,
+    GenerateJob,
+    Grid,
+    LoraRef,
+    StartPicture,
+)
 from app.core.storage import ObjectStorage, Storage
 from worker import models_cache
 from worker.models_cache import CacheError, ModelsCache
@@ -170,3 +179,43 @@ def test_bad_archives_are_refused(tmp_path: Path, content: bytes) -> None:
     assert refused.value.code == "base-model-broken"
     assert not (tmp_path / "out").exists()
     assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+
+
+def test_every_file_of_a_job_is_brought(tmp_path: Path) -> None:
+    """Both files of a LoRA for two experts, those of single cells, parts beside the checkpoint."""
+    storage = far_storage()
+    names = (
+        "base",
+        "vae",
+        "text",
+        "low",
+        "lora",
+        "lora-low",
+        "cell",
+        "cell-low",
+        "embedding",
+        "start",
+        "mask",
+    )
+    refs = {name: put(storage, name.encode(), f"{name}.safetensors") for name in names}
+
+    def lora(name: str) -> LoraRef:
+        return LoraRef(
+            file=refs[name], low_noise=refs[f"{name}-low"], name=name, strength=1.0, base_model="Any"
+        )
+
+    base = CheckpointRef(
+        file=refs["base"], format="SafeTensor", family="wan22_a14b", name="film", base_model="Any",
+        vae=refs["vae"], text_encoder=refs["text"], low_noise=refs["low"],
+    )  # fmt: skip
+    job = GenerateJob(
+        base=base, prompt="a boat", sampler="Euler", steps=2, cfg_scale=4, width=64, height=64, seeds=(1,),
+        loras=(lora("lora"),),
+        embeddings=(EmbeddingRef(file=refs["embedding"], name="ink", base_model="Any"),),
+        start=StartPicture(file=refs["start"], mask=refs["mask"]),
+        grid=Grid(x_axis="LoRA", x_labels=("a",), cells=(Cell(x=0, y=0, loras=(lora("cell"),)),)),
+    )  # fmt: skip
+    found = ModelsCache(storage, tmp_path).job_files(job)
+    assert {digest: path.read_bytes() for digest, path in found.items()} == {
+        ref.sha256: name.encode() for name, ref in refs.items()
+    }
