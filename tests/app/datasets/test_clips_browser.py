@@ -98,7 +98,7 @@ def test_clips_are_added_previewed_and_shown_as_they_are_cut(
     page.click("text=Label with tags instead")
     expect(page.locator("[data-tag-panel] h2")).to_have_text("Tags")
     label = page.locator("[data-item][aria-label^='boat.mp4'] .picture-tile-label")
-    expect(label).to_have_text("A boat sails left.")
+    expect(label).to_have_text("A bird flies up.")
     page.click("text=Label with sentences instead")
     expect(page.locator("[data-tag-panel] h2")).to_have_text("Captions")
     assert [p for p in problems if "Failed to load" not in p] == []
