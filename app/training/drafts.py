@@ -161,7 +161,23 @@ def save_about(
         wrong.append(FieldError("trigger_word", "The trigger word cannot hold commas, colons or brackets."))
     if wrong:
         raise Invalid("Some fields are wrong.", wrong)
+    _forget_others(db, user, draft)
     return draft
+
+
+def _forget_others(db: Session, user: User, draft: TrainingDraft) -> None:
+    """Drop settings that the chosen base does not have: step 3 shows no field to correct them in."""
+    found = list_choices(db, user, "Checkpoint", version_ids=[draft.fields.get("base") or 0])
+    spec = catalog.specs().get(found[0].family or "") if found else None
+    if spec is None:
+        return
+    fields = {**draft.fields}
+    fields["params"] = {k: v for k, v in fields.get("params", {}).items() if k in spec.params}
+    if "sample_prompts" in fields and (spec.clips is None or draft_media(draft) == "image"):
+        fields["sample_prompts"] = [
+            {k: v for k, v in prompt.items() if k != "frames"} for prompt in fields["sample_prompts"]
+        ]
+    draft.fields = fields
 
 
 def _wrong_base(db: Session, user: User, base: int, vae: int | None, media: str) -> list[FieldError]:
@@ -218,6 +234,7 @@ def use_dataset(db: Session, user: User, draft_id: str, dataset_id: str) -> None
     if base not in fitting:
         base = _first_base(db, user, dataset.media)
     draft.fields = {**draft.fields, "media": dataset.media, "base": base}
+    _forget_others(db, user, draft)
 
 
 def draft_cut(draft: TrainingDraft, spec: FamilySpec | None) -> dict[str, Any] | None:

@@ -257,6 +257,25 @@ def test_a_set_of_clips_without_a_base_for_it_is_kept(db: Session, browser: Brow
     assert draft.dataset_id == clips
 
 
+def test_settings_of_clips_do_not_outlive_a_change_to_pictures(db: Session) -> None:
+    user = make_user(db)
+    stills, films = make_base(db, user), make_clip_base(db, user)
+    draft = drafts.create_draft(db, user)
+    about: dict[str, Any] = {"type": "style", "name": "Boats", "trigger": "b0at"}
+    drafts.save_about(db, user, draft.id, base=films.id, media="video", **about)
+    drafts.save_review(
+        db, user, draft.id, {
+            "params": {"clip_windows": "head", "epochs": "3"},
+            "sample_prompts": [{"prompt": "a boat", "seed": 1, "frames": 9}],
+        },
+    )  # fmt: skip
+    drafts.save_about(db, user, draft.id, base=stills.id, media="image", **about)
+    assert draft.fields["params"] == {"epochs": "3"}
+    draft.dataset_id = make_dataset(db, user, items=4).id
+    planned = plan_training(db, user, drafts.draft_body(draft))
+    assert (planned.job.params.epochs, planned.job.sample_prompts[0].frames) == (3, 1)
+
+
 def test_the_review_of_clips(db: Session, browser: Browser) -> None:
     user = make_user(db)
     draft = drafts.create_draft(db, user)
