@@ -70,11 +70,12 @@ def parse_air(text: str) -> Air | None:
         return None
     parts = match.groupdict()
     numbers = (int(parts[name]) if parts[name] else None for name in ("version", "file"))
-    return Air(_plain(parts["ecosystem"]), _plain(parts["kind"]), parts["source"].lower(),
+    return Air(plain_word(parts["ecosystem"]), plain_word(parts["kind"]), parts["source"].lower(),
                int(parts["model"]), *numbers)  # fmt: skip
 
 
-def _plain(word: str) -> str:
+def plain_word(word: str) -> str:
+    """Ecosystem or type in lower case, under its usual name."""
     return SAME.get(word.lower(), word.lower())
 
 
@@ -101,6 +102,6 @@ def _is(version: ModelVersion, named: Air) -> bool:
     return (
         version.model_id == named.model
         and _kind(version) == named.kind
-        and _plain(ecosystem(version)) == named.ecosystem
+        and plain_word(ecosystem(version)) == named.ecosystem
         and (named.file is None or (file is not None and file.id == named.file))
     )

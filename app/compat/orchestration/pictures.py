@@ -14,7 +14,7 @@ from app.compat.orchestration import blobs
 from app.compat.orchestration.reading import read, refuse, told_at
 from app.compat.orchestration.samplers import COMFY_SAMPLERS, DEFAULT, SAMPLE_METHODS, SCHEDULERS, SCHEDULES
 from app.compat.orchestration.schemas import ImageGenIn, NetworkIn, PictureIn, TextToImageIn
-from app.gallery.airs import ecosystem, find_air
+from app.gallery.airs import ecosystem, find_air, plain_word
 from app.gallery.models import ModelVersion
 from app.gallery.refs import checkpoint_ref
 from app.generation.schemas import MAX_SEED, GenerationIn
@@ -58,6 +58,7 @@ def image_gen(db: Session, user: User, data: Mapping[str, Any], pointer: str) ->
     """As text_to_image."""
     asked = read(ImageGenIn, data, pointer)
     _refuse_impossible(asked, pointer)
+    check_ecosystem(find_air(db, user, asked.model), asked.ecosystem, f"{pointer}/ecosystem")
     fields = _shared(db, user, asked)
     fields |= _networks(db, user, asked.loras, f"{pointer}/loras")
     for air in asked.embeddings or ():
@@ -190,6 +191,6 @@ def _split(
 
 def check_ecosystem(version: ModelVersion, word: str | None, pointer: str) -> None:
     """Errors: Invalid for a model of another ecosystem than the one that is named."""
-    if word is not None and word.lower() != ecosystem(version):
+    if word is not None and plain_word(word) != plain_word(ecosystem(version)):
         words = f"{version.model.name} is of {ecosystem(version)}, not of {word}"
         raise refuse(pointer, words, "ecosystem")

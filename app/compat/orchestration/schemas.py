@@ -92,6 +92,7 @@ class TextToImageIn(PictureIn):
 
 class ImageGenIn(PictureIn):
     engine: Literal["sdcpp", "comfy"]
+    ecosystem: str | None = None
     operation: Literal["createImage", "createVariant"] = "createImage"
     loras: Networks = {}
     vae_model: str | None = None

@@ -18,10 +18,14 @@ from app.core.blobs import blob_key
 from app.core.errors import AppError
 from app.core.storage import Storage
 from app.datasets.archives import is_zip
-from app.gallery.airs import find_air
+from app.gallery.airs import find_air, plain_word
+from app.gallery.models import ModelVersion
+from app.gallery.picker import list_choices
+from app.gallery.refs import get_version
 from app.training.schemas import TrainingIn
 from app.uploads import service as uploads
 from app.uploads.models import Upload
+from worker.families.catalog import specs
 
 KOHYA = {
     "maxTrainEpochs": "epochs", "numRepeats": "repeats", "trainBatchSize": "batch_size",
@@ -62,10 +66,7 @@ class Wanted:
 def training(db: Session, storage: Storage, user: User, data: Mapping[str, Any], pointer: str) -> Wanted:
     """Errors: Invalid with every wrong field, NotFound for AIRs and blobs."""
     asked = read(AiToolkitIn, data, pointer)
-    if not asked.model:
-        words = "name the base: GET /api/v1/models?types=Checkpoint lists them with their air"
-        raise refuse(f"{pointer}/model", words, "missing")
-    base = find_air(db, user, asked.model)
+    base = find_air(db, user, asked.model) if asked.model else _usual_base(db, user, asked.ecosystem, pointer)
     check_ecosystem(base, asked.ecosystem, f"{pointer}/ecosystem")
     params = _params(asked.model_dump(by_alias=True), AI_TOOLKIT)
     if asked.train_text_encoder is False:
@@ -81,6 +82,15 @@ def training(db: Session, storage: Storage, user: User, data: Mapping[str, Any],
     }
     upload = _upload(db, storage, user, asked.training_data.source_url, f"{pointer}/trainingData/sourceUrl")
     return _wanted(body, upload, asked.training_data.count, AI_TOOLKIT, pointer)
+
+
+def _usual_base(db: Session, user: User, word: str | None, pointer: str) -> ModelVersion:
+    """What is meant without a name: the checkpoint that ships with this server, else the newest."""
+    for choice in list_choices(db, user, "Checkpoint"):
+        if word and choice.family and specs()[choice.family].air == plain_word(word):
+            return get_version(db, user, choice.version_id)
+    words = "name the base: GET /api/v1/models?types=Checkpoint lists them with their air"
+    raise refuse(f"{pointer}/model", words, "missing")
 
 
 def resource_training(

@@ -223,9 +223,12 @@ def test_the_same_zip_serves_twice(db: Session, api: TestClient, model: str, kee
     url = keep()
     submit(api, toolkit(model, url))
     begin(db)
-    submit(api, toolkit(model, url))
+    step = toolkit("", url)
+    del step["input"]["model"]
+    submit(api, step)
     begin(db)
-    assert len(trainings(db)) == 2
+    bases = [job.payload["base"]["model_version_id"] for job in trainings(db)]
+    assert bases == [int(model.rpartition("@")[2])] * 2
 
 
 def test_the_reaper_starts_it_once(db: Session, api: TestClient, model: str, keep: Keep) -> None:
@@ -320,7 +323,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"lr": 7}, "lr"),
     ({"engine": "musubi"}, "engine"),
     ({"ecosystem": "sdxl"}, "ecosystem"),
-    ({"model": None}, "model"),
+    ({"model": None, "ecosystem": "flux1"}, "model"),
     ({"triggerWord": "a,b"}, "triggerWord"),
     ({"samples": {"prompts": [""]}}, "samples.0.prompt"),
     ({"trainingData": {"sourceUrl": "https://example.com/a.zip"}}, "trainingData.sourceUrl"),

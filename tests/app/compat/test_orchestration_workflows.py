@@ -404,6 +404,7 @@ def test_each_wrong_field_of_an_input_is_named(db: Session, api: TestClient, mod
 
 WRONG_IMAGE_GENS: list[tuple[dict[str, Any], str]] = [
     ({"engine": "openai"}, "engine"),
+    ({"ecosystem": "sdxl"}, "ecosystem"),
     ({"operation": "editImage"}, "operation"),
     ({"operation": "createVariant"}, "image"),
     ({"sampleMethod": "res_2s"}, "sampleMethod"),
