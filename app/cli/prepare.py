@@ -36,7 +36,7 @@ def prepare_data(layout: Layout) -> None:
     """Tables, after a dump of what is there, and the starter model."""
     prepare_tables(layout)
     with step("Checking the starter model"):
-        install_starter()
+        install_starter_pages()
 
 
 def prepare_tables(layout: Layout) -> None:
@@ -65,18 +65,16 @@ def save_before_update(layout: Layout, url: str) -> None:
         old.unlink()
 
 
-def install_starter() -> None:
+def install_starter_pages() -> None:
     """The starters' pages, and what new model families mean for the files that are here."""
     from app import models as models  # all tables, so that relationships resolve
     from app.core.db import unit_of_work
     from app.core.storage import get_storage
     from app.gallery.families import refresh_families
-    from app.gallery.starter import CLIPS, PICTURES
-    from app.gallery.starter import install_starter as install
+    from app.gallery.starter import install_starters
 
     with unit_of_work() as db:
-        for starter in (PICTURES, CLIPS):
-            install(db, get_storage(), starter)
+        install_starters(db, get_storage())
         refresh_families(db, get_storage())
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from app.cli.embedded import Postgres, Valkey
 from app.cli.environment import Layout, lock, remember, use
 from app.cli.migrate import ROOT
-from app.cli.prepare import greeting, install_starter, local_address, prepare_tables, step
+from app.cli.prepare import greeting, install_starter_pages, local_address, prepare_tables, step
 from app.cli.process import SetupError
 from app.cli.supervisor import Child, Supervisor, command, describe, say
 from app.core.config import Settings, get_settings
@@ -132,7 +132,7 @@ def start_web(supervisor: Supervisor) -> None:
     web = Child("web", start, signal.SIGTERM, 8.0)
     supervisor.start(web)
     with step("Checking the starter model"):  # while the web process imports what it needs
-        install_starter()
+        install_starter_pages()
     with step("Starting the web server"):
         wait_web(supervisor, web, local_address(server.host, server.port))
 

@@ -8,8 +8,9 @@ import hashlib
 import logging
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import select
@@ -80,27 +81,42 @@ CLIPS = Shipped(
 )
 
 
-def install_starter(db: Session, storage: Storage, starter: Shipped = PICTURES) -> ModelVersion | None:
-    """The page's current version, made or found. None, with a line in the log, when there are no weights.
+STARTERS = (PICTURES, CLIPS)
 
-    Safe to call again at any time.
+
+def install_starters(
+    db: Session, storage: Storage, starters: Sequence[Shipped] = STARTERS
+) -> list[ModelVersion | None]:
+    """Each page's current version, made or found. None, with a line in the log, where there are no weights.
+
+    Safe to call again at any time. Pages are made last first: lists begin with the newest, and who takes
+    the first checkpoint of a fresh installation shall get the first starter.
     """
-    weights = starter.weights
-    files = list(_model_files(weights))
-    model = _find_page(db, starter)
-    if not files:
+    now, pages = utcnow(), [_find_page(db, starter) for starter in starters]
+    for number, starter in reversed(list(enumerate(starters))):
+        if pages[number] is None and _has_weights(starter):
+            pages[number] = _new_page(db, get_system_user(db), starter, now)
+    return [_install(db, storage, s, page, now) for s, page in zip(starters, pages, strict=True)]
+
+
+def _install(
+    db: Session, storage: Storage, starter: Shipped, model: Model | None, now: datetime
+) -> ModelVersion | None:
+    weights, versions = starter.weights, model.versions if model else []
+    if model is None or not _has_weights(starter):
         log.warning("There are no starter weights at %s; bring a checkpoint, or train the starter.", weights)
-        return model.versions[0] if model and model.versions else None
-    model = model or _new_page(db, get_system_user(db), starter)
-    mark = fingerprint(weights, files)
-    version = next(
-        (v for v in model.versions if any(f.facts.get("fingerprint") == mark for f in v.files)), None
-    )
+        return versions[0] if versions else None
+    mark = fingerprint(weights, list(_model_files(weights)))
+    version = next((v for v in versions if any(f.facts.get("fingerprint") == mark for f in v.files)), None)
     if version is not None and _is_stored(storage, version.files[0]):
         return version
     if version is None:
-        return _new_version(db, storage, model, starter, mark)
+        return _new_version(db, storage, model, starter, (mark, now))
     return _restore(storage, version, weights)
+
+
+def _has_weights(starter: Shipped) -> bool:
+    return (starter.weights / "model_index.json").exists()
 
 
 def _find_page(db: Session, starter: Shipped) -> Model | None:
@@ -111,8 +127,6 @@ def _find_page(db: Session, starter: Shipped) -> Model | None:
 
 def _model_files(weights: Path) -> Iterator[Path]:
     """The files of the pipeline itself, in a fixed order."""
-    if not (weights / "model_index.json").exists():
-        return
     yield weights / "model_index.json"
     yield from sorted(p for p in weights.glob("*/*") if p.is_file() and not p.name.startswith("."))
 
@@ -131,10 +145,10 @@ def _is_stored(storage: Storage, file: ModelFile) -> bool:
     return storage.size(blob_key(file.blob_sha256)) == file.size
 
 
-def _new_page(db: Session, owner: User, starter: Shipped) -> Model:
+def _new_page(db: Session, owner: User, starter: Shipped, now: datetime) -> Model:
     model = Model(
         user_id=owner.id, username=owner.username, name=starter.base_model, type="Checkpoint",
-        licence=LICENCE, visibility="public", published_at=utcnow(), built_in=True,
+        licence=LICENCE, visibility="public", published_at=now, built_in=True,
         description=starter.description,
     )  # fmt: skip
     set_tags(model, ["base model", "starter"])
@@ -143,10 +157,14 @@ def _new_page(db: Session, owner: User, starter: Shipped) -> Model:
     return model
 
 
-def _new_version(db: Session, storage: Storage, model: Model, starter: Shipped, mark: str) -> ModelVersion:
+def _new_version(
+    db: Session, storage: Storage, model: Model, starter: Shipped, made: tuple[str, datetime]
+) -> ModelVersion:
+    """`made`: the fingerprint of the weights, and now."""
+    mark, now = made
     version = ModelVersion(
         model=model, name=f"1.{len(model.versions)}", base_model=starter.base_model, family=starter.family,
-        status="Published", published_at=utcnow(), strength=1.0,
+        status="Published", published_at=now, strength=1.0,
     )  # fmt: skip
     db.add(version)
     db.flush()

@@ -41,9 +41,9 @@ class Script:
                 return job
             time.sleep(0.5)
 
-    def starter_version(self) -> int:
-        models = self.call("GET", "/api/v1/models", params={"types": "Checkpoint"})["items"]
-        return int(models[0]["modelVersions"][0]["id"])
+    def starter_version(self, base_model: str = "Starter 1") -> int:
+        models = self.call("GET", "/api/v1/models", params={"types": "Checkpoint", "baseModels": base_model})
+        return int(models["items"][0]["modelVersions"][0]["id"])
 
     def train(
         self, dataset: str, *, name: str, trigger: str, preset: str = "quick", **params: Any
