@@ -59,16 +59,26 @@ class Walk:
         self.page.click("main button.primary")
         expect(self.page.locator("header")).to_contain_text("Train a LoRA")
 
-    def train(self, files: list[Path], *, name: str, trigger: str, preset: str = "quick") -> str:
+    def log_in(self, username: str, password: str) -> None:
+        self.page.goto("/login")
+        self.page.fill("input[name=username]", username)
+        self.page.fill("input[name=password]", password)
+        self.page.click("main button.primary")
+        expect(self.page.locator("header")).to_contain_text("Train a LoRA")
+
+    def train(
+        self, files: list[Path], *, name: str, trigger: str, preset: str = "quick", media: str = "image"
+    ) -> str:
         """The three steps of the wizard; gives the address of the job page."""
         page = self.page
         page.goto("/train")
         page.click("main button.primary")
+        page.check(f"input[name=media][value={media}]", force=True)
         page.check("input[name=type][value=style]", force=True)
         page.fill("input[name=name]", name)
         page.fill("input[name=trigger_word]", trigger)
         self.shot("2-what-is-it")
-        page.click("text=Next: pictures")
+        page.click("[data-next]")
         page.set_input_files("input[data-files]", [str(f) for f in files])
         pictures = [f for f in files if f.suffix != ".txt"]
         expect(page.locator("[data-grid] [data-item]")).to_have_count(len(pictures))
@@ -110,13 +120,14 @@ class Walk:
         waiting.value.save_as(target)
         return target
 
-    def generate(self, prompt: str, *, seed: int, seconds: float, lora: bool) -> str:
-        """Draw one picture from where the page is; gives the picture's address."""
+    def generate(self, prompt: str, *, seed: int, seconds: float, lora: bool, base: str = "/generate") -> str:
+        """Draw one picture or clip; gives its address. With `lora` from the model page that is open, else
+        from the page `base`."""
         page = self.page
-        if lora:
+        if not lora:
+            page.goto(base)
+        if lora or base.startswith("/models/"):
             page.click("a:has-text('Create with it')")
-        else:
-            page.goto("/generate")
         page.fill("textarea[name=prompt]", prompt)
         page.evaluate("document.querySelector('[data-advanced]').open = true")
         page.fill("input[name=seed]", str(seed))

@@ -21,9 +21,10 @@ class Script:
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
-    def upload_set(self, files: list[Path], name: str) -> str:
+    def upload_set(self, files: list[Path], name: str, media: str = "image") -> str:
+        label_type = "tag" if media == "image" else "caption"
         dataset = self.call(
-            "POST", "/api/v1/datasets", json={"name": name, "media": "image", "label_type": "tag"}
+            "POST", "/api/v1/datasets", json={"name": name, "media": media, "label_type": label_type}
         )
         parts = [("files", (f.name, f.read_bytes())) for f in files]
         answer = self.call("POST", f"/api/v1/datasets/{dataset['id']}/items", files=parts)
@@ -45,14 +46,20 @@ class Script:
         models = self.call("GET", "/api/v1/models", params={"types": "Checkpoint", "baseModels": base_model})
         return int(models["items"][0]["modelVersions"][0]["id"])
 
+    def page_of(self, base_model: str) -> str:
+        """Address of a starter's model page."""
+        found = self.call("GET", "/api/v1/models", params={"types": "Checkpoint", "baseModels": base_model})
+        return f"/models/{found['items'][0]['id']}"
+
     def train(
-        self, dataset: str, *, name: str, trigger: str, preset: str = "quick", **params: Any
-    ) -> dict[str, Any]:
+        self, dataset: str, *, name: str, trigger: str, preset: str = "quick", base: int | None = None,
+        **params: Any,
+    ) -> dict[str, Any]:  # fmt: skip
         body = {
             "name": name,
             "type": "style",
             "dataset": dataset,
-            "base": {"model_version_id": self.starter_version()},
+            "base": {"model_version_id": base or self.starter_version()},
             "trigger_word": trigger,
             "preset": preset,
             "params": params,
@@ -72,10 +79,10 @@ class Script:
         return answer.content
 
     def generate(
-        self, prompt: str, *, seed: int, loras: dict[int, float], quantity: int = 1
+        self, prompt: str, *, seed: int, loras: dict[int, float], quantity: int = 1, base: int | None = None
     ) -> list[dict[str, Any]]:
         body = {
-            "model_version_id": self.starter_version(),
+            "model_version_id": base or self.starter_version(),
             "prompt": prompt,
             "seed": seed,
             "quantity": quantity,

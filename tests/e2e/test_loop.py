@@ -1,4 +1,4 @@
-"""From fifteen pictures to a published LoRA and a shared picture, with everything real."""
+"""From fifteen pictures, or six clips, to a published LoRA and what it draws, with everything real."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,8 @@ from playwright.sync_api import Browser
 
 from tests.e2e.browser import Walk, chromium
 from tests.e2e.installation import Installation, running
+from tests.e2e.rest import Script
+from worker.starter.clips.example_set import write_example_clips
 from worker.starter.example_set import write_example_set
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -32,6 +34,22 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("example")
     write_example_set(folder)
     return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The example set of clips as files: six GIFs and their captions."""
+    folder = tmp_path_factory.mktemp("clips")
+    write_example_clips(folder)
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def token(installation: Installation) -> str:
+    installation.bottega("user", "create", "script", "--password-stdin", stdin="a password for a script\n")
+    scopes = "read,train,generate,publish"
+    made = installation.bottega("token", "create", "script", "--scopes", scopes, "--json")
+    return str(json.loads(made)["token"])
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +82,10 @@ def test_the_loop_in_the_browser(
 
 
 def test_the_loop_by_rest_and_command_line(
-    installation: Installation, example: list[Path], tmp_path: Path
+    installation: Installation, example: list[Path], token: str, tmp_path: Path
 ) -> None:
     """Twenty steps by `bottega train`, which speaks REST alone; then publish, download, draw."""
-    installation.bottega("user", "create", "script", "--password-stdin", stdin="a password for a script\n")
-    made = json.loads(
-        installation.bottega("token", "create", "script", "--scopes", "read,train,generate,publish", "--json")
-    )
-    client = {"BOTTEGA_URL": installation.url, "BOTTEGA_TOKEN": made["token"]}
+    client = {"BOTTEGA_URL": installation.url, "BOTTEGA_TOKEN": token}
     told = installation.bottega(
         "train", str(example[0].parent), "--name", "By script", "--trigger", "tuscafternoon",
         "--max-steps", "20", "--publish", "public", "--json", **client,
@@ -88,3 +102,46 @@ def test_the_loop_by_rest_and_command_line(
     pictures = [Path(path) for path in json.loads(drawn)["saved"]]
     assert [p.read_bytes()[:4] for p in pictures] == [b"\x89PNG"] * 2
     assert b"Lora hashes" in pictures[0].read_bytes()
+
+
+def test_clips_in_the_browser(
+    installation: Installation, browser: Browser, clips: list[Path], token: str, shots: Path, tmp_path: Path
+) -> None:
+    """Six clips become a LoRA, its samples move, and a clip is drawn with and without it."""
+    page_of_starter = Script(installation.url, token).page_of("Video Starter 1")
+    context = browser.new_context(
+        base_url=installation.url, viewport={"width": 1280, "height": 900}, accept_downloads=True
+    )
+    walk = Walk(context.new_page(), shots / "clips")
+    walk.log_in("script", "a password for a script")
+    walk.train(clips, name="Tuscan breeze", trigger="tuscbreeze", media="video")
+    walk.wait_trained(1800)
+    assert walk.page.locator("#samples video").count() > 0
+    walk.publish()
+    assert walk.download(tmp_path).read_bytes()[8:10] == b'{"'
+    prompt = "red boat, sailing left, beach, day"
+    with_lora = walk.generate(f"tuscbreeze, {prompt}", seed=7, seconds=300, lora=True)
+    without = walk.generate(prompt, seed=7, seconds=300, lora=False, base=page_of_starter)
+    assert with_lora != without
+    walk.share(with_lora)
+    walk.page.goto(with_lora)
+    assert walk.page.locator("main video").count() == 1
+    assert walk.problems == []
+    context.close()
+
+
+def test_clips_by_rest(installation: Installation, clips: list[Path], token: str) -> None:
+    script = Script(installation.url, token)
+    base = script.starter_version("Video Starter 1")
+    dataset = script.upload_set(clips, "By script", media="video")
+    job = script.train(dataset, name="Clips by script", trigger="tuscbreeze", base=base, max_steps=8)
+    version = script.publish(job["id"])["modelVersions"][0]["id"]
+    assert script.download(version)[8:10] == b'{"'
+    prompt = "tuscbreeze, white windmill, turning, golden field, day"
+    plain, styled = (
+        script.generate(prompt, seed=3, loras=loras, base=base)[0] for loras in ({}, {version: 1.0})
+    )
+    assert (styled["media_type"], styled["frames"], styled["fps"]) == ("video/mp4", 17, 8)
+    first, second = (script.http.get(image["url"]).content for image in (plain, styled))
+    assert first[4:8] == second[4:8] == b"ftyp"
+    assert first != second
