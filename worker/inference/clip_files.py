@@ -1,7 +1,7 @@
 """Drawn clips as files: MP4 that every browser plays, its poster, and the generation data within it.
 
-H.264 with 4:2:0 at a constant rate, no sound, its beginning first. The same frames give the same bytes.
-No torch in here.
+H.264 with 4:2:0 at a constant rate, no sound, its beginning first. The same frames need not give the same
+bytes: x264 decides now and then otherwise. No torch in here.
 """
 
 import io
