@@ -64,12 +64,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(*, starter: Path | None = None) -> Iterator[Installation]:
+def running(*, starter: Path | None = None, **settings: str) -> Iterator[Installation]:
     """Start everything, wait for the address, and end it all again."""
     home = Path(tempfile.mkdtemp(prefix="bottega-e2e-", dir="/tmp"))
     home.chmod(0o711)
     port = free_port()
-    environment = {**clean_environment(), "BOTTEGA_HOME": str(home), "BOTTEGA_PORT": str(port)}
+    environment = {**clean_environment(), **settings, "BOTTEGA_HOME": str(home), "BOTTEGA_PORT": str(port)}
     if starter is not None:
         environment["BOTTEGA_STARTER"] = str(starter)
     started = time.monotonic()
