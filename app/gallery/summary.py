@@ -4,7 +4,7 @@ Counted anew by the reaper. A large catalogue takes longer, so it is counted les
 fifty of the time goes into it, and a small one is never more than a tick behind.
 """
 
-import time
+from time import monotonic
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -56,9 +56,9 @@ def recount(db: Session) -> None:
 
 def recount_in_turn(db: Session) -> None:
     """As `recount`, but not before the last one has earned it."""
-    if time.monotonic() < _next["at"]:
+    if monotonic() < _next["at"]:
         return
-    begun = time.monotonic()
+    begun = monotonic()
     recount(db)
-    now = time.monotonic()
+    now = monotonic()
     _next["at"] = now + (now - begun) * SHARE

@@ -91,7 +91,9 @@ def ago(moment: datetime | None) -> str:
 
 def markdown(text: str) -> Markup:
     """Markdown of a user as safe HTML: rendered without raw HTML, then through nh3's allowlist."""
-    html = nh3.clean(_MARKDOWN.render(text or ""), link_rel="nofollow ugc noopener")
+    if not text:
+        return Markup("")
+    html = nh3.clean(_MARKDOWN.render(text), link_rel="nofollow ugc noopener")
     return Markup(html)  # noqa: S704 -- nh3 has just cleaned it
 
 

@@ -194,7 +194,7 @@ def test_words_are_counted_and_forgotten(db: Session, user: User) -> None:
 def test_counting_waits_its_turn(db: Session, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting that took a second is not done again for as many as SHARE says."""
     clock = iter([100.0, 100.0, 101.0, 101.0 + summary.SHARE - 1, 101.0 + summary.SHARE + 1, 200.0, 201.0])
-    monkeypatch.setattr(summary.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("app.gallery.summary.monotonic", lambda: next(clock))
     monkeypatch.setitem(summary._next, "at", 0.0)
     published(db, user)
     summary.recount_in_turn(db)
