@@ -28,6 +28,7 @@ from worker.reporter import PrintReporter
 from worker.training.checkpoint import file_sha256
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
+CLIP = ".mp4"
 SIMPLE: dict[str, Any] = {
     "photos": None, "base": None, "name": "My LoRA", "type": "style", "family": "starter", "preset": "normal",
     "trigger_word": "", "label_type": "tag", "params": {}, "sample_prompts": [], "threads": 2, "vae": "",
@@ -101,7 +102,8 @@ def verdict(job: TrainJob, finished: Finished, out: Path) -> str:
     if finished.outcome != "succeeded":
         return finished.detail or finished.outcome
     epoch = finished.recommended_epoch or 0
-    path = out / "epochs" / f"{job.output_name}-{epoch:06d}.safetensors"
+    names = sorted((out / "epochs").glob(f"{job.output_name}-{epoch:06d}*.safetensors"))
+    path = " and ".join(map(str, names))
     why = (
         "lowest loss on kept-out pictures" if finished.recommended_reason == "validation" else "the last one"
     )
@@ -127,12 +129,12 @@ def read_job(path: Path) -> tuple[TrainJob, dict[str, Path]]:
 
 
 def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str, Path]]:
-    """A job over a folder of pictures with .txt labels beside them."""
+    """A job over a folder of pictures, or clips (.mp4), with .txt labels beside them."""
     wanted = SIMPLE | given
     _check_form(wanted, folder)
     files: dict[str, Path] = {}
-    items = tuple(_items((folder / str(wanted["photos"])).resolve(), files))
     spec = catalog.specs()[str(wanted["family"])]
+    items = tuple(_items((folder / str(wanted["photos"])).resolve(), files, clips=spec.clips is not None))
     params = resolve_params(
         spec, wanted["type"], wanted["preset"], len(items), wanted["params"], label_type=wanted["label_type"]
     )
@@ -145,7 +147,9 @@ def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str,
         base_model=spec.base_model,
         vae=blob_of((folder / str(wanted["vae"])).resolve(), files) if wanted["vae"] else None,
     )
-    size = {"width": spec.generation.width, "height": spec.generation.height}
+    size: dict[str, Any] = {"width": spec.generation.width, "height": spec.generation.height}
+    if any(item.frames > 1 for item in items):
+        size["frames"] = params.clip_frames
     prompts = tuple(SamplePrompt(**(size | prompt)) for prompt in wanted["sample_prompts"])
     texts = {name: wanted[name] for name in ("name", "type", "trigger_word", "label_type", "threads")}
     return TrainJob(
@@ -183,18 +187,32 @@ def stem(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.") or "lora"
 
 
-def _items(photos: Path, files: dict[str, Path]) -> list[TrainItem]:
-    """The pictures of a folder by name; their paths go into `files`."""
+def _items(photos: Path, files: dict[str, Path], *, clips: bool) -> list[TrainItem]:
+    """The pictures of a folder by name, and with `clips` its clips; their paths go into `files`."""
     items = []
-    for path in sorted(path for path in photos.iterdir() if path.suffix.lower() in PICTURES):
-        with Image.open(path) as opened:
-            width, height = ImageOps.exif_transpose(opened).size
+    endings = PICTURES | {CLIP} if clips else PICTURES
+    for path in sorted(path for path in photos.iterdir() if path.suffix.lower() in endings):
+        facts: dict[str, Any]
+        if path.suffix.lower() == CLIP:
+            facts = _clip(path)
+        else:
+            with Image.open(path) as opened:
+                facts = dict(zip(("width", "height"), ImageOps.exif_transpose(opened).size, strict=True))
         label = path.with_suffix(".txt")
         blob = BlobRef(sha256=file_sha256(path), size=path.stat().st_size, name=path.name)
         files[blob.sha256] = path
         text = label.read_text(encoding="utf-8-sig", errors="replace").strip() if label.exists() else ""
-        items.append(TrainItem(file=blob, width=width, height=height, label=text))
+        items.append(TrainItem(file=blob, label=text, **facts))
     return items
+
+
+def _clip(path: Path) -> dict[str, Any]:
+    from worker.training.film import clip_facts  # PyAV is needed for clips only
+
+    try:
+        return clip_facts(path)._asdict()
+    except ValueError as error:
+        raise BadJob(str(error)) from error
 
 
 if __name__ == "__main__":

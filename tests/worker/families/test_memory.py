@@ -180,7 +180,7 @@ def test_lengths_that_are_not_known_are_the_usual_ones(moving: TrainJob) -> None
 
 
 def test_the_files_are_whole() -> None:
-    for name in ("starter", "sd1", "sdxl"):
-        spec = catalog.specs()[name]
+    for spec in catalog.specs().values():
         assert spec.memory is not None
+        assert spec.memory.devices.keys() == {"cpu", "cuda"}
         assert min(spec.memory.latent, spec.memory.caption, spec.memory.text_step) > 0

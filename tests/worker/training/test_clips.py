@@ -20,6 +20,7 @@ from app.contract.jobs import TrainItem, TrainJob
 from tests.worker.tiny import blob, tiny_base, tiny_files, tiny_job, tiny_pictures
 from tests.worker.tiny_clips import SIDE, clip_job, moving_square, tiny_clips
 from tests.worker.training.conftest import equal
+from worker.cli import BadJob, simple_job
 from worker.draws import Draws
 from worker.families import catalog
 from worker.inference.clip_files import read_infotext
@@ -329,3 +330,26 @@ def test_families_of_pictures_refuse_clips(clips: Set) -> None:
     job = tiny_job((), items=(item,))
     with pytest.raises(TrainingError, match=r"000\.mp4 is a clip"):
         load_examples(job, clips.files("video_starter"), 8, Draws(0))
+
+
+def test_a_folder_of_clips_is_a_job_of_the_command_line(clips: Set, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    tiny_clips(folder, 2)
+    tiny_pictures(folder / "more", 1)[0].rename(folder / "still.png")
+    (folder / "000.txt").write_text("a square moves")
+    given = {
+        "photos": "set", "base": str(clips.folder), "family": "video_starter",
+        "sample_prompts": [{"prompt": "a square"}],
+    }  # fmt: skip
+    job, files = simple_job(given, tmp_path)
+    assert [(i.file.name, i.width, i.height, i.frames, i.fps, i.label) for i in job.items] == [
+        ("000.mp4", SIDE, SIDE, 12, 16, "a square moves"), ("001.mp4", SIDE, SIDE, 12, 16, ""),
+        ("still.png", 64, 64, 1, None, ""),
+    ]  # fmt: skip
+    assert {files[item.file.sha256].name for item in job.items} == {"000.mp4", "001.mp4", "still.png"}
+    assert job.sample_prompts[0].frames == job.params.clip_frames == 17
+    pictures, _ = simple_job(given | {"family": "starter"}, tmp_path)
+    assert [item.file.name for item in pictures.items] == ["still.png"]
+    (folder / "001.mp4").write_bytes(b"no clip")
+    with pytest.raises(BadJob, match=r"001\.mp4 cannot be read"):
+        simple_job(given, tmp_path)

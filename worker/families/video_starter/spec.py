@@ -27,7 +27,7 @@ SPEC = FamilySpec(
     memory=read_memory(__file__),
     bucket_multiple=16,
     token_limit=63,
-    step_target=120,
+    step_target=240,
     clips=CLIPS,
     params=clip_params(
         CLIPS,
