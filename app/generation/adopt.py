@@ -19,6 +19,8 @@ from app.images.models import Image
 from app.images.service import create_uploaded
 from worker.inference.metadata.reading import read_file
 
+NO_CLIP = "is a clip, and a picture is wanted here. Choose a PNG, JPEG or WebP."
+
 
 def adopt_picture(
     db: Session, user: User, file: BinaryIO, *, storage: Storage, name: str = "", title: str = ""
@@ -74,8 +76,14 @@ def decode_apart(source: Path, folder: Path, name: str, *, media: str = "image")
 
     Errors: Invalid in words.
     """
+    if media == "image" and media_of(source) == "video":
+        raise _refused(name, Undecodable("unsupported-format", NO_CLIP))
     try:
         return get_decoder(media).decode(source, folder)
     except Undecodable as error:
-        words = f"{name} {error.words}"
-        raise Invalid(words, [FieldError("#/file", words, error.code)], code=error.code) from error
+        raise _refused(name, error) from error
+
+
+def _refused(name: str, error: Undecodable) -> Invalid:
+    words = f"{name} {error.words}"
+    return Invalid(words, [FieldError("#/file", words, error.code)], code=error.code)

@@ -14,7 +14,7 @@ from app.contract.jobs import UPSCALERS
 from app.core.errors import Invalid
 from app.gallery.picker import Choice, list_choices
 from app.gallery.queries import find_by_hash
-from app.generation.adopt import decode_apart, save_bounded
+from app.generation.adopt import decode_apart, media_of, save_bounded
 from app.generation.filled import Filled, finish, one_choice
 from app.generation.names import find_loras
 from app.generation.resolve import without_tag
@@ -35,7 +35,7 @@ def read_picture(db: Session, user: User, file: BinaryIO, *, name: str, base: st
     """
     found = data_of(file, name=name)
     if found is None:
-        raise Invalid(f"{name or 'The picture'}: {NOTHING}", code="no-generation-data")
+        raise Invalid(f"{name or 'The file'}: {NOTHING}", code="no-generation-data")
     return _filled(db, user, found, "image", base)
 
 
@@ -44,7 +44,22 @@ def data_of(file: BinaryIO, *, name: str = "") -> Found | None:
     with tempfile.TemporaryDirectory(prefix="bottega-picture-") as folder:
         source = Path(folder) / "source"
         save_bounded(file, source)
-        if not is_movie(source):  # of a clip the boxes are read, and nothing is decoded
+        picture = media_of(source) == "image"
+        if picture:
+            decode_apart(source, Path(folder), name or "The picture")  # what opens there is safe to open here
+        # Of an MP4 the boxes are walked and nothing is decoded; other films say nothing.
+        found = read_file(source) if picture or is_movie(source) else None
+    if found is None:
+        raise Invalid(f"{name or 'The file'}: {NOTHING}", code="no-generation-data")
+    return _filled(db, user, found, "image", base)
+
+
+def data_of(file: BinaryIO, *, name: str = "") -> Found | None:
+    """The generation data in a picture. Errors: Invalid for no picture, TooLarge."""
+    with tempfile.TemporaryDirectory(prefix="bottega-picture-") as folder:
+        source = Path(folder) / "source"
+        save_bounded(file, source)
+        if media_of(source) == "image":  # of a clip the boxes are read, and nothing is decoded
             decode_apart(source, Path(folder), name or "The picture")  # what opens there is safe to open here
         return read_file(source)
 

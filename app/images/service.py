@@ -89,14 +89,14 @@ def _resources(facts: Sequence[dict[str, Any]]) -> list[ImageResource]:
 def _add(db: Session, owner: User, blob: Blob, *, poster: Blob | None = None, **fields: Any) -> Image:
     """`poster` stands for a clip wherever a picture is wanted."""
     small = thumbnail(db, get_storage(), poster or blob, fields["width"])
-    kind = blob.media_type if blob.media_type.startswith("image/") or poster else "image/png"
+    still = blob.media_type if blob.media_type.startswith("image/") else "image/png"
     image = Image(
         user_id=owner.id,
         username=owner.username,
         blob_sha256=blob.sha256,
         thumb_sha256=small.sha256,
         poster_sha256=poster.sha256 if poster else None,
-        media_type=kind,
+        media_type="video/mp4" if poster else still,
         size=blob.size,
         **fields,
     )

@@ -109,3 +109,7 @@ def test_a_dropped_clip_fills_the_form(db: Session, browser: Browser) -> None:
     assert TEXT.splitlines()[0] in page.text
     refused = browser(user).post("/generate/read", files={"file": ("a.mp4", clip(""))})
     assert "There is no generation data in it" in refused.text
+    nothing = browser(user).post("/generate/read", files={"file": ("a.webm", film("webm", "libvpx"))})
+    assert "There is no generation data in it" in nothing.text
+    start = browser(user).post("/generate/pictures", files={"file": ("a.mp4", clip())})
+    assert (start.status_code, "a.mp4 is a clip, and a picture is wanted here" in start.text) == (422, True)
