@@ -47,6 +47,7 @@ def keyset_page(
     cursor: str | None,
     limit: int,
     ascending: bool = False,
+    offset: int = 0,
     ways: Sequence[ColumnElement[bool]] = (),
 ) -> Page[Any]:
     """One page of ORM rows, ordered by `keys` (descending unless `ascending`); the last key is unique.
@@ -63,8 +64,11 @@ def keyset_page(
         edge = tuple_(*keys) > tuple_(*values) if ascending else tuple_(*keys) < tuple_(*values)
         query = query.where(edge)
     order = [k.asc() if ascending else k.desc() for k in keys]
-    if ways:
-        query = _first_of_each(query, ways, keys[-1], order, limit + 1)
+    if len(ways) == 1:
+        query = query.where(ways[0])
+    elif ways:
+        query = _first_of_each(query, ways, keys[-1], order, offset + limit + 1)
+    query = query.offset(offset) if offset else query
     rows = list(db.scalars(query.order_by(*order).limit(limit + 1)).unique())
     more = len(rows) > limit
     rows = rows[:limit]

@@ -46,6 +46,12 @@ class Model(Base, Created):
             postgresql_where=text("visibility = 'public'"),
         ),
         Index(
+            "ix_model_public_listed",
+            text("coalesce(published_at, created_at) DESC"),
+            text("id DESC"),
+            postgresql_where=text("visibility = 'public'"),
+        ),
+        Index(
             "ix_model_public_type",
             "type",
             text("download_count DESC"),

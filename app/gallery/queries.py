@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, union, union_all
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, true, union, union_all
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -72,20 +72,18 @@ def list_models(
     order = ORDERS.get(sort, Model.published_at)
     if order is Model.published_at and filters.own and viewer is not None:
         order = Model.listed_at  # a draft has no date of publishing
-    query = _filtered(select(Model).where(_visible(viewer, filters)), viewer, filters)
-    if offset:
-        query = query.offset(offset)
+    query = _filtered(select(Model).options(*options), viewer, filters)
     keys = [Model.id] if order is Model.id else [order, Model.id]
-    ways = _ways(filters.query)
-    with within(db, SECONDS) if ways else nullcontext():
+    with within(db, SECONDS) if filters.query else nullcontext():
         return keyset_page(
             db,
-            query.options(*options),
+            query,
             keys,
             cursor=cursor,
             limit=limit,
             ascending=sort == "oldest",
-            ways=ways,
+            offset=offset,
+            ways=_ways(viewer, filters),
         )
 
 
@@ -106,8 +104,8 @@ def search_models(
         raise Invalid("The cursor is not valid. Start again without it.")
     offset = int(cursor or 0)
     popular = (Model.download_count.desc(), Model.id.desc())
-    matched = _filtered(select(Model.id).where(_visible(viewer, filters)), viewer, filters)
-    found = [matched.where(way).order_by(*popular).limit(FOUND) for way in _ways(filters.query)]
+    matched = _filtered(select(Model.id), viewer, filters)
+    found = [matched.where(way).order_by(*popular).limit(FOUND) for way in _ways(viewer, filters)]
     numbers = union(*(one.subquery().select() for one in found)).subquery()
     order = [*_rank(filters.query), *popular]
     query = (
@@ -127,14 +125,17 @@ def _rank(words: str) -> list[ColumnElement[Any]]:
     ]
 
 
-def _visible(viewer: User | None, filters: ModelFilters) -> ColumnElement[bool]:
+def _ways(viewer: User | None, filters: ModelFilters) -> list[ColumnElement[bool]]:
+    """Each way in which a model may be in the list: how it may be seen, and how it fits the words."""
     published = exists().where(ModelVersion.model_id == Model.id, ModelVersion.status == "Published")
-    public = and_(Model.visibility == "public", published, Model.rating.op("&")(filters.level) != 0)
-    shown = or_(public, Model.user_id == viewer.id) if filters.own and viewer else public
-    return and_(shown, Model.taken_down_at.is_(None))
+    seen = [and_(Model.visibility == "public", published, Model.rating.op("&")(filters.level) != 0)]
+    if filters.own and viewer:
+        seen.append(Model.user_id == viewer.id)
+    return [and_(one, fit) for one in seen for fit in _fits(filters.query)]
 
 
 def _filtered(query: Select[Any], viewer: User | None, filters: ModelFilters) -> Select[Any]:
+    query = query.where(Model.taken_down_at.is_(None))
     if filters.tag:
         query = query.where(_has_tag(filters.tag))
     if filters.username:
@@ -195,14 +196,14 @@ def _has_tag(tag: str) -> ColumnElement[bool]:
     return exists().where(ModelTag.model_id == Model.id, ModelTag.tag == tag.strip().lower())
 
 
-def _ways(words: str) -> list[ColumnElement[bool]]:
+def _fits(words: str) -> list[ColumnElement[bool]]:
     """How a model can be what is looked for: words of it, its tag, its person, a part of its name.
 
     Parts are of three letters or more, and of one word: anything less is in half of all names.
     """
     words = words.strip()
     if not words:
-        return []
+        return [true()]
     ways: list[ColumnElement[bool]] = [
         Model.search.op("@@")(func.websearch_to_tsquery("simple", words)),
         _has_tag(words),

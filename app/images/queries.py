@@ -53,9 +53,10 @@ def list_images(
 ) -> Page[Image]:
     """Newest first. Errors: Unauthorized for `mine` without a person, Invalid for a wrong cursor."""
     query = _filtered(_own(viewer) if filters.mine else _public(filters), filters)
-    query = query.offset(offset) if offset else query
     with within(db, SECONDS) if filters.query or filters.tag_ids else nullcontext():
-        return keyset_page(db, query, [Image.id], cursor=cursor, limit=limit, ascending=oldest_first)
+        return keyset_page(
+            db, query, [Image.id], cursor=cursor, limit=limit, ascending=oldest_first, offset=offset
+        )
 
 
 SECONDS = 2.0

@@ -139,19 +139,32 @@ def test_what_a_search_finds(db: Session, user: User) -> None:
     assert {words: found(words) for words in expected} == expected
 
 
-def test_pages_of_a_search_hold_everything_once(db: Session, user: User) -> None:
-    ids = [published(db, user, tensors=bytes([n]), name=f"Stone {n}").id for n in range(5)]
-    for sort in ("newest", "oldest", "downloads"):
-        found: list[int] = []
-        cursor = None
-        while True:
-            filters = queries.ModelFilters(query="stone")
-            page = queries.list_models(db, None, filters, sort=sort, cursor=cursor, limit=2)
-            found += [model.id for model in page.items]
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        assert found == (ids if sort == "oldest" else ids[::-1])
+def _walked(db: Session, viewer: User | None, filters: queries.ModelFilters, sort: str) -> list[int]:
+    """All pages of two, by cursor; by offset they hold the same."""
+    found: list[int] = []
+    cursor = None
+    while True:
+        page = queries.list_models(db, viewer, filters, sort=sort, cursor=cursor, limit=2)
+        numbered = queries.list_models(db, viewer, filters, sort=sort, limit=2, offset=len(found))
+        assert [model.id for model in numbered.items] == [model.id for model in page.items]
+        found += [model.id for model in page.items]
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+@pytest.mark.parametrize("sort", ["newest", "oldest", "downloads", "ids"])
+def test_pages_of_a_list_hold_everything_once(db: Session, user: User, sort: str) -> None:
+    """Of who has drafts too, which have no date of publishing; in a list and in a search."""
+    public = [published(db, user, tensors=bytes([n]), name=f"Stone {n}").id for n in range(5)]
+    drafts = [trained(db, user, tensors=bytes([9 + n]), name=f"Stone draft {n}").model_id for n in range(3)]
+    for query in ("", "stone"):
+        filters = queries.ModelFilters(query=query, own=True)
+        found = _walked(db, None, filters, sort)
+        assert found == (public if sort == "oldest" else public[::-1])
+        found = _walked(db, user, filters, sort)
+        assert sorted(found) == public + drafts
+        assert len(found) == len(public + drafts)
 
 
 def test_a_search_that_takes_too_long_is_refused(db: Session) -> None:
