@@ -57,10 +57,10 @@ def servers(home: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def web(home: Path, addresses: dict[str, str]) -> Iterator[int]:
+def web(home: Path, addresses: dict[str, str], **settings: str) -> Iterator[int]:
     """The web process, with no budget of requests; gives its port."""
     port = free_port()
-    environment = child_environment() | addresses | {
+    environment = child_environment() | addresses | settings | {
         "BOTTEGA_HOME": str(home), "BOTTEGA_PORT": str(port),
         "BOTTEGA_LIMIT_READS_PER_MINUTE": "100000000",
     }  # fmt: skip
