@@ -16,6 +16,9 @@ class Script:
     def __init__(self, url: str, token: str) -> None:
         self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=300)
 
+    def close(self) -> None:
+        self.http.close()
+
     def call(self, method: str, path: str, **options: Any) -> Any:
         answer = self.http.request(method, path, **options)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"

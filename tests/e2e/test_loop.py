@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ def token(installation: Installation) -> str:
     scopes = "read,train,generate,publish"
     made = installation.bottega("token", "create", "script", "--scopes", scopes, "--json")
     return str(json.loads(made)["token"])
+
+
+@pytest.fixture(scope="module")
+def script(installation: Installation, token: str) -> Iterator[Script]:
+    with closing(Script(installation.url, token)) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +112,14 @@ def test_the_loop_by_rest_and_command_line(
 
 
 def test_clips_in_the_browser(
-    installation: Installation, browser: Browser, clips: list[Path], token: str, shots: Path, tmp_path: Path
+    installation: Installation,
+    browser: Browser,
+    clips: list[Path],
+    script: Script,
+    shots: Path,
+    tmp_path: Path,
 ) -> None:
     """Six clips become a LoRA, its samples move, and a clip is drawn with and without it."""
-    page_of_starter = Script(installation.url, token).page_of("Video Starter 1")
     context = browser.new_context(
         base_url=installation.url, viewport={"width": 1280, "height": 900}, accept_downloads=True
     )
@@ -121,7 +132,7 @@ def test_clips_in_the_browser(
     assert walk.download(tmp_path).read_bytes()[8:10] == b'{"'
     prompt = "red boat, sailing left, beach, day"
     with_lora = walk.generate(f"tuscbreeze, {prompt}", seed=7, seconds=300, lora=True)
-    without = walk.generate(prompt, seed=7, seconds=300, lora=False, base=page_of_starter)
+    without = walk.generate(prompt, seed=7, seconds=300, lora=False, base=script.page_of("Video Starter 1"))
     assert with_lora != without
     walk.share(with_lora)
     walk.page.goto(with_lora)
@@ -130,8 +141,7 @@ def test_clips_in_the_browser(
     context.close()
 
 
-def test_clips_by_rest(installation: Installation, clips: list[Path], token: str) -> None:
-    script = Script(installation.url, token)
+def test_clips_by_rest(script: Script, clips: list[Path]) -> None:
     base = script.starter_version("Video Starter 1")
     dataset = script.upload_set(clips, "By script", media="video")
     job = script.train(dataset, name="Clips by script", trigger="tuscbreeze", base=base, max_steps=8)
