@@ -1,7 +1,7 @@
 """What a model family must be able to do: few verbs, no inheritance.
 
 `recipe.train` knows only this protocol. Shared maths and formats are functions in the modules
-beside this one (epsilon, flow, clip_unet, wan, kohya_keys); an adapter puts them together. Families of
+beside this one (epsilon, flow, clip_unet, wan_clips, kohya_keys); an adapter puts them together. Families of
 clips have a time axis behind the channels everywhere: a picture is a clip of one frame.
 """
 
@@ -130,7 +130,7 @@ class Family(Protocol):
 
     def load(self, base: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
         """All parts, frozen; the model in `dtype` and still on the CPU (`Parts.bring_model`), the encoders
-        in fp32. Raises CheckpointRefused.
+        in fp32, T5 as the model. Raises CheckpointRefused.
 
         `base` is a diffusers folder or one .safetensors file, `vae` a file to take the autoencoder from.
         """
