@@ -4,6 +4,7 @@ import io
 import zipfile
 from typing import Any
 
+from fastapi.testclient import TestClient
 from PIL import Image as Pillow
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -51,6 +52,13 @@ def drawing(model: str, **fields: Any) -> dict[str, Any]:
 
 def workflow(*steps: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"steps": list(steps), "currencies": ["blue"], **fields}
+
+
+def submit(api: TestClient, *steps: dict[str, Any], status: int = 202, **fields: Any) -> dict[str, Any]:
+    answer = api.post(WORKFLOWS, json=workflow(*steps, **fields))
+    assert answer.status_code == status, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
 
 
 def png(color: str = "#a8472a", side: int = 96) -> bytes:

@@ -32,6 +32,7 @@ from tests.app.compat.orchestrating import (
     keep_zip,
     png,
     run,
+    submit,
     workflow,
     workflows,
     zip_of_pictures,
@@ -91,13 +92,6 @@ def kohya(model: str, url: str, **fields: Any) -> dict[str, Any]:
         "networkAlpha": 4, "noiseOffset": 0.1, "optimizerType": "AdamW8Bit", "targetSteps": 99,
     }  # fmt: skip
     return {"$type": "imageResourceTraining", "input": given | fields}
-
-
-def submit(api: TestClient, *steps: dict[str, Any], status: int = 202, **fields: Any) -> dict[str, Any]:
-    answer = api.post(WORKFLOWS, json=workflow(*steps, **fields))
-    assert answer.status_code == status, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
 
 
 def trainings(db: Session) -> list[Job]:
