@@ -40,7 +40,7 @@ def read_picture(db: Session, user: User, file: BinaryIO, *, name: str, base: st
 
 
 def data_of(file: BinaryIO, *, name: str = "") -> Found | None:
-    """The generation data in a picture. Errors: Invalid for no picture, TooLarge."""
+    """The generation data in a picture or an MP4. Errors: Invalid for no picture, TooLarge."""
     with tempfile.TemporaryDirectory(prefix="bottega-picture-") as folder:
         source = Path(folder) / "source"
         save_bounded(file, source)
@@ -48,20 +48,7 @@ def data_of(file: BinaryIO, *, name: str = "") -> Found | None:
         if picture:
             decode_apart(source, Path(folder), name or "The picture")  # what opens there is safe to open here
         # Of an MP4 the boxes are walked and nothing is decoded; other films say nothing.
-        found = read_file(source) if picture or is_movie(source) else None
-    if found is None:
-        raise Invalid(f"{name or 'The file'}: {NOTHING}", code="no-generation-data")
-    return _filled(db, user, found, "image", base)
-
-
-def data_of(file: BinaryIO, *, name: str = "") -> Found | None:
-    """The generation data in a picture. Errors: Invalid for no picture, TooLarge."""
-    with tempfile.TemporaryDirectory(prefix="bottega-picture-") as folder:
-        source = Path(folder) / "source"
-        save_bounded(file, source)
-        if media_of(source) == "image":  # of a clip the boxes are read, and nothing is decoded
-            decode_apart(source, Path(folder), name or "The picture")  # what opens there is safe to open here
-        return read_file(source)
+        return read_file(source) if picture or is_movie(source) else None
 
 
 def read_text(db: Session, user: User, text: str, *, base: str = "") -> Filled:
