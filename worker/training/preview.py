@@ -15,9 +15,10 @@ from safetensors.torch import save
 
 from app.contract.events import Sample
 from app.contract.family import ClipDefaults
-from app.contract.jobs import GenerateJob, SamplePrompt
-from worker.inference.clip_draw import ClipRequest, draw_clips
+from app.contract.jobs import SamplePrompt
+from worker.inference.clip_draw import draw_clips
 from worker.inference.clip_files import poster, write_clip
+from worker.inference.clip_job import clip_request
 from worker.inference.draw import draw, request_of
 from worker.inference.errors import NotFiniteError
 from worker.inference.infotext import describe, embed_png, sample_job, write
@@ -96,7 +97,7 @@ def _clips(run: Run, pipe: Any, occasion: Occasion, clips: ClipDefaults) -> Iter
         )
         for _, frames in draw_clips(
             pipe,
-            clip_request(wanted),
+            clip_request(wanted, clips, None),
             on_step=lambda *_, done=index: run.monitor.count(done, len(run.job.sample_prompts), "clip"),
             should_stop=lambda: run.monitor.listen() is not None,
         ):
@@ -111,24 +112,6 @@ def _clips(run: Run, pipe: Any, occasion: Occasion, clips: ClipDefaults) -> Iter
             yield sample.model_copy(
                 update={"frames": len(frames), "fps": clips.rule.fps, "poster": f"{path}.jpg"}
             )
-
-
-def clip_request(job: GenerateJob) -> ClipRequest:
-    """What is drawn of a job for clips."""
-    return ClipRequest(
-        prompt=job.prompt,
-        negative_prompt=job.negative_prompt,
-        steps=job.steps,
-        cfg_scale=job.cfg_scale,
-        width=job.width,
-        height=job.height,
-        frames=job.frames,
-        seeds=job.seeds,
-        shift=job.shift,
-        sampler=job.sampler,
-        fps=job.fps,
-        schedule=job.schedule,
-    )
 
 
 def _sample(occasion: Occasion, index: int, prompt: SamplePrompt, path: str) -> Sample:

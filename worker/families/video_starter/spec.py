@@ -49,7 +49,7 @@ SPEC = FamilySpec(
     ),
     aspects=(
         Aspect(name="square", width=64, height=64),
-        Aspect(name="portrait", width=48, height=80),
-        Aspect(name="landscape", width=80, height=48),
+        Aspect(name="portrait", width=64, height=80),
+        Aspect(name="landscape", width=80, height=64),
     ),
 )

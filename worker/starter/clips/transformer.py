@@ -34,7 +34,7 @@ _ENDS = ("patch_embedding", "proj_out", "condition_embedder", "scale_shift_table
 
 
 def build_transformer() -> WanTransformer3DModel:
-    """A fresh WanTransformer3DModel of 5.1 M parameters; a clip is 5 x 4 x 4 tokens."""
+    """A fresh WanTransformer3DModel of 4.5 M parameters; a clip is 5 x 4 x 4 tokens."""
     return WanTransformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=6,
@@ -44,7 +44,7 @@ def build_transformer() -> WanTransformer3DModel:
         text_dim=WIDTH,
         freq_dim=128,
         ffn_dim=768,
-        num_layers=8,
+        num_layers=7,
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",
         rope_max_seq_len=64,
