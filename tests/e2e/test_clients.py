@@ -25,7 +25,8 @@ from tests.e2e.installation import Installation, running
 from tests.e2e.rest import Script
 from worker.starter.example_set import write_example_set
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+"""Starting, training and publishing come before the first of them, which takes minutes on a busy machine."""
 TRAINED, UPLOADED = "Tuscan afternoon", "Tuscany, again"
 SIZE = (128, 128)
 
