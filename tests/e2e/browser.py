@@ -94,7 +94,7 @@ class Walk:
 
     def wait_trained(self, seconds: float) -> None:
         """Watch the job page until it says that it is done."""
-        self.page.wait_for_selector("#samples img", timeout=seconds * 1000)
+        self.page.wait_for_selector("#samples img, #samples video", timeout=seconds * 1000)
         self.shot("5-training")
         expect(self.page.locator("h1")).to_contain_text("Done", timeout=seconds * 1000)
         self.shot("6-results")

@@ -170,12 +170,15 @@ def test_without_the_broker_the_server_is_still_ready(
     assert "broker: warn, away" in answer.text
 
 
-def test_without_the_database_the_server_is_not_ready(client: TestClient) -> None:
+def test_without_the_database_the_server_is_not_ready(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sqlalchemy import create_engine
     from sqlalchemy.orm import sessionmaker
 
     engine = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
-    client.app.state.sessions = sessionmaker(engine)  # type: ignore[attr-defined]
+    state = client.app.state  # type: ignore[attr-defined]
+    monkeypatch.setattr(state, "sessions", sessionmaker(engine), raising=False)
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert "database: bad, away" in answer.text

@@ -19,8 +19,9 @@ wanted = {
 }  # fmt: skip
 made = civitai.image.create(wanted, wait=True)
 again = civitai.jobs.get(token=made["token"])
-later = civitai.image.create(wanted | {"quantity": 4})
-stopped = later["jobs"][0]["jobId"]
+slow = wanted | {"quantity": 4, "params": wanted["params"] | {"steps": 60}}
+later = civitai.image.create(slow)
+stopped = later["jobs"][-1]["jobId"]  # the others are drawn before it
 civitai.jobs.cancel(stopped)
 after = civitai.jobs.get(token=later["token"])["jobs"]
 while next(job for job in after if job["jobId"] == stopped)["scheduled"]:
