@@ -16,6 +16,7 @@ from tests.app.gallery.things import published, safetensors, trained
 from tests.factories import make_blob, make_image, make_model, make_user, make_version
 
 LONG = "Tuscany ü 日本 \N{OLIVE} ".ljust(200, "x")
+CLIP = {"media_type": "video/mp4", "frames": 17, "fps": 8.0}
 BIG = b"\1" * (2 << 20)
 
 
@@ -105,7 +106,7 @@ def _pictures(db: Session, owner: User, version: ModelVersion) -> dict[str, Imag
         "made": make_image(db, owner, visibility="public", resources=[used], **facts),
         "mature": make_image(db, owner, visibility="public", rating=4),
         "blocked": make_image(db, owner, visibility="public", rating=32),
-        "video": make_image(db, owner, visibility="public", media_type="video/mp4", rating=2),
+        "video": make_image(db, owner, visibility="public", rating=2, **CLIP),
         "unrated": make_image(db, owner, visibility="public", rating=0),
         "private": make_image(db, owner),
         "unlisted": make_image(db, owner, visibility="unlisted", share_key="key-of-it"),

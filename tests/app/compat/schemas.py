@@ -352,9 +352,16 @@ class Image(Thing):
     # ours
     thumbnailUrl: Url
     pageUrl: Url
+    # ours, of clips
+    posterUrl: Url | None = None
+    frames: Count | None = None
+    fps: float | None = None
+    duration: float | None = None
 
     @model_validator(mode="after")
     def check(self) -> "Image":
+        is_clip = {"posterUrl", "frames", "fps", "duration"} <= self.model_fields_set
+        assert is_clip == (self.type == "video")
         words = {1: "None", 2: "Soft", 4: "Mature", 8: "X", 16: "X", 32: "Blocked"}
         assert self.nsfwLevel == words[self.browsingLevel]
         assert self.nsfw == (self.nsfwLevel != "None")

@@ -11,6 +11,7 @@ from app.compat.answers import OVERLOADED, CivitaiRoute
 from app.core.config import get_settings
 from app.images.queries import tag_id
 from app.main import create_app
+from app.web.rendered import add_rendered_handler
 from tests.app.compat.catalogue import Catalogue, make_catalogue
 from tests.app.conftest import Script
 from tests.app.gallery.things import published
@@ -278,6 +279,7 @@ def test_a_crash_and_a_database_that_is_away_answer_in_civitai_s_form() -> None:
         raise ZeroDivisionError
 
     app = FastAPI()
+    add_rendered_handler(app)
     app.include_router(router)
     client = TestClient(app)
     answer = client.get("/away")
