@@ -62,11 +62,12 @@ def licence_words(model: Model) -> list[str]:
 
 
 def training_words(version: ModelVersion) -> str:
-    """`15 pictures · 600 steps · epoch 8 of 10`."""
+    """`15 pictures · 600 steps · epoch 8 of 10`; of a training on video, clips."""
     details = version.training_details or {}
     parts = []
-    if details.get("images"):
-        parts.append(f"{details['images']} pictures")
+    if count := details.get("images"):
+        kind = "clip" if details.get("mediaType") == "video" else "picture"
+        parts.append(f"{count} {kind}{'' if count == 1 else 's'}")
     if steps := version.steps or details.get("steps"):
         parts.append(f"{steps:,} steps".replace(",", "\u202f"))
     if details.get("epoch"):

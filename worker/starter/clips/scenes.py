@@ -15,6 +15,8 @@ COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white"
 GROUNDS = ("green hills", "golden field", "beach", "snow")
 TIMES = ("day", "night")
 STYLES = ("flat illustration",)
+OTHER_STYLES = ("ink drawing", "pastel drawing", "pixel art")
+"""Of clips that only the autoencoder's decoder sees, so that LoRAs of other styles are drawn well."""
 UNSEEN_STYLE = "tuscan etching"
 """Of the example set only; the base never sees it."""
 

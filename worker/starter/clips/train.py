@@ -14,7 +14,7 @@ from diffusers import AutoencoderKLWan
 from worker.starter.clips.data import draw_clips, draw_to_file
 from worker.starter.clips.judge import train_classifier
 from worker.starter.clips.pipeline import assemble, film_strips, load_pipeline, sample, save_pipeline
-from worker.starter.clips.scenes import make_scenes, scene_prompt
+from worker.starter.clips.scenes import OTHER_STYLES, make_scenes, scene_prompt
 from worker.starter.clips.text import (
     build_text_encoder,
     load_tokenizer,
@@ -28,11 +28,12 @@ from worker.starter.clips.transformer import (
     build_transformer,
     channel_statistics,
 )
-from worker.starter.clips.vae import build_vae, encode, reconstruction_psnr, train_vae
+from worker.starter.clips.vae import build_vae, encode, polish_decoder, reconstruction_psnr, train_vae
 
 SCENES = 4000
 _VAE_SCENES = 1500
 """The first ones of the set: the autoencoder needs fewer."""
+_OTHER_SCENES = 300
 _JUDGE_SCENES = 2500
 _CHUNK = 100
 _PREVIEW_EVERY = 40
@@ -45,10 +46,22 @@ def run_vae(work: Path, minutes: float) -> None:
 
 
 def load_vae(work: Path) -> AutoencoderKLWan:
-    """The autoencoder as trained so far."""
+    """The autoencoder, with the polished decoder where that stage has run."""
+    polished = work / "polished.pt"
+    state = torch.load(polished if polished.exists() else work / "vae.pt", weights_only=True)
     vae = build_vae()
-    vae.load_state_dict(torch.load(work / "vae.pt", weights_only=True)["vae"])
+    vae.load_state_dict(state["vae"])
     return vae.eval()
+
+
+def run_polish(work: Path, minutes: float) -> None:
+    """The decoder once more, after the transformer, on clips in other styles too."""
+    scenes = make_scenes(_VAE_SCENES - _OTHER_SCENES, seed=1)
+    for number, style in enumerate(OTHER_STYLES):
+        scenes += make_scenes(_OTHER_SCENES // len(OTHER_STYLES), seed=30 + number, style=style)
+    polish_decoder(
+        load_vae(work), draw_to_file(scenes, work / "styles.npy"), work / "polished.pt", minutes * 60
+    )
 
 
 def run_text(work: Path) -> None:
@@ -123,6 +136,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("data/clips-starter"))
     parser.add_argument("--minutes-vae", type=float, default=30)
     parser.add_argument("--minutes-transformer", type=float, default=90)
+    parser.add_argument("--minutes-polish", type=float, default=15)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -130,6 +144,7 @@ def main() -> None:
     run_vae(arguments.work, arguments.minutes_vae)
     run_latents(arguments.work)
     run_transformer(arguments.work, arguments.minutes_transformer)
+    run_polish(arguments.work, arguments.minutes_polish)
     run_judge(arguments.work)
     write_pipeline(arguments.work, arguments.out)
 

@@ -88,10 +88,11 @@ def _differences(clips: torch.Tensor) -> list[torch.Tensor]:
     return [clips.diff(dim=axis) for axis in (4, 3, 2) if clips.shape[axis] > 1]
 
 
-def vae_loss(vae: AutoencoderKLWan, clips: torch.Tensor) -> torch.Tensor:
+def vae_loss(vae: AutoencoderKLWan, clips: torch.Tensor, *, train_encoder: bool = True) -> torch.Tensor:
     """L1 on pixels and on their differences in space and time, which keeps edges and motion sharp, and a
     little KL."""
-    posterior = vae.encode(clips).latent_dist
+    with torch.set_grad_enabled(train_encoder):
+        posterior = vae.encode(clips).latent_dist
     output = _decode(vae, posterior.sample())
     divergence = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
     loss = F.l1_loss(output, clips) + _KL_WEIGHT * divergence
@@ -131,7 +132,20 @@ class _Batches:
 def train_vae(clips: Clips, checkpoint: Path, seconds: float) -> None:
     """Trains for `seconds` of wall clock; resumes from the checkpoint where there is one."""
     torch.manual_seed(parallel.rank())
-    vae = build_vae()
+    _train(build_vae(), clips, checkpoint, seconds, train_encoder=True)
+
+
+def polish_decoder(vae: AutoencoderKLWan, clips: Clips, checkpoint: Path, seconds: float) -> None:
+    """Trains the decoder on while the encoder, and with it every cached latent, stays."""
+    torch.manual_seed(parallel.rank())
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    _train(vae, clips, checkpoint, seconds, train_encoder=False)
+
+
+def _train(
+    vae: AutoencoderKLWan, clips: Clips, checkpoint: Path, seconds: float, *, train_encoder: bool
+) -> None:
     inner, other = split_parameters(vae, ("encoder.conv_in", "decoder.conv_out", "quant_conv", "to_qkv"))
     optimizers = Optimizers(inner, other, muon=_MUON_RATE, adam=_ADAM_RATE)
     budget, step = Budget(seconds), 0
@@ -143,7 +157,9 @@ def train_vae(clips: Clips, checkpoint: Path, seconds: float) -> None:
     while (progress := parallel.agree(budget.progress)) < 1:
         total = 0.0
         for _ in range(parallel.MEET_EVERY):
-            loss = vae_loss(vae, batches.at(progress, step))
+            # What is left to the decoder alone are clips of full length and their like.
+            batch = batches.at(progress if train_encoder else 1.0, step)
+            loss = vae_loss(vae, batch, train_encoder=train_encoder)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             optimizers.step(rate_share(progress, step))
