@@ -32,6 +32,7 @@ CLIP = ".mp4"
 SIMPLE: dict[str, Any] = {
     "photos": None, "base": None, "name": "My LoRA", "type": "style", "family": "starter", "preset": "normal",
     "trigger_word": "", "label_type": "tag", "params": {}, "sample_prompts": [], "threads": 2, "vae": "",
+    "text_encoder": "", "low_noise": "",
 }  # fmt: skip
 """What the simple form may say, with defaults; None must be given."""
 EXITS = {"succeeded": 0, "paused": 130}
@@ -120,12 +121,17 @@ def read_job(path: Path) -> tuple[TrainJob, dict[str, Path]]:
     named = [
         job.base.file,
         *(item.file for item in job.items),
-        *filter(None, [job.continue_from, job.continue_low_noise, job.base.vae]),
+        *filter(None, [job.continue_from, job.continue_low_noise, *companions(job.base)]),
     ]
     missing = [blob.name for blob in named if not files.get(blob.sha256, Path("missing")).exists()]
     if missing:
         raise BadJob(f"“files” names no existing path for {', '.join(missing[:5])}.")
     return job, files
+
+
+def companions(base: CheckpointRef) -> list[BlobRef]:
+    """What is to be had beside the checkpoint itself."""
+    return [blob for blob in (base.vae, base.text_encoder, base.low_noise) if blob]
 
 
 def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str, Path]]:
@@ -145,7 +151,11 @@ def simple_job(given: dict[str, Any], folder: Path) -> tuple[TrainJob, dict[str,
         family=spec.name,
         name=base.name,
         base_model=spec.base_model,
-        vae=blob_of((folder / str(wanted["vae"])).resolve(), files) if wanted["vae"] else None,
+        **{
+            name: blob_of((folder / str(wanted[name])).resolve(), files)
+            for name in cli_draw.COMPANIONS
+            if wanted[name]
+        },
     )
     size: dict[str, Any] = {"width": spec.generation.width, "height": spec.generation.height}
     if any(item.frames > 1 for item in items):
@@ -170,8 +180,11 @@ def _check_form(wanted: dict[str, Any], folder: Path) -> None:
         raise BadJob("“photos” must name a folder.")
     if not wanted["base"] or not (folder / str(wanted["base"])).exists():
         raise BadJob("“base” must name a checkpoint: a diffusers folder or a .safetensors file.")
-    if wanted["vae"] and not (folder / str(wanted["vae"])).is_file():
-        raise BadJob("“vae” must name a .safetensors file, or be left out.")
+    for name in ("vae", "low_noise"):
+        if wanted[name] and not (folder / str(wanted[name])).is_file():
+            raise BadJob(f"“{name}” must name a .safetensors file, or be left out.")
+    if wanted["text_encoder"] and not (folder / str(wanted["text_encoder"])).is_dir():
+        raise BadJob("“text_encoder” must name a folder with text_encoder and tokenizer, or be left out.")
     if not isinstance(wanted["params"], dict):
         raise BadJob("“params” must be an object.")
     prompts = wanted["sample_prompts"]

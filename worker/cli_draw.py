@@ -15,11 +15,14 @@ from worker.reporter import PrintReporter
 
 SIMPLE: dict[str, Any] = {
     "prompt": None, "base": None, "family": "starter", "negative_prompt": "", "loras": [], "seeds": [1],
-    "threads": 2, "vae": "", "start": "", "sampler": None, "schedule": "Automatic", "steps": None,
-    "cfg_scale": None, "width": None, "height": None, "frames": None, "fps": None, "shift": None,
+    "threads": 2, "vae": "", "text_encoder": "", "low_noise": "", "start": "",
+    "sampler": None, "schedule": "Automatic", "steps": None, "cfg_scale": None, "width": None,
+    "height": None, "frames": None, "fps": None, "shift": None,
 }  # fmt: skip
 """What the simple form may say, with defaults. None = the family's own; prompt and base must be given."""
 LORA = {"file": "", "low_noise": "", "strength": 1.0}
+COMPANIONS = ("vae", "text_encoder", "low_noise")
+"""Files of a checkpoint beside its own."""
 POOL_BYTES = 1 << 50
 
 
@@ -76,7 +79,7 @@ class _Simple:
             family=self.spec.name,
             name=base.name,
             base_model=self.spec.base_model,
-            vae=self.blob("vae", self.wanted["vae"]) if self.wanted["vae"] else None,
+            **{name: self.blob(name, self.wanted[name]) for name in COMPANIONS if self.wanted[name]},
         )
 
     def lora(self, said: Any) -> LoraRef:

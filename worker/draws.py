@@ -41,9 +41,7 @@ class Draws:
 
     def uniform(self, purpose: str, keys: Sequence[Key]) -> Tensor:
         """Numbers between 0 and 1, both left out, one a key: [len(keys)], fp64."""
-        drawn = [
-            torch.rand(1, generator=self.generator(purpose, *key), dtype=torch.float64) for key in keys
-        ]
+        drawn = [torch.rand(1, generator=self.generator(purpose, *key), dtype=torch.float64) for key in keys]
         return torch.cat(drawn).clamp(min=1e-9, max=1 - 1e-9)
 
     def chance(self, purpose: str, share: float, *key: int) -> bool:

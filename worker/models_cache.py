@@ -52,11 +52,14 @@ class ModelsCache:
         folder.mkdir(parents=True, exist_ok=True)
 
     def job_files(self, job: TrainJob | GenerateJob) -> dict[str, Path]:
-        """Every file that the job names, by sha256. A `Diffusers` base is a folder, all else are files."""
+        """Every file that the job names, by sha256. A `Diffusers` base is a folder, and so is a
+        text encoder; all else are files."""
         base = job.base.file
         found = {base.sha256: self.folder(base) if job.base.format == "Diffusers" else self.file(base)}
         others = _generate_files(job) if isinstance(job, GenerateJob) else _train_files(job)
-        others += [ref for ref in (job.base.vae, job.base.text_encoder, job.base.low_noise) if ref]
+        others += [ref for ref in (job.base.vae, job.base.low_noise) if ref]
+        if text := job.base.text_encoder:
+            found.setdefault(text.sha256, self.folder(text))
         for ref in others:
             found.setdefault(ref.sha256, self.file(ref))
         return found

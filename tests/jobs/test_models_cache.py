@@ -198,6 +198,7 @@ def test_every_file_of_a_job_is_brought(tmp_path: Path) -> None:
         "mask",
     )
     refs = {name: put(storage, name.encode(), f"{name}.safetensors") for name in names}
+    refs["text"] = put(storage, zipped({"text_encoder/config.json": b"{}"}), "text.zip")
 
     def lora(name: str) -> LoraRef:
         return LoraRef(
@@ -216,6 +217,8 @@ def test_every_file_of_a_job_is_brought(tmp_path: Path) -> None:
         grid=Grid(x_axis="LoRA", x_labels=("a",), cells=(Cell(x=0, y=0, loras=(lora("cell"),)),)),
     )  # fmt: skip
     found = ModelsCache(storage, tmp_path).job_files(job)
+    text = found.pop(refs.pop("text").sha256)
+    assert (text / "text_encoder" / "config.json").read_bytes() == b"{}"
     assert {digest: path.read_bytes() for digest, path in found.items()} == {
         ref.sha256: name.encode() for name, ref in refs.items()
     }

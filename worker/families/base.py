@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from app.contract.family import FamilySpec
+from app.contract.jobs import CheckpointRef
 from worker.draws import Draws, Key
 
 Cond = dict[str, Tensor]
@@ -22,6 +23,27 @@ Cond = dict[str, Tensor]
 
 class CheckpointRefused(ValueError):
     """This base checkpoint cannot be used; the message says why and what to bring instead."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is taken in place of the checkpoint's own, or for what it lacks."""
+
+    vae: Path | None = None
+    """One .safetensors file."""
+    text_encoder: Path | None = None
+    """A folder with the folders text_encoder and tokenizer."""
+    low_noise: Path | None = None
+    """The second network of a family with experts, as one .safetensors file."""
+
+    @classmethod
+    def of(cls, base: CheckpointRef, files: Mapping[str, Path]) -> "Chosen":
+        """What `base` names, from the job's files by sha256."""
+        named = (base.vae, base.text_encoder, base.low_noise)
+        return cls(*(files[blob.sha256] if blob else None for blob in named))
+
+
+NOTHING = Chosen()
 
 
 @dataclass
@@ -46,8 +68,8 @@ class Parts:
     """Frames and pixels a latent, of families of clips."""
     boundary: float = 1.0
     """Noise level from which on `model` is asked and below which `model_2`."""
-    vae_file: Path | None = None
-    """The VAE that was chosen in place of the checkpoint's own."""
+    chosen: Chosen = NOTHING
+    """What was taken in place of the checkpoint's own."""
     notes: Sequence[str] = ()
     """What the owner should know of the checkpoint."""
 
@@ -128,11 +150,11 @@ class Family(Protocol):
     @property
     def spec(self) -> FamilySpec: ...
 
-    def load(self, base: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
+    def load(self, base: Path, device: torch.device, dtype: torch.dtype, chosen: Chosen = NOTHING) -> Parts:
         """All parts, frozen; the model in `dtype` and still on the CPU (`Parts.bring_model`), the encoders
         in fp32, T5 as the model. Raises CheckpointRefused.
 
-        `base` is a diffusers folder or one .safetensors file, `vae` a file to take the autoencoder from.
+        `base` is a diffusers folder or one .safetensors file.
         """
         ...
 
@@ -186,7 +208,7 @@ class Family(Protocol):
         """A diffusers pipeline around the loaded parts, adapters included."""
         ...
 
-    def pipeline(self, base: Path, dtype: torch.dtype, vae: Path | None = None) -> Any:
+    def pipeline(self, base: Path, dtype: torch.dtype, chosen: Chosen = NOTHING) -> Any:
         """A fresh diffusers pipeline of this checkpoint, on the CPU."""
         ...
 

@@ -15,10 +15,9 @@ import transformers
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from transformers import AutoTokenizer, CLIPTokenizer
 
-from worker.families.base import CheckpointRefused
+from worker.families.base import NOTHING, CheckpointRefused, Chosen
 from worker.families.clip_tokenizer import clip_tokenizer
-from worker.families.ldm_keys import Place
-from worker.families.single_file import Marks, Part, SingleFile
+from worker.families.single_file import Marks, Part, SingleFile, as_it_is
 
 CONTEXTS = {
     768: "Stable Diffusion 1",
@@ -35,6 +34,8 @@ FLOW_FACTS = (
     "shift_terminal", "time_shift_type",
 )  # fmt: skip
 """What a scheduler's configuration says of the shift, where it depends on the size of a clip."""
+TEXT_TOO = "Choose one for it: a zip with the folders text_encoder and tokenizer of a diffusers checkpoint."
+LOW_NOISE_TOO = "Choose the other one as well: the file for low noise, of the same version."
 STEPS_OFFSET = 1
 """`StableDiffusionPipeline` insists on this value; it warns and sets it otherwise."""
 
@@ -49,6 +50,8 @@ class Layout:
     configs: Path | None = None
     check_transformer: Callable[[Path], None] | None = None
     """Of an architecture that predicts a flow with a transformer: refuses folders of its relatives."""
+    sizes: Callable[["Layout", str, SingleFile], dict[str, Any]] | None = None
+    """Of such an architecture: a part's configuration, from the file with its tensors. Refuses relatives."""
 
     def part(self, name: str) -> Part:
         return next(part for part in self.parts if part.name == name)
@@ -85,17 +88,41 @@ class Source(Protocol):
         ...
 
 
-def open_checkpoint(base: Path, layout: Layout, vae: Path | None = None) -> Source:
-    """`vae` is a file with the autoencoder to take instead of the one inside. Raises CheckpointRefused."""
-    chosen = SingleFile(vae) if vae else None
+def open_checkpoint(base: Path, layout: Layout, chosen: Chosen = NOTHING) -> Source:
+    """`chosen` counts before what is inside. Raises CheckpointRefused."""
     if base.is_file():
-        layout.config("unet")  # the starter has none, and no single files
-        file = SingleFile(base)
+        layout.config(layout.parts[0].name)  # the starters have none, and no single files
+        if layout.check_transformer:
+            return _open_pieces(base, layout, chosen)
+        if chosen.text_encoder or chosen.low_noise:
+            raise CheckpointRefused(
+                f"Files of {layout.title} hold all but a VAE; choose nothing else for it."
+            )
+        file, vae = SingleFile(base), SingleFile(chosen.vae) if chosen.vae else None
         check_file(file, layout)
-        return _File(file, layout, chosen, file.read_marks())
+        return _File(file, layout, vae, file.read_marks())
+    if chosen.low_noise:
+        raise CheckpointRefused(f"{base.name} holds all its networks; choose no file for low noise.")
     folder = find_folder(base)
     check_folder(folder, layout)
-    return _Folder(folder, layout, chosen)
+    found = _Folder(folder, layout, SingleFile(chosen.vae) if chosen.vae else None)
+    if chosen.text_encoder:
+        found.text = find_text(chosen.text_encoder)
+    return found
+
+
+def _open_pieces(base: Path, layout: Layout, chosen: Chosen) -> "_Pieces":
+    file = SingleFile(base)
+    files = {"transformer": file, "vae": SingleFile(chosen.vae) if chosen.vae else file}
+    if any(part.name == "transformer_2" for part in layout.parts):
+        if chosen.low_noise is None:
+            raise CheckpointRefused(
+                f"{layout.title} has two networks, and {base.name} is one of them. {LOW_NOISE_TOO}"
+            )
+        files["transformer_2"] = SingleFile(chosen.low_noise)
+    if chosen.text_encoder is None:
+        raise CheckpointRefused(f"{base.name} holds no text encoder. {TEXT_TOO}")
+    return _Pieces(files, find_text(chosen.text_encoder), layout)
 
 
 @dataclass
@@ -103,31 +130,21 @@ class _Folder:
     folder: Path
     layout: Layout
     vae: SingleFile | None
+    text: Path | None = None
+    """The folder of another text encoder and its tokenizer."""
     notes: list[str] = field(default_factory=list)
 
     def model(self, name: str, dtype: torch.dtype) -> Any:
         path = self.folder / name
         if name == "vae" and self.vae:
             return load_vae(self.vae, read_config(path / "config.json"), self.layout, dtype)
-        transformers.utils.logging.disable_progress_bar()
-        try:
-            return self.layout.part(name).kind.from_pretrained(
-                path, dtype=dtype, local_files_only=True, use_safetensors=True, variant=_variant(path)
-            )
-        except (OSError, ValueError) as error:
-            raise CheckpointRefused(
-                f"The part {name} of the checkpoint cannot be read. It must be .safetensors with its "
-                "config.json beside it."
-            ) from error
+        if name == "text_encoder" and self.text:
+            path = self.text / name
+        return _pretrained(path, self.layout.part(name), dtype)
 
     def tokenizer(self, name: str) -> Any:
-        kind = AutoTokenizer if self.layout.check_transformer else CLIPTokenizer
-        try:
-            return kind.from_pretrained(self.folder / name, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise CheckpointRefused(
-                f"The folder {name} of the checkpoint holds no tokenizer. Bring a complete checkpoint."
-            ) from error
+        folder = self.text if self.text and name == "tokenizer" else self.folder
+        return _tokenizer(folder / name, AutoTokenizer if self.layout.check_transformer else CLIPTokenizer)
 
     def said(self, name: str, default: Any) -> Any:
         return read_config(self.folder / "model_index.json").get(name, default)
@@ -139,6 +156,60 @@ class _Folder:
             self.folder / "scheduler", clip_sample=False, steps_offset=STEPS_OFFSET, local_files_only=True
         )
         return schedule
+
+
+def _pretrained(path: Path, part: Part, dtype: torch.dtype) -> Any:
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        return part.kind.from_pretrained(
+            path, dtype=dtype, local_files_only=True, use_safetensors=True, variant=_variant(path)
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointRefused(
+            f"The part {part.name} of the checkpoint cannot be read. It must be .safetensors with its "
+            "config.json beside it."
+        ) from error
+
+
+def _tokenizer(path: Path, kind: Any) -> Any:
+    try:
+        return kind.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointRefused(
+            f"The folder {path.name} of the checkpoint holds no tokenizer. Bring a complete checkpoint."
+        ) from error
+
+
+@dataclass
+class _Pieces:
+    """A transformer in a file of its own, as most people have it, and what it lacks from elsewhere."""
+
+    files: dict[str, SingleFile]
+    """Where each part is, by its name."""
+    text: Path
+    layout: Layout
+
+    def model(self, name: str, dtype: torch.dtype) -> Any:
+        part = self.layout.part(name)
+        if name not in self.files:
+            return _pretrained(self.text / name, part, dtype)
+        file, sizes = self.files[name], self.layout.sizes
+        config = sizes(self.layout, name, file) if sizes else self.layout.config(name)
+        return file.load(part, config, dtype)
+
+    def tokenizer(self, name: str) -> Any:
+        return _tokenizer(self.text / name, AutoTokenizer)
+
+    def said(self, name: str, default: Any) -> Any:
+        return self.files["transformer"].metadata.get(name, default)
+
+    def noise_schedule(self) -> Any:
+        return flow_schedule(self.layout.config("scheduler"))
+
+    @property
+    def notes(self) -> list[str]:
+        files = {file.path: file for file in self.files.values()}
+        return [note for file in files.values() for note in leftovers(file)]
 
 
 @dataclass
@@ -168,11 +239,16 @@ class _File:
 
     @property
     def notes(self) -> list[str]:
-        unplaced = self.file.unplaced()
-        if not unplaced:
-            return []
-        names = ", ".join(unplaced[:5]) + (", …" if len(unplaced) > 5 else "")
-        return [f"{len(unplaced)} entries of the checkpoint have no place here and do nothing: {names}."]
+        return leftovers(self.file)
+
+
+def leftovers(file: SingleFile) -> list[str]:
+    """A note on what no model took."""
+    unplaced = file.unplaced()
+    if not unplaced:
+        return []
+    names = ", ".join(unplaced[:5]) + (", …" if len(unplaced) > 5 else "")
+    return [f"{len(unplaced)} entries of the checkpoint have no place here and do nothing: {names}."]
 
 
 def flow_schedule(config: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
@@ -186,12 +262,8 @@ def load_vae(file: SingleFile, config: Mapping[str, Any], layout: Layout, dtype:
     """An autoencoder from a file of its own, in either naming, or from another checkpoint."""
     part = layout.part("vae")
     if DIFFUSERS_VAE in file.shapes:
-        return file.load(replace(part, prefixes=("",), names=_as_it_is), config, dtype)
+        return file.load(replace(part, prefixes=("",), names=as_it_is), config, dtype)
     return file.load(replace(part, prefixes=("", *part.prefixes)), config, dtype)
-
-
-def _as_it_is(name: str, _config: Mapping[str, Any]) -> Place:
-    return Place(name)
 
 
 def find_folder(base: Path) -> Path:
@@ -200,6 +272,15 @@ def find_folder(base: Path) -> Path:
         return base
     inner = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
     return inner[0] if len(inner) == 1 and (inner[0] / "model_index.json").is_file() else base
+
+
+def find_text(path: Path) -> Path:
+    """The folder with text_encoder and tokenizer: `path`, or the only folder in it. CheckpointRefused."""
+    inner = [each for each in path.iterdir() if each.is_dir()] if path.is_dir() else []
+    for folder in (path, *(inner if len(inner) == 1 else ())):
+        if (folder / "text_encoder").is_dir() and (folder / "tokenizer").is_dir():
+            return folder
+    raise CheckpointRefused(f"{path.name} is no text encoder that can be used here. {TEXT_TOO}")
 
 
 def check_folder(folder: Path, layout: Layout) -> None:

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel
 
 from app.contract.family import FamilySpec
 from worker.draws import Draws
-from worker.families.base import Batch, CheckpointRefused, Cond, Latents, LoraTargets, Parts
+from worker.families.base import NOTHING, Batch, CheckpointRefused, Chosen, Cond, Latents, LoraTargets, Parts
 from worker.families.checkpoints import Layout, open_checkpoint
 from worker.families.kohya_keys import SD1_UNET, from_any, to_kohya
 from worker.families.latent_unet import (
@@ -69,11 +69,11 @@ class ClipUNet:
     spec: FamilySpec
     layout: Layout
 
-    def load(self, base: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
-        source = open_checkpoint(base, self.layout, vae)
+    def load(self, base: Path, device: torch.device, dtype: torch.dtype, chosen: Chosen = NOTHING) -> Parts:
+        source = open_checkpoint(base, self.layout, chosen)
         parts = Parts(
             base=base,
-            vae_file=vae,
+            chosen=chosen,
             device=device,
             model=frozen(source.model("unet", dtype), torch.device("cpu")),
             tokenizer=source.tokenizer("tokenizer"),
@@ -86,7 +86,7 @@ class ClipUNet:
     def load_encoders(self, parts: Parts) -> None:
         """fp32: half precision overflows in some autoencoders, and both run only for moments."""
         if parts.text_encoder is None or parts.vae is None:
-            self._encoders(parts, open_checkpoint(parts.base, self.layout, parts.vae_file), torch.float32)
+            self._encoders(parts, open_checkpoint(parts.base, self.layout, parts.chosen), torch.float32)
 
     def _encoders(self, parts: Parts, source: Any, dtype: torch.dtype) -> None:
         if parts.text_encoder is None:
@@ -144,8 +144,8 @@ class ClipUNet:
             requires_safety_checker=False,
         )
 
-    def pipeline(self, base: Path, dtype: torch.dtype, vae: Path | None = None) -> StableDiffusionPipeline:
-        source = open_checkpoint(base, self.layout, vae)
+    def pipeline(self, base: Path, dtype: torch.dtype, chosen: Chosen = NOTHING) -> StableDiffusionPipeline:
+        source = open_checkpoint(base, self.layout, chosen)
         cpu = torch.device("cpu")
         parts = Parts(
             base=base,

@@ -6,8 +6,8 @@ for by name (`ldm_keys`), so that nothing stays random in silence; what nobody a
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +23,20 @@ from worker.families.ldm_keys import Names, Place
 KNOWN_LEFTOVERS = re.compile(
     r"^model_ema\.|\.position_ids$|\.logit_scale$|(^|\.)v_pred$|(^|\.)ztsnr$|^first_stage_model\.loss\."
     r"|^(log_|sqrt_)?(one_minus_|recip_|recipm1_)?alphas_cumprod(_prev)?$|^betas$|^posterior_|^logvar$"
-    r"|^denoiser\.|^loss\.|^global_step$|^scale_factor$"
+    r"|per_channel_statistics\.(channel|mean-of-stds)|^denoiser\.|^loss\.|^global_step$|^scale_factor$"
 )
 """What checkpoints carry along and nobody needs: averages of the training, its schedule, marks."""
 OLD_TEXT_NAMES = re.compile(r"^(.*\.transformer\.)(embeddings|encoder|final_layer_norm)\.")
 """CLIP as some early files have it, without `text_model.`."""
 COMPRESSED = (".scale_weight", ".weight_scale", "scaled_fp8", ".quant_state.bitsandbytes__nf4", ".absmax")
+
+
+def fill_positions(model: Any) -> None:
+    """What is no weight and so not in a file: the places of CLIP's tokens."""
+    for name, buffer in list(model.named_buffers()):
+        if buffer.is_meta:
+            owner = model.get_submodule(name.rpartition(".")[0])
+            owner.position_ids = torch.arange(buffer.shape[-1]).expand(buffer.shape)
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,10 @@ class Part:
     """What to say where the file has nothing of it."""
     spare: str = r"(?!)"
     """Names of tensors that some files leave out because nothing reads them."""
+    complete: Callable[[Any], None] = fill_positions
+    """Computes what is no weight."""
+    our_mark: str = ""
+    """A tensor that only files with our own names have; "" = no file is written with them."""
 
 
 TRAINED_ALIKE = {None: "epsilon", "epsilon": "epsilon", "v": "v_prediction"}
@@ -101,6 +113,8 @@ class SingleFile:
     def load(self, part: Part, config: Mapping[str, Any], dtype: torch.dtype) -> Any:
         """The model with all its weights, on the CPU. CheckpointRefused names what is absent or misshapen."""
         model = empty_model(part.kind, config)
+        exact = tuple(getattr(part.kind, "_keep_in_fp32_modules", None) or ())
+        part = self._spelled(part)
         wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         prefix = self._prefix(part, config, next(iter(wanted)))
         weights: dict[str, Tensor] = {}
@@ -109,7 +123,8 @@ class SingleFile:
             place = part.names(name, config)
             place = place._replace(key=prefix + place.key)
             if place.key in self.shapes:
-                weights[name] = self._tensor(place, shape).to(dtype)
+                kept = any(word in exact for word in name.split("."))
+                weights[name] = self._tensor(place, shape).to(torch.float32 if kept else dtype)
             elif re.search(part.spare, name):
                 weights[name] = torch.zeros(shape, dtype=dtype)
             else:
@@ -117,8 +132,18 @@ class SingleFile:
         if missing:
             raise CheckpointRefused(f"{self.path.name} lacks {len(missing)} tensors: {few(missing)}.")
         model.load_state_dict(weights, assign=True)
-        _fill_buffers(model)
+        part.complete(model)
         return model.eval()
+
+    def shape(self, part: Part, names: tuple[str, ...]) -> tuple[int, ...]:
+        """Of the first of these tensors of `part` that the file has; () where it has none."""
+        keys = (prefix + name for name in names for prefix in part.prefixes)
+        return next((self.shapes[key] for key in keys if key in self.shapes), ())
+
+    def _spelled(self, part: Part) -> Part:
+        """With our own names where the file is written with them."""
+        ours = part.our_mark and any(prefix + part.our_mark in self.shapes for prefix in part.prefixes)
+        return replace(part, names=as_it_is) if ours else part
 
     def _prefix(self, part: Part, config: Mapping[str, Any], first: str) -> str:
         for prefix in part.prefixes:
@@ -154,12 +179,8 @@ def empty_model(kind: Any, config: Mapping[str, Any]) -> Any:
         return kind.from_config(dict(config))
 
 
-def _fill_buffers(model: Any) -> None:
-    """What is no weight and so not in a file: the places of CLIP's tokens."""
-    for name, buffer in list(model.named_buffers()):
-        if buffer.is_meta:
-            owner = model.get_submodule(name.rpartition(".")[0])
-            owner.position_ids = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+def as_it_is(name: str, _config: Mapping[str, Any]) -> Place:
+    return Place(name)
 
 
 def _shape(sides: tuple[int, ...]) -> str:

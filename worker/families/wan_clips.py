@@ -18,7 +18,7 @@ from transformers import UMT5EncoderModel
 from app.contract.family import FamilySpec
 from app.recognition.transformer_names import WanNames
 from worker.draws import Draws
-from worker.families.base import Batch, CheckpointRefused, Cond, Latents, LoraTargets, Parts
+from worker.families.base import NOTHING, Batch, CheckpointRefused, Chosen, Cond, Latents, LoraTargets, Parts
 from worker.families.checkpoints import Layout, Source, open_checkpoint, read_config
 from worker.families.clip_latents import (
     block_targets,
@@ -28,17 +28,36 @@ from worker.families.clip_latents import (
     encode_clips,
     tokenize,
 )
+from worker.families.clip_names import wan_place, wan_vae_place
 from worker.families.diffusion_model_keys import from_diffusion_model, to_diffusion_model
 from worker.families.epsilon import Predict
 from worker.families.flow import LEVELS, flow_loss
 from worker.families.latent_unet import frozen
-from worker.families.single_file import Part
+from worker.families.single_file import Part, SingleFile, as_it_is
 
 MOST_TOKENS = 512
 """Of a text. Padding counts: the transformer looks at it, so that training and drawing pad alike."""
 BOUNDARY = 0.875
 """Of Wan 2.2 A14B, where the checkpoint does not say it."""
 NAMES = WanNames()
+KNOWN = {
+    (1536, 16): "Wan 2.1 1.3B",
+    (5120, 16): "Wan 14B (2.1, or one of the two networks of 2.2)",
+    (5120, 36): "a Wan 14B that goes on from a picture",
+    (3072, 48): "Wan 2.2 5B",
+}
+"""By the transformer's width and the channels that it reads."""
+VAE = Part(
+    "vae",
+    AutoencoderKLWan,
+    ("", "vae."),
+    wan_vae_place,
+    lacking=(
+        "holds no VAE of Wan. Choose one for it: a .safetensors file of the type VAE, with Wan's names or "
+        "those of diffusers."
+    ),
+    our_mark="encoder.conv_in.weight",
+)
 
 
 @dataclass(frozen=True)
@@ -51,19 +70,54 @@ class Variant:
     """Noise levels are told for each token while drawing, so that a first frame can be kept."""
 
 
-def layout(title: str, variant: Variant) -> Layout:
-    """How checkpoints of this architecture lie on disk."""
+def layout(title: str, variant: Variant, configs: Path | None = None) -> Layout:
+    """How checkpoints of this architecture lie on disk; in single files only with `configs`."""
     networks = ("transformer", "transformer_2") if variant.experts else ("transformer",)
     parts = (
-        *(Part(name, WanTransformer3DModel, ("",), _never) for name in networks),
-        Part("vae", AutoencoderKLWan, ("",), _never),
-        Part("text_encoder", UMT5EncoderModel, ("",), _never),
+        *(_network(name, title) for name in networks),
+        VAE,
+        Part("text_encoder", UMT5EncoderModel, ("",), as_it_is),
     )
-    return Layout(title, parts, check_transformer=_check(title, variant))
+    return Layout(title, parts, configs=configs, check_transformer=_check(title, variant), sizes=_sizes)
 
 
-def _never(name: str, _config: Mapping[str, Any]) -> Any:
-    raise CheckpointRefused(f"{name} is not looked for in single files.")
+def _network(name: str, title: str) -> Part:
+    return Part(
+        name,
+        WanTransformer3DModel,
+        ("", "model.diffusion_model.", "diffusion_model."),
+        wan_place,
+        lacking=f"holds no transformer of {title}.",
+        complete=_turn,
+        our_mark="condition_embedder.time_proj.weight",
+    )
+
+
+def _turn(model: Any) -> None:
+    """The angles that tell places apart are no weights."""
+    config = model.config
+    model.rope = type(model.rope)(config.attention_head_dim, config.patch_size, config.rope_max_seq_len)
+
+
+def _sizes(layout: Layout, name: str, file: SingleFile) -> dict[str, Any]:
+    config = layout.config(name.removesuffix("_2"))
+    part = layout.part(name)
+    if name == "vae":
+        found = file.shape(part, ("quant_conv.weight", "conv1.weight"))
+        if found and found[0] != 2 * config["z_dim"]:
+            raise CheckpointRefused(
+                f"{file.path.name} is a VAE of {found[0] // 2} channels, where {layout.title} has "
+                f"{config['z_dim']}. Choose the VAE of {layout.title}."
+            )
+        return config
+    found = file.shape(part, ("patch_embedding.weight",))
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    if found and tuple(found[:2]) != (width, config["in_channels"]):
+        known = KNOWN.get((found[0], found[1]), f"a transformer of {found[0]} × {found[1]} channels")
+        raise CheckpointRefused(
+            f"{file.path.name} is {known}, not {layout.title}. Choose its base model anew."
+        )
+    return config
 
 
 def _check(title: str, variant: Variant) -> Callable[[Path], None]:
@@ -86,15 +140,17 @@ class Wan:
 
     spec: FamilySpec
     variant: Variant
+    configs: Path | None = None
+    """The folder with the configurations of single files; without it there are none."""
 
     @property
     def layout(self) -> Layout:
-        return layout(self.spec.title, self.variant)
+        return layout(self.spec.title, self.variant, self.configs)
 
-    def load(self, base: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
-        source = open_checkpoint(base, self.layout, vae)
+    def load(self, base: Path, device: torch.device, dtype: torch.dtype, chosen: Chosen = NOTHING) -> Parts:
+        source = open_checkpoint(base, self.layout, chosen)
         parts = self._open(source, base, device, dtype)
-        parts.vae_file = vae
+        parts.chosen = chosen
         self._encoders(parts, source)
         parts.notes = source.notes
         return parts
@@ -114,7 +170,7 @@ class Wan:
 
     def load_encoders(self, parts: Parts) -> None:
         if parts.text_encoder is None or parts.vae is None:
-            self._encoders(parts, open_checkpoint(parts.base, self.layout, parts.vae_file))
+            self._encoders(parts, open_checkpoint(parts.base, self.layout, parts.chosen))
 
     def _encoders(self, parts: Parts, source: Source) -> None:
         """The autoencoder in fp32; the text encoder, which is large, as the transformer."""
@@ -174,8 +230,8 @@ class Wan:
             expand_timesteps=self.variant.each_token_timed,
         )
 
-    def pipeline(self, base: Path, dtype: torch.dtype, vae: Path | None = None) -> WanPipeline:
-        source = open_checkpoint(base, self.layout, vae)
+    def pipeline(self, base: Path, dtype: torch.dtype, chosen: Chosen = NOTHING) -> WanPipeline:
+        source = open_checkpoint(base, self.layout, chosen)
         parts = self._open(source, base, torch.device("cpu"), dtype)
         self._encoders(parts, source)
         return self.assemble(parts)

@@ -17,7 +17,7 @@ from app.contract.events import Finished, LogLine, Picture, Progress, Unplaced
 from app.contract.family import ClipDefaults
 from app.contract.jobs import EmbeddingRef, GenerateJob, LoraRef
 from worker.device import is_out_of_memory, peak_memory, prepare
-from worker.families.base import CheckpointRefused
+from worker.families.base import CheckpointRefused, Chosen
 from worker.inference.clip_draw import draw_clips
 from worker.inference.clip_job import check_media, clip_request, rate_of, save_clip
 from worker.inference.draw import Request, draw, request_of
@@ -123,8 +123,7 @@ class _Run:
         if self.stopped():
             return self.finished()
         base = self.job.base
-        vae = self.files[base.vae.sha256] if base.vae else None
-        warm = self.pool.get(base, self.files[base.file.sha256], vae)
+        warm = self.pool.get(base, self.files[base.file.sha256], Chosen.of(base, self.files))
         with sparing(warm.pipe, wanted=self.sparing):
             for series in everything:
                 if not self.stopped():

@@ -18,7 +18,7 @@ from app.contract.jobs import CheckpointRef
 from app.recognition import HeaderRefused, read_header
 from worker.device import DTYPES, is_out_of_memory
 from worker.families import catalog
-from worker.families.base import CheckpointRefused
+from worker.families.base import NOTHING, CheckpointRefused, Chosen
 from worker.inference.lora_files import LoraSwitch
 
 Load = Callable[..., Any]
@@ -39,9 +39,9 @@ class Warm:
         return sum(map(model_bytes, models_of(self.pipe))) + self.loras.kept_bytes
 
 
-def load_pipeline(base: CheckpointRef, path: Path, dtype: torch.dtype, vae: Path | None = None) -> Any:
+def load_pipeline(base: CheckpointRef, path: Path, dtype: torch.dtype, chosen: Chosen = NOTHING) -> Any:
     """The checkpoint's pipeline by its family's adapter."""
-    return catalog.load(base.family).pipeline(path, dtype, vae)
+    return catalog.load(base.family).pipeline(path, dtype, chosen)
 
 
 def models_of(pipe: Any) -> list[Any]:
@@ -66,34 +66,38 @@ class PipelinePool:
         self.device, self._dtype, self._load = torch.device(device), dtype, load
         self._warm: OrderedDict[str, Warm] = OrderedDict()
 
-    def get(self, base: CheckpointRef, path: Path, vae: Path | None = None) -> Warm:
+    def get(self, base: CheckpointRef, path: Path, chosen: Chosen = NOTHING) -> Warm:
         """The pipeline of `base`, whose files lie at `path`; loaded, after making room, unless it is warm.
 
-        `vae` is the file of the VAE that `base` names, if it names one.
+        `chosen` is where the other files lie that `base` names.
         """
-        key = base.file.sha256 + (f"+{base.vae.sha256}" if base.vae else "")
+        key = "+".join(
+            blob.sha256 for blob in (base.file, base.vae, base.text_encoder, base.low_noise) if blob
+        )
         if key not in self._warm:
-            self._make_room(weights_bytes(path, self._dtype or self._usual_dtype(base)))
-            pipe = self._loaded(base, path, vae)
+            dtype = self._dtype or self._usual_dtype(base)
+            more = [file for file in (chosen.text_encoder, chosen.low_noise) if file]
+            self._make_room(sum(weights_bytes(file, dtype) for file in (path, *more)))
+            pipe = self._loaded(base, path, chosen)
             if pipe is None:  # outside the handler, whose traceback keeps what was loaded so far
                 self.clear()
-                pipe = self._open(base, path, vae)
+                pipe = self._open(base, path, chosen)
             self._warm[key] = Warm(pipe, LoraSwitch(pipe))
         self._warm.move_to_end(key)
         return self._warm[key]
 
-    def _loaded(self, base: CheckpointRef, path: Path, vae: Path | None) -> Any:
+    def _loaded(self, base: CheckpointRef, path: Path, chosen: Chosen) -> Any:
         """The pipeline, or None where memory ran out and unloading others may help."""
         try:
-            return self._open(base, path, vae)
+            return self._open(base, path, chosen)
         except (RuntimeError, MemoryError) as error:
             if not self._warm or not is_out_of_memory(error):
                 raise
         return None
 
-    def _open(self, base: CheckpointRef, path: Path, vae: Path | None) -> Any:
-        chosen = {"vae": vae} if vae else {}
-        pipe = self._load(base, path, self._dtype or self._usual_dtype(base), **chosen).to(self.device)
+    def _open(self, base: CheckpointRef, path: Path, chosen: Chosen) -> Any:
+        more = {"chosen": chosen} if chosen != NOTHING else {}
+        pipe = self._load(base, path, self._dtype or self._usual_dtype(base), **more).to(self.device)
         for model in models_of(pipe):
             model.eval().requires_grad_(False)
         return pipe
@@ -125,7 +129,7 @@ class PipelinePool:
 
     @property
     def warm(self) -> list[str]:
-        """sha256 of the checkpoints in memory (+ that of a chosen VAE), least recently used first."""
+        """sha256 of the checkpoints in memory (+ what was chosen for them), least recently used first."""
         return list(self._warm)
 
 

@@ -63,6 +63,7 @@ def cache_key(job: TrainJob, examples: Sequence[Example]) -> str:
     pictures = [(e.item.file.sha256, e.bucket, e.shown, e.captions) for e in examples]
     p = job.params
     base = [job.base.file.sha256, job.base.vae.sha256 if job.base.vae else None]
+    base += [job.base.text_encoder.sha256] if job.base.text_encoder else []
     facts = [base, pictures, p.flip, p.clip_skip, p.text_encoder_lr > 0]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 

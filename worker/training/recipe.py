@@ -19,7 +19,7 @@ from app.contract.events import Finished
 from app.contract.jobs import TrainJob
 from worker import device as devices
 from worker.draws import Draws
-from worker.families.base import CheckpointRefused, Family
+from worker.families.base import CheckpointRefused, Chosen, Family
 from worker.families.resolve import epoch_ends, samples_seen, saved_epochs, steps_for
 from worker.reporter import Reporter
 from worker.training import optim
@@ -110,8 +110,8 @@ def prepare(task: Task, resume: Path | None = None) -> Run:
     if saved and saved.state.lowered:
         lower(task, saved.state.lowered)
     job, family, p = task.job, task.family, task.job.params
-    vae = task.files[job.base.vae.sha256] if job.base.vae else None
-    parts = family.load(task.files[job.base.file.sha256], task.device, devices.DTYPES[p.precision], vae)
+    chosen = Chosen.of(job.base, task.files)
+    parts = family.load(task.files[job.base.file.sha256], task.device, devices.DTYPES[p.precision], chosen)
     multiple = math.lcm(family.spec.bucket_multiple, family.latent_factor(parts))
     examples = load_examples(job, task.files, multiple, task.rng, family.spec.clips)
     tell_about(task, parts, examples)

@@ -28,7 +28,7 @@ from tests.worker.families.single import (
 )
 from tests.worker.tiny import tiny_vae
 from worker.families import catalog
-from worker.families.base import CheckpointRefused
+from worker.families.base import CheckpointRefused, Chosen
 from worker.families.checkpoints import check_unet, open_checkpoint
 from worker.families.single_file import SingleFile
 
@@ -145,7 +145,7 @@ def test_a_vae_can_be_absent_and_chosen(made: Small, tmp_path: Path) -> None:
     save_file(in_file, tmp_path / "ldm.safetensors")
     save_file(other.state_dict(), tmp_path / "diffusers.safetensors")
     for chosen in ("ldm", "diffusers"):
-        parts = made.family.load(path, CPU, torch.float32, vae=tmp_path / f"{chosen}.safetensors")
+        parts = made.family.load(path, CPU, torch.float32, Chosen(tmp_path / f"{chosen}.safetensors"))
         mine = parts.vae.state_dict()
         assert all(torch.equal(mine[key], tensor) for key, tensor in other.state_dict().items())
         parts.free_encoders(keep_text_encoder=False)

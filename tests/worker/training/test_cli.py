@@ -72,6 +72,8 @@ def test_a_worker_s_job_is_read_with_local_paths(base: Path, pictures: list[Path
         ({"photos": "nowhere"}, "photos"),
         ({"base": None}, "base"),
         ({"vae": "nowhere"}, "vae"),
+        ({"low_noise": "photos"}, "low_noise"),
+        ({"text_encoder": "job.json"}, "text_encoder"),
         ({"wax": 1}, "wax"),
         ({"family": "wax"}, "family"),
         ({"params": {"network_dim": 0}}, "network_dim"),
@@ -106,6 +108,27 @@ def test_a_checkpoint_in_one_file_is_trained_on(photos: Path, tmp_path: Path) ->
     assert files[job.base.file.sha256] == tmp_path / "base.safetensors"
     assert job.base.vae is not None
     assert files[job.base.vae.sha256] == tmp_path / "vae.safetensors"
+
+
+def test_pieces_beside_a_checkpoint_are_named(photos: Path, tmp_path: Path) -> None:
+    for name in ("base", "vae", "low"):
+        (tmp_path / f"{name}.safetensors").write_bytes(name.encode())
+    (tmp_path / "text" / "tokenizer").mkdir(parents=True)
+    content = {
+        "photos": "photos", "base": "base.safetensors", "vae": "vae.safetensors", "text_encoder": "text",
+        "low_noise": "low.safetensors", "family": "wan22_a14b",
+    }  # fmt: skip
+    job, files = cli.read_job(write(tmp_path, content))
+    named = [job.base.vae, job.base.text_encoder, job.base.low_noise]
+    assert [files[blob.sha256].name for blob in named if blob] == [
+        "vae.safetensors",
+        "text",
+        "low.safetensors",
+    ]
+    chosen = {blob.sha256 for blob in named if blob}
+    left = {digest: str(file) for digest, file in files.items() if digest not in chosen}
+    with pytest.raises(cli.BadJob, match=r"vae\.safetensors, text, low\.safetensors"):
+        cli.read_job(write(tmp_path, {"job": job.model_dump(mode="json"), "files": left}))
 
 
 def test_a_failed_training_has_its_own_exit_code(

@@ -3,6 +3,8 @@
 Places are told in seconds and pixels, so the clip's rate matters. Layers have one name everywhere.
 """
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,16 @@ from transformers import T5EncoderModel
 from app.contract.family import FamilySpec
 from app.recognition.transformer_names import LtxNames
 from worker.draws import Draws
-from worker.families.base import Batch, CheckpointRefused, Cond, Family, Latents, LoraTargets, Parts
+from worker.families.base import (
+    NOTHING,
+    Batch,
+    Chosen,
+    Cond,
+    Family,
+    Latents,
+    LoraTargets,
+    Parts,
+)
 from worker.families.checkpoints import Layout, Source, open_checkpoint
 from worker.families.clip_latents import (
     block_targets,
@@ -26,11 +37,12 @@ from worker.families.clip_latents import (
     encode_clips,
     tokenize,
 )
+from worker.families.clip_names import ltx_place, ltx_vae_place
 from worker.families.diffusion_model_keys import from_diffusion_model, to_diffusion_model
 from worker.families.flow import flow_loss
 from worker.families.latent_unet import frozen
 from worker.families.ltx.spec import SPEC
-from worker.families.single_file import Part
+from worker.families.single_file import Part, SingleFile, as_it_is
 
 MOST_TOKENS = 128
 """Of a text."""
@@ -41,18 +53,80 @@ def _check(folder: Path) -> None:
     check_channels(folder, SPEC.title, "latent_channels")
 
 
-def _never(name: str, _config: Mapping[str, Any]) -> Any:
-    raise CheckpointRefused(f"{name} is not looked for in single files.")
+def _sizes(layout: Layout, name: str, file: SingleFile) -> dict[str, Any]:
+    """Versions differ in their sizes alone, and tensors have them; only heads are in the file's metadata."""
+    if name == "vae":
+        return layout.config(_vae_version(file))
+    part, config = layout.part(name), layout.config(name)
+    inner = file.shape(part, ("patchify_proj.weight", "proj_in.weight"))
+    text = file.shape(part, ("caption_projection.linear_1.weight",))
+    cross = file.shape(part, ("transformer_blocks.0.attn2.to_k.weight",))
+    if not inner or not text or not cross:
+        return config
+    heads = int(_said(file).get("num_attention_heads") or config["num_attention_heads"])
+    blocks = {int(found[1]) for key in file.shapes if (found := BLOCK.search(key))}
+    return config | {
+        "in_channels": inner[1],
+        "out_channels": inner[1],
+        "num_attention_heads": heads,
+        "attention_head_dim": inner[0] // heads,
+        "cross_attention_dim": cross[1],
+        "caption_channels": text[1],
+        "num_layers": max(blocks) + 1,
+    }
 
 
+def _said(file: SingleFile) -> dict[str, Any]:
+    """What the file's metadata says of its transformer."""
+    try:
+        found = json.loads(file.metadata.get("config", "{}"))["transformer"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    heads = found.get("num_attention_heads") if isinstance(found, dict) else None
+    return {"num_attention_heads": heads} if isinstance(heads, int) and heads > 0 else {}
+
+
+def _vae_version(file: SingleFile) -> str:
+    last = file.shape(VAE, ("encoder.conv_out.conv.weight",))
+    if len(last) > 1 and last[1] == WIDEST:
+        return "vae_095"
+    timed = [f"decoder.{name}.timestep_embedder.linear_1.weight" for name in TIMED]
+    return "vae_091" if file.shape(VAE, tuple(timed)) else "vae"
+
+
+BLOCK = re.compile(r"(?:^|\.)transformer_blocks\.(\d{1,3})\.")
+WIDEST = 2048
+"""Channels at the end of the encoder, from version 0.9.5 on."""
+TIMED = ("last_time_embedder", "time_embedder")
+"""In the decoder, from version 0.9.1 on."""
+VAE = Part(
+    "vae",
+    AutoencoderKLLTXVideo,
+    ("vae.", ""),
+    ltx_vae_place,
+    lacking=(
+        "holds no VAE of LTX-Video. Choose one for it: a .safetensors file of the type VAE, or the complete "
+        "file of LTX-Video."
+    ),
+    our_mark="encoder.mid_block.resnets.0.conv1.conv.weight",
+)
 LAYOUT = Layout(
     SPEC.title,
     (
-        Part("transformer", LTXVideoTransformer3DModel, ("",), _never),
-        Part("vae", AutoencoderKLLTXVideo, ("",), _never),
-        Part("text_encoder", T5EncoderModel, ("",), _never),
+        Part(
+            "transformer",
+            LTXVideoTransformer3DModel,
+            ("", "model.diffusion_model.", "diffusion_model."),
+            ltx_place,
+            lacking=f"holds no transformer of {SPEC.title}.",
+            our_mark="proj_in.weight",
+        ),
+        VAE,
+        Part("text_encoder", T5EncoderModel, ("",), as_it_is),
     ),
+    configs=Path(__file__).with_name("config"),
     check_transformer=_check,
+    sizes=_sizes,
 )
 
 
@@ -61,10 +135,10 @@ class Ltx:
     spec: FamilySpec
     layout: Layout
 
-    def load(self, base: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
-        source = open_checkpoint(base, self.layout, vae)
+    def load(self, base: Path, device: torch.device, dtype: torch.dtype, chosen: Chosen = NOTHING) -> Parts:
+        source = open_checkpoint(base, self.layout, chosen)
         parts = self._open(source, base, device, dtype)
-        parts.vae_file = vae
+        parts.chosen = chosen
         self._encoders(parts, source)
         parts.factors = (parts.vae.temporal_compression_ratio, parts.vae.spatial_compression_ratio)
         parts.notes = source.notes
@@ -81,7 +155,7 @@ class Ltx:
 
     def load_encoders(self, parts: Parts) -> None:
         if parts.text_encoder is None or parts.vae is None:
-            self._encoders(parts, open_checkpoint(parts.base, self.layout, parts.vae_file))
+            self._encoders(parts, open_checkpoint(parts.base, self.layout, parts.chosen))
 
     def _encoders(self, parts: Parts, source: Source) -> None:
         """The autoencoder in fp32; the text encoder, which is large, as the transformer."""
@@ -153,8 +227,8 @@ class Ltx:
             transformer=parts.model,
         )
 
-    def pipeline(self, base: Path, dtype: torch.dtype, vae: Path | None = None) -> LTXPipeline:
-        source = open_checkpoint(base, self.layout, vae)
+    def pipeline(self, base: Path, dtype: torch.dtype, chosen: Chosen = NOTHING) -> LTXPipeline:
+        source = open_checkpoint(base, self.layout, chosen)
         parts = self._open(source, base, torch.device("cpu"), dtype)
         self._encoders(parts, source)
         return self.assemble(parts)

@@ -17,7 +17,17 @@ from transformers import CLIPTextModelWithProjection
 
 from app.contract.family import FamilySpec
 from worker.draws import Draws
-from worker.families.base import Batch, CheckpointRefused, Cond, Family, Latents, LoraTargets, Parts
+from worker.families.base import (
+    NOTHING,
+    Batch,
+    CheckpointRefused,
+    Chosen,
+    Cond,
+    Family,
+    Latents,
+    LoraTargets,
+    Parts,
+)
 from worker.families.checkpoints import Layout, Source, open_checkpoint
 from worker.families.clip_unet import CLIP_L, NO_TEXT, UNET, VAE
 from worker.families.kohya_keys import SDXL_UNET, from_any, sdxl_name, to_kohya
@@ -68,10 +78,10 @@ class SDXL:
     spec: FamilySpec
     layout: Layout
 
-    def load(self, base: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
-        source = open_checkpoint(base, self.layout, vae)
+    def load(self, base: Path, device: torch.device, dtype: torch.dtype, chosen: Chosen = NOTHING) -> Parts:
+        source = open_checkpoint(base, self.layout, chosen)
         parts = self._open(source, base, device, dtype)
-        parts.vae_file = vae
+        parts.chosen = chosen
         self._encoders(parts, source)
         parts.notes = source.notes
         return parts
@@ -88,7 +98,7 @@ class SDXL:
 
     def load_encoders(self, parts: Parts) -> None:
         if parts.text_encoder is None or parts.vae is None:
-            self._encoders(parts, open_checkpoint(parts.base, self.layout, parts.vae_file))
+            self._encoders(parts, open_checkpoint(parts.base, self.layout, parts.chosen))
 
     def _encoders(self, parts: Parts, source: Source, dtype: torch.dtype = torch.float32) -> None:
         for name in ("text_encoder", "text_encoder_2"):
@@ -162,8 +172,8 @@ class SDXL:
             add_watermarker=False,
         )
 
-    def pipeline(self, base: Path, dtype: torch.dtype, vae: Path | None = None) -> StableDiffusionXLPipeline:
-        source = open_checkpoint(base, self.layout, vae)
+    def pipeline(self, base: Path, dtype: torch.dtype, chosen: Chosen = NOTHING) -> StableDiffusionXLPipeline:
+        source = open_checkpoint(base, self.layout, chosen)
         parts = self._open(source, base, torch.device("cpu"), dtype)
         self._encoders(parts, source, dtype)
         if not parts.vae.config.force_upcast:
