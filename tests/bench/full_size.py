@@ -1,4 +1,4 @@
-"""`./dev bench full-size [sd1|sdxl]`: checkpoints of true size, with random weights, end to end.
+"""`./dev bench full-size [sd1|sdxl|wan]`: checkpoints of true size, with random weights, end to end.
 
 Writes one file with the names and shapes of published ones, recognises it, trains two steps, exports,
 draws two steps with the LoRA. Each part runs in a process of its own, so that its peak is its own. On a
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +50,29 @@ def plan(name: str) -> tuple[bytes, dict[str, tuple[int, ...]], int]:
         for part in layout.parts
         for key, tensor in file_tensors(part, plain(models[part.name]), models[part.name].state_dict())
     }
+    start, end = start_of(shapes)
+    return start, shapes, end
+
+
+def start_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[bytes, int]:
+    """Length and header of a file of fp16 tensors, and the bytes of all tensors."""
     entries, end = {}, 0
     for key, shape in shapes.items():
         begin, end = end, end + 2 * int(np.prod(shape))
         entries[key] = {"dtype": "F16", "shape": shape, "data_offsets": [begin, end]}
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header, shapes, end
+    return len(header).to_bytes(8, "little") + header, end
 
 
 def write_checkpoint(name: str, path: Path) -> None:
-    """Random fp16 weights under published names, one tensor after the other."""
+    """Random fp16 weights under published names."""
     start, shapes, _ = plan(name)
+    write_random(path, start, shapes)
+
+
+def write_random(path: Path, start: bytes, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """One tensor after the other."""
     noise = np.random.default_rng(1).standard_normal(1 << 22, np.float32)
     with path.open("wb") as file:
         file.write(start)
@@ -218,6 +229,8 @@ PARTS: dict[str, Callable[[str, Path], dict[str, Any]]] = {
     "train": run_train,
     "generate": run_generate_part,
 }
+CLIPS = ("wan",)
+"""Measured by `full_size_clips`, in pieces."""
 
 
 def in_a_process(part: str, name: str, folder: Path) -> dict[str, Any]:
@@ -271,16 +284,24 @@ def speed(trained: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="./dev bench full-size")
-    parser.add_argument("families", nargs="*", help=f"some of {', '.join(LISTINGS)}; default: all")
+    parser.add_argument("families", nargs="*", help=f"some of {', '.join([*LISTINGS, *CLIPS])}; default: all")
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if unknown := set(options.families) - set(LISTINGS):
+    if unknown := set(options.families) - {*LISTINGS, *CLIPS}:
         parser.error(f"there is no listing of {', '.join(sorted(unknown))}")
+    from tests.bench import full_size_clips  # which takes what is here
+
     if options.part:
+        if options.families[0] in CLIPS:
+            print(json.dumps(full_size_clips.PARTS[options.part](options.families[0], options.folder)))
+            return
         print(json.dumps(PARTS[options.part](options.families[0], options.folder)))
         return
-    for name in options.families or list(LISTINGS):
+    for name in options.families or [*LISTINGS, *CLIPS]:
+        if name in CLIPS:
+            full_size_clips.write(name)
+            continue
         write_section(
             f"full-size-{name}",
             f"Full size: {catalog.specs()[name].title}",

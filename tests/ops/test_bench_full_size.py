@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.bench import __main__ as bench
-from tests.bench import full_size
+from tests.bench import full_size, full_size_clips
+from tests.worker.families.pieces import tiny_pieces
 from tests.worker.families.single import SINGLE_FILE_FAMILIES, listing_of, small
 from worker.families import catalog
 
@@ -63,3 +64,36 @@ def test_operations_of_a_step_are_counted_without_a_device() -> None:
 
 def test_the_bench_is_found_by_its_name() -> None:
     assert {"full-size", "loop", "starter"} <= set(bench.names())
+
+
+def test_a_clip_model_is_counted_and_said_not_to_have_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a device, and without memory for the step on a picture."""
+    monkeypatch.setattr(full_size_clips.devices, "choose_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(full_size_clips, "FREE", 1 << 60)
+    rows = dict(full_size_clips.measure("wan"))
+    assert rows["the transformer"].startswith("1,418,996,800 numbers")
+    assert rows["training at 832×480, 33 frames"] == full_size_clips.NOT_RUN
+    assert rows["drawing 832×480, 33 frames"] == full_size_clips.NOT_RUN
+    assert "less than" in rows["two steps on a picture"]
+
+
+def test_every_part_of_clips_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small models in pieces, with the sizes of a device's run on a CPU."""
+    made = tiny_pieces("wan", tmp_path / "made")
+    monkeypatch.setattr(catalog, "load", lambda _: made.family)
+    for name, value in (("WIDTH", 64), ("HEIGHT", 64), ("FRAMES", 5), ("TEXT_WIDTH", 16)):
+        monkeypatch.setattr(full_size_clips, name, value)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    full_size_clips.write_pieces("wan", folder)
+    trained = full_size_clips.PARTS["train"]("wan", folder)
+    assert trained["lora"] > 5_000
+    assert "samples/s" in full_size.speed(trained)
+    assert full_size_clips.PARTS["generate"]("wan", folder)["clips"] == 2
+    item, path = full_size_clips.training_item(folder, torch.device("cuda"))
+    assert (item.frames, path.suffix) == (5, ".mp4")
+
+
+def test_operations_of_a_step_on_clips_are_counted_without_a_device() -> None:
+    """14 040 tokens: about 80 TFLOP in layers of 1.4 billion numbers and as much in attention."""
+    assert 1.2e14 < full_size_clips.step_flops("wan") < 2e14
