@@ -19,7 +19,7 @@ from app.gallery.permissions import can_download_here, can_download_model, can_v
 from app.images.models import Image
 from app.images.permissions import can_view_image
 from app.recognition import HeaderRefused, Recognised
-from app.recognition.bases import SAME_TENSORS, architectures_of, family_of_base
+from app.recognition.bases import BASES, SAME_TENSORS, architectures_of, family_of_base
 from worker.families.catalog import specs
 
 FORMATS = {".safetensors": "SafeTensor", ".zip": "Diffusers", ".gguf": "GGUF", ".ckpt": "PickleTensor"}
@@ -39,12 +39,23 @@ def family_of(model_type: str, base_model: str, files: Sequence[ModelFile]) -> s
     found = [recognised_from(file.facts) for file in files]
     if model_type == "Checkpoint":
         zipped = any(file.format == "Diffusers" for file in files)
-        told = [seen.family for seen in found if seen] or ([family_of_base(base_model)] if zipped else [])
+        told = [_family_seen(seen, base_model) for seen in found if seen] or (
+            [family_of_base(base_model)] if zipped else []
+        )
     else:
         alike = any(seen.architecture in SAME_TENSORS for seen in found if seen)
         told = [seen.family for seen in found if seen and seen.kind == "lora" and seen.family]
         told = [family_of_base(base_model)] if alike or not told else told
     return next((name for name in told if name in specs()), None)
+
+
+def _family_seen(seen: Recognised, base_model: str) -> str | None:
+    """Of a transformer alone that may be one of two kinds, its page says which."""
+    twin = SAME_TENSORS.get(seen.architecture or "")
+    if seen.family is None or twin is None or seen.text_encoders:
+        return seen.family
+    told = family_of_base(base_model)
+    return told if told == BASES[twin].family else seen.family
 
 
 def add_file(

@@ -17,8 +17,8 @@ from worker.families.catalog import specs
 
 MISMATCH = "lora-base-mismatch"
 UNKNOWN = "lora-base-unknown"
-_ALIKE = {"sd2": "sd1"}
-"""Architectures that share a VAE: SD 2.x reads and writes the latents of SD 1.x."""
+_ALIKE = {"sd2": "sd1", "wan-14b": "wan-1.3b", "wan22-t2v": "wan-1.3b"}
+"""Architectures that share a VAE: SD 2.x has that of SD 1.x, Wan 2.2 A14B that of Wan 2.1."""
 _VARIANTS = {
     "inpaint": "is made for inpainting, which cannot be trained or drawn with here yet",
     "refiner": "is a refiner: it only finishes pictures of SDXL and cannot be trained or used alone",

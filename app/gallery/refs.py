@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.contract.jobs import BlobRef, CheckpointRef, EmbeddingRef, LoraRef
 from app.core.errors import FieldError, Invalid, NotFound
+from app.gallery.companions import is_in_pieces, with_companions
 from app.gallery.matching import (
     MISMATCH,
     Nature,
@@ -54,7 +55,8 @@ def checkpoint_ref(
 ) -> CheckpointRef:
     """What a worker needs to load a base, with a VAE instead of its own if one is named.
 
-    Errors: Invalid base-model-missing, base-model-unsupported, vae-missing, and those of `vae_ref`.
+    Errors: Invalid base-model-missing, base-model-unsupported, base-model-incomplete, vae-missing, and those
+    of `vae_ref`.
     """
     version = db.get(ModelVersion, version_id)
     file, low = expert_files(version) if version and can_view_version(version, viewer) else (None, None)
@@ -65,7 +67,8 @@ def checkpoint_ref(
         words = f"{version.model.name} {why_not(version)}. Choose another base model."
         raise _wrong(words, "base-model-unsupported")
     seen = recognised(version)
-    if vae_version_id is None and seen is not None and not seen.has_vae:
+    pieces = is_in_pieces(version)
+    if vae_version_id is None and seen is not None and not seen.has_vae and not pieces:
         words = f"{version.model.name} holds no VAE, so it cannot make pictures alone. Choose one for it."
         raise _wrong(words, "vae-missing", "#/vae_version_id")
     ref = CheckpointRef(
@@ -77,9 +80,9 @@ def checkpoint_ref(
         model_version_id=version.id,
         low_noise=_blob_ref(low) if low else None,
     )
-    if vae_version_id is None:
-        return ref
-    return ref.model_copy(update={"vae": vae_ref(db, viewer, ref, vae_version_id)})
+    if vae_version_id is not None:
+        ref = ref.model_copy(update={"vae": vae_ref(db, viewer, ref, vae_version_id)})
+    return with_companions(db, viewer, version, ref) if pieces else ref
 
 
 def _blob_ref(file: ModelFile) -> BlobRef:

@@ -95,6 +95,8 @@ BASES: dict[str, Base] = {
 }
 
 
+IN_PIECES = ("wan-1.3b", "wan-14b", "wan22-t2v", "wan22-5b", "ltxv")
+"""Their transformers run from a file of their own, with a text encoder and a VAE from elsewhere."""
 SAME_TENSORS = {"wan-14b": "wan22-t2v"}
 """What files are recognised as → the other architecture that has the very same tensors: its owner's word
 decides, and nothing is said before."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.recognition.adapter_bases import find_base
 from app.recognition.adapters import Module, adapter_facts, read_modules, said_base
-from app.recognition.bases import BASES, EDM, RELATIVES, SAME_TENSORS
+from app.recognition.bases import BASES, EDM, IN_PIECES, RELATIVES, SAME_TENSORS
 from app.recognition.components import Component, find_component, find_control
 from app.recognition.denoisers import Found, find_transformer, find_unet
 from app.recognition.header import BITS, Header
@@ -26,6 +26,12 @@ _FEW_STEP_NAMES = {
     ("sd1", "lcm"): "SD 1.5 LCM", ("sd1", "hyper"): "SD 1.5 Hyper", ("sdxl", "turbo"): "SDXL Turbo",
     ("sdxl", "lightning"): "SDXL Lightning", ("sdxl", "hyper"): "SDXL Hyper", ("sdxl", "lcm"): "SDXL LCM",
 }  # fmt: skip
+_ALONE = ("", SINGLE_FILE, "diffusion_model.")
+"""How the names of a transformer in a file of its own may begin."""
+_PIECES = (
+    "It holds no text encoder: that of a complete checkpoint of its kind (a diffusers folder) is taken. "
+    "Without a VAE of its own it also needs one, on a page of the type VAE."
+)
 _FOLDER = (("diffusers", "unet."), ("diffusers", "transformer."))
 """Layout and prefix of what can be loaded from a folder."""
 _LCM = ("time_embed.cond_proj.weight", "time_embedding.cond_proj.weight")
@@ -121,7 +127,8 @@ def _checkpoint(
     named = (found.layout, view.prefix) in (_FOLDER if folder else (("ldm", SINGLE_FILE),))
     # A file of another variant or schedule, compressed or without text encoder cannot run as the base does.
     plain = found.variant == "base" and prediction not in EDM and _quantised(header) is None
-    whole = plain and encoders and named
+    alone = not folder and key in IN_PIECES and not encoders and view.prefix in _ALONE
+    whole = plain and ((encoders and named) or alone)
     family = _runs(key, families) if whole else None
     name = found.name or _FEW_STEP_NAMES.get((key, few or "")) or _relative(header, key, "modelspec.title")
     full = view.begins(EMA) and found.layout != "ema"
@@ -130,7 +137,7 @@ def _checkpoint(
         family=family, variant=found.variant, prediction=prediction or BASES[key].prediction,
         zero_terminal_snr=ztsnr, distilled=few, layout=found.layout, pruned="full" if full else "pruned",
         has_vae=has_vae(view), text_encoders=encoders, why=found.why, **_common(header),
-        notes=_checkpoint_notes(header, found, encoders, _runs(key, families), named),
+        notes=_checkpoint_notes(header, found, encoders, _runs(key, families), named or alone),
     )  # fmt: skip
 
 
@@ -155,6 +162,8 @@ def _checkpoint_notes(
         notes.append(f"Its weights are compressed ({quantised}), which cannot be loaded here. Upload fp16.")
     elif found.layout == "ema":
         notes.append("It holds only the averaged weights (EMA) and cannot generate alone.")
+    elif not encoders and named and found.architecture in IN_PIECES:
+        notes.append(_PIECES)
     elif not encoders:
         notes.append("It holds only the denoiser, without text encoder: it cannot generate alone.")
     elif not named:

@@ -18,6 +18,9 @@ CODES: dict[str, str] = {
     "base-model-broken": (
         "The archive of the base model cannot be read. Upload the checkpoint again or choose another."
     ),
+    "base-model-incomplete": (
+        "The checkpoint lacks a part that is not installed here. `detail` says which to bring."
+    ),
     "base-model-missing": (
         "The base checkpoint of this job is not on the server any more, or you may not see it."
     ),

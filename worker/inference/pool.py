@@ -19,6 +19,7 @@ from app.recognition import HeaderRefused, read_header
 from worker.device import DTYPES, is_out_of_memory
 from worker.families import catalog
 from worker.families.base import NOTHING, CheckpointRefused, Chosen
+from worker.families.checkpoints import find_text
 from worker.inference.lora_files import LoraSwitch
 
 Load = Callable[..., Any]
@@ -76,7 +77,8 @@ class PipelinePool:
         )
         if key not in self._warm:
             dtype = self._dtype or self._usual_dtype(base)
-            more = [file for file in (chosen.text_encoder, chosen.low_noise) if file]
+            text = [find_text(chosen.text_encoder) / "text_encoder"] if chosen.text_encoder else []
+            more = [*text, *([chosen.low_noise] if chosen.low_noise else [])]
             self._make_room(sum(weights_bytes(file, dtype) for file in (path, *more)))
             pipe = self._loaded(base, path, chosen)
             if pipe is None:  # outside the handler, whose traceback keeps what was loaded so far

@@ -1,0 +1,100 @@
+"""What a checkpoint of clips in one file lacks, and where it is had: its own version, then what is installed.
+
+Such a file holds the transformer, at most a VAE too. Relatives share their text encoder, so that any complete
+checkpoint among them lends it.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.contract.jobs import BlobRef, CheckpointRef
+from app.core.errors import FieldError, Invalid
+from app.gallery.headers import recognised_from
+from app.gallery.matching import fit_vae, nature_of, primary_of, recognised
+from app.gallery.models import Model, ModelFile, ModelVersion
+from app.gallery.picker import usable_by
+from worker.families.catalog import specs
+
+_SHARED_TEXT = (("wan", "wan_14b", "wan22_a14b", "wan22_5b"), ("ltx",))
+"""Families that read texts with the same encoder."""
+MOST = 200
+"""Versions that are looked through."""
+
+
+def is_in_pieces(version: ModelVersion) -> bool:
+    """Whether its file is a transformer of a family of clips, and no folder with everything."""
+    file, spec = primary_of(version.files), specs().get(version.family or "")
+    return file is not None and file.format == "SafeTensor" and spec is not None and spec.clips is not None
+
+
+def with_companions(
+    db: Session, viewer: User | None, version: ModelVersion, ref: CheckpointRef
+) -> CheckpointRef:
+    """`ref` with a text encoder and a VAE, unless it has them.
+
+    Errors: Invalid base-model-incomplete, vae-missing.
+    """
+    spec, seen = specs()[ref.family], recognised(version)
+    if spec.clips and spec.clips.experts and ref.low_noise is None:
+        raise _incomplete(
+            f"{ref.name} is one of the two networks of {spec.title}. Its version needs both files, with "
+            "“high” and “low” in their names."
+        )
+    text = ref.text_encoder or _text_encoder(db, viewer, version)
+    if text is None:
+        raise _incomplete(
+            f"{ref.name} holds no text encoder. Install a complete checkpoint of its kind (a zipped "
+            "diffusers folder), whose text encoder is then taken."
+        )
+    vae = ref.vae or _vae(db, viewer, version)
+    if vae is None and not (seen and seen.has_vae):
+        words = f"{ref.name} holds no VAE, so it cannot make pictures alone. Choose one for it."
+        raise Invalid(words, [FieldError("#/vae_version_id", words, "vae-missing")], code="vae-missing")
+    return ref.model_copy(update={"text_encoder": text, "vae": vae})
+
+
+def _incomplete(words: str) -> Invalid:
+    code = "base-model-incomplete"
+    return Invalid(words, [FieldError("#/model_version_id", words, code)], code=code)
+
+
+def _text_encoder(db: Session, viewer: User | None, version: ModelVersion) -> BlobRef | None:
+    own = [file for file in version.files if file.type == "Text Encoder" and file.format == "Diffusers"]
+    alike = next((group for group in _SHARED_TEXT if version.family in group), ())
+    lent = (
+        file
+        for each in _installed(db, viewer, ("Checkpoint",))
+        if each.family in alike and (file := primary_of(each.files)) and file.format == "Diffusers"
+    )
+    return _first([*own, *lent])
+
+
+def _vae(db: Session, viewer: User | None, version: ModelVersion) -> BlobRef | None:
+    """Of its version, or where its own file has none, of a page of the type VAE."""
+    own = [file for file in version.files if not file.is_primary and _is_vae(file)]
+    seen = recognised(version)
+    if own or (seen and seen.has_vae):
+        return _first(own)
+    nature = nature_of(version)
+    pages = _installed(db, viewer, ("VAE",))
+    fits = (primary_of(each.files) for each in pages if fit_vae(nature, nature_of(each)).usable)
+    return _first([file for file in fits if file and file.format == "SafeTensor"])
+
+
+def _is_vae(file: ModelFile) -> bool:
+    seen = recognised_from(file.facts)
+    return file.format == "SafeTensor" and (file.type == "VAE" or (seen is not None and seen.kind == "vae"))
+
+
+def _installed(db: Session, viewer: User | None, types: Sequence[str]) -> Iterator[ModelVersion]:
+    if viewer is None:
+        return iter(())
+    rows = usable_by(select(ModelVersion).join(Model), viewer, types).order_by(ModelVersion.id.desc())
+    return iter(db.scalars(rows.limit(MOST)).unique())
+
+
+def _first(files: Sequence[ModelFile]) -> BlobRef | None:
+    return next((BlobRef(sha256=f.blob_sha256, size=f.size, name=f.name) for f in files), None)
