@@ -25,9 +25,9 @@ MOST = 200
 
 
 def is_in_pieces(version: ModelVersion) -> bool:
-    """Whether its file is a transformer of a family of clips, and no folder with everything."""
-    file, spec = primary_of(version.files), specs().get(version.family or "")
-    return file is not None and file.format == "SafeTensor" and spec is not None and spec.clips is not None
+    """Whether its file is a transformer of such a family, and no folder with everything."""
+    file, families = primary_of(version.files), [name for group in _SHARED_TEXT for name in group]
+    return file is not None and file.format == "SafeTensor" and version.family in families
 
 
 def with_companions(
