@@ -22,7 +22,7 @@ from worker.families.catalog import specs
 
 log = logging.getLogger("bottega.gallery")
 KEY = "families"
-RULES = 1
+RULES = 2
 """Counted up when `recognise` lets more files of a family run than before."""
 
 
