@@ -4,6 +4,7 @@ A fresh encoder says nothing for thousands of U-Net steps. Here it first learns,
 captions alone, to tell the attributes of a scene, which costs a minute on two cores.
 """
 
+from collections.abc import Mapping, Sequence
 from random import Random
 
 import torch
@@ -34,7 +35,7 @@ _CHOICES: dict[str, tuple[str | int, ...]] = {
     "weather": WEATHERS,
     "style": STYLES,
 }
-_UNSAID = -100
+UNSAID = -100
 _BATCH = 64
 
 
@@ -69,30 +70,31 @@ def _targets(scenes: list[Scene], captions: list[str]) -> dict[str, torch.Tensor
         for scene, caption in zip(scenes, captions, strict=True):
             value = getattr(scene, name)
             said = name in ("thing", "colour", "count") or value in caption.split(", ")
-            numbers.append(choices.index(value) if said else _UNSAID)
+            numbers.append(choices.index(value) if said else UNSAID)
         targets[name] = torch.tensor(numbers)
     return targets
 
 
-class _AttributeHead(nn.Module):
-    """Reads each attribute with one learned query over the token states."""
+class AttributeHead(nn.Module):
+    """Reads each attribute of `choices` with one learned query over the token states."""
 
-    def __init__(self) -> None:
+    def __init__(self, choices: Mapping[str, Sequence[str | int]]) -> None:
         super().__init__()
-        self.query = nn.Linear(WIDTH, len(_CHOICES))
-        self.read = nn.ModuleList(nn.Linear(WIDTH, len(choices)) for choices in _CHOICES.values())
+        self.names = tuple(choices)
+        self.query = nn.Linear(WIDTH, len(choices))
+        self.read = nn.ModuleList(nn.Linear(WIDTH, len(values)) for values in choices.values())
 
     def forward(self, states: torch.Tensor) -> dict[str, torch.Tensor]:
         """States (n, tokens, width) to logits (n, choices) per attribute."""
         weights = self.query(states).softmax(dim=1)
         pooled = torch.einsum("nta,ntw->anw", weights, states)
-        return {name: read(part) for name, read, part in zip(_CHOICES, self.read, pooled, strict=True)}
+        return {name: read(part) for name, read, part in zip(self.names, self.read, pooled, strict=True)}
 
 
 def school_text_encoder(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, steps: int = 350) -> float:
     """Trains the encoder on captions alone; returns the last share of right answers."""
     torch.manual_seed(1)
-    head, rng, fillers = _AttributeHead(), Random(1), filler_tags()
+    head, rng, fillers = AttributeHead(_CHOICES), Random(1), filler_tags()
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=1e-3)
     scenes = make_scenes(8000, seed=2)
     right = 0.0
@@ -104,20 +106,21 @@ def school_text_encoder(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, steps:
         logits = head(encoder(tokenize(tokenizer, captions)).last_hidden_state)
         targets = _targets(batch, captions)
         losses = [
-            F.cross_entropy(logits[name], target, ignore_index=_UNSAID) for name, target in targets.items()
+            F.cross_entropy(logits[name], target, ignore_index=UNSAID) for name, target in targets.items()
         ]
         torch.stack(losses).sum().backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if step % 50 == 49:
-            right = _share_right(logits, targets)
+            right = share_right(logits, targets)
             print(f"text {step + 1} right {right:.3f}", flush=True)
     return right
 
 
-def _share_right(logits: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> float:
-    hits = [logits[n].argmax(1)[t != _UNSAID] == t[t != _UNSAID] for n, t in targets.items()]
+def share_right(logits: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> float:
+    """Of all that captions said, how much was read right."""
+    hits = [logits[n].argmax(1)[t != UNSAID] == t[t != UNSAID] for n, t in targets.items()]
     return float(torch.cat(hits).float().mean())
 
 

@@ -10,7 +10,6 @@ from random import Random
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from worker.starter.clips.scenes import (
@@ -24,9 +23,9 @@ from worker.starter.clips.scenes import (
     sample_scene,
     training_caption,
 )
+from worker.starter.text import UNSAID, WIDTH, AttributeHead, share_right
 from worker.starter.vocabulary import filler_tags, ordinary_tags
 
-WIDTH = 128
 MAX_TOKENS = 64
 """Text states are padded to so many with zeros, as Wan pads them to 512."""
 VOCABULARY_SIZE = 2500
@@ -38,7 +37,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "ground": GROUNDS,
     "time": TIMES,
 }
-_UNSAID = -100
 _BATCH = 64
 
 
@@ -110,26 +108,11 @@ def _targets(scenes: list[MovingScene], captions: list[str]) -> dict[str, torch.
     targets = {}
     for name, choices in _CHOICES.items():
         numbers = [
-            choices.index(getattr(scene, name)) if getattr(scene, name) in caption else _UNSAID
+            choices.index(getattr(scene, name)) if getattr(scene, name) in caption else UNSAID
             for scene, caption in zip(scenes, captions, strict=True)
         ]
         targets[name] = torch.tensor(numbers)
     return targets
-
-
-class _AttributeHead(nn.Module):
-    """Reads each attribute with one learned query over the token states."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.query = nn.Linear(WIDTH, len(_CHOICES))
-        self.read = nn.ModuleList(nn.Linear(WIDTH, len(choices)) for choices in _CHOICES.values())
-
-    def forward(self, states: torch.Tensor) -> dict[str, torch.Tensor]:
-        """States (n, tokens, width) to logits (n, choices) per attribute."""
-        weights = self.query(states).softmax(dim=1)
-        pooled = torch.einsum("nta,ntw->anw", weights, states)
-        return {name: read(part) for name, read, part in zip(_CHOICES, self.read, pooled, strict=True)}
 
 
 def school_text_encoder(
@@ -137,7 +120,7 @@ def school_text_encoder(
 ) -> float:
     """Trains the encoder on captions alone; returns the last share of right answers."""
     torch.manual_seed(1)
-    head, rng, fillers = _AttributeHead(), Random(1), filler_tags()
+    head, rng, fillers = AttributeHead(_CHOICES), Random(1), filler_tags()
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=2e-3)
     scenes = make_scenes(8000, seed=2)
     right = 0.0
@@ -147,13 +130,12 @@ def school_text_encoder(
         batch = rng.sample(scenes, _BATCH)
         captions = [training_caption(scene, rng, fillers) for scene in batch]
         logits, targets = head(text_states(encoder, tokenizer, captions)), _targets(batch, captions)
-        losses = [F.cross_entropy(logits[n], target, ignore_index=_UNSAID) for n, target in targets.items()]
+        losses = [F.cross_entropy(logits[n], target, ignore_index=UNSAID) for n, target in targets.items()]
         torch.stack(losses).sum().backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if step % 50 == 49:
-            hits = [logits[n].argmax(1)[t != _UNSAID] == t[t != _UNSAID] for n, t in targets.items()]
-            right = float(torch.cat(hits).float().mean())
+            right = share_right(logits, targets)
             print(f"text {step + 1} right {right:.3f}", flush=True)
     return right
