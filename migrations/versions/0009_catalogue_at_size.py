@@ -63,7 +63,7 @@ def downgrade() -> None:
     for table, _, _ in TEXTS:
         op.drop_index(f"ix_{table}_search", table_name=table)
         op.drop_column(table, "search")
-    words = sa.literal_column("to_tsvector('simple', name || ' ' || description)")
+    words: sa.ColumnElement[str] = sa.literal_column("to_tsvector('simple', name || ' ' || description)")
     op.create_index("ix_model_search", "model", [words], postgresql_using="gin")
     for name, table, _, _ in reversed(NEW):
         op.drop_index(name, table_name=table)

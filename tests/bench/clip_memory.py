@@ -73,9 +73,9 @@ def build(name: str) -> Models:
 
 
 def _starter() -> Models:
-    from worker.starter.clips.text import WIDTH
     from worker.starter.clips.transformer import build_transformer
     from worker.starter.clips.vae import build_vae
+    from worker.starter.text import WIDTH
 
     sizes = {"d_model": WIDTH, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4}
     text = UMT5EncoderModel(UMT5Config(vocab_size=2500, feed_forward_proj="gated-gelu", **sizes))

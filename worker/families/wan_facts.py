@@ -15,10 +15,6 @@ from app.contract.family import (
 from worker.families.memory import read_memory
 from worker.families.params import clip_params, limited
 
-WAN_2_1 = {
-    "modelspec_architecture": "wan2.1/lora",
-    "modelspec_implementation": "https://github.com/Wan-Video/Wan2.1",
-}
 CLIPS = ClipDefaults(
     rule=ClipRule(fps=16),
     window=33,
@@ -40,7 +36,7 @@ _NEGATIVE = (
 
 
 def wan_spec(
-    spec_file: str, clips: ClipDefaults = CLIPS, *, multiple: int = 16, cfg_scale: float = 5.0, **names: str
+    spec_file: str, clips: ClipDefaults, *, multiple: int = 16, cfg_scale: float = 5.0, **names: str
 ) -> FamilySpec:
     """The spec of one model: `names` are its name, title, base model and the names in its LoRAs' metadata.
 

@@ -13,7 +13,7 @@ from app.core.config import get_settings
 from app.core.db import utcnow
 from app.gallery.models import Report
 from app.jobs.models import Worker
-from app.jobs.webhooks import private_allowed
+from app.jobs.targets import private_allowed
 from tests.app.conftest import Browser, Script
 from tests.factories import PASSWORD, make_admin, make_image, make_job, make_model, make_user
 

@@ -92,7 +92,7 @@ def test_unets(shapes: Shapes, base_model: str, variant: str, layout: str, famil
     assert bool(with_text.notes) == (family is None)
 
 
-TRANSFORMERS: list[tuple[Shapes, str, str]] = [
+TRANSFORMERS: list[tuple[Shapes, str | None, str]] = [
     (FLUX, "Flux.1 D", "base"),
     (FLUX | {"img_in.weight": [3072, 384]}, "Flux.1 D", "inpaint"),
     (FLUX | {"img_in.weight": [3072, 128]}, "Flux.1 D", "control"),

@@ -1,6 +1,7 @@
 """The shipped folder of the video starter loads offline, is what it says, and stays within its size."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ PROMPT = "red boat, sailing left, beach, day"
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> object:
+def pipeline() -> Any:
     return load_pipeline(WEIGHTS)
 
 
@@ -41,13 +42,13 @@ def test_the_base_model_name_is_its_own() -> None:
     assert specs()["video_starter"].base_model == BASE_MODEL == "Video Starter 1"
 
 
-def test_it_draws_the_same_clip_for_the_same_seed(pipeline: object) -> None:
+def test_it_draws_the_same_clip_for_the_same_seed(pipeline: Any) -> None:
     first, second = (sample(pipeline, [PROMPT], [7], steps=2) for _ in range(2))
     assert first.shape == (1, 17, 64, 64, 3)
     assert first.tobytes() == second.tobytes()
 
 
-def test_latents_are_an_eighth_in_space_and_a_quarter_in_time(pipeline: object) -> None:
+def test_latents_are_an_eighth_in_space_and_a_quarter_in_time(pipeline: Any) -> None:
     with torch.no_grad():
         latents = pipeline.vae.encode(torch.zeros(1, 3, 9, 64, 80)).latent_dist.mean
     assert latents.shape == (1, 16, 3, 8, 10)

@@ -96,5 +96,5 @@ def test_the_example_clips_are_gifs_with_captions(tmp_path: Path) -> None:
         assert path.read_bytes() == content
         assert path.with_suffix(".txt").read_text().strip() == words
         with Image.open(path) as movie:
-            assert (movie.format, movie.n_frames) == ("GIF", 22)
+            assert (movie.format, getattr(movie, "n_frames", 1)) == ("GIF", 22)
             assert movie.info["duration"] == 100

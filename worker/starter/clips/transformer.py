@@ -15,10 +15,11 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from worker.starter import parallel
 from worker.starter.clips.scenes import MovingScene, training_caption
-from worker.starter.clips.text import WIDTH, text_states
+from worker.starter.clips.text import text_states
 from worker.starter.clips.vae import LATENT_CHANNELS
 from worker.starter.muon import Optimizers, split_parameters
 from worker.starter.progress import Budget, load_checkpoint, rate_share, save_checkpoint
+from worker.starter.text import WIDTH
 from worker.starter.unet import Ema
 from worker.starter.vocabulary import filler_tags
 
