@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+for name in ("BOTTEGA_HOST", "BOTTEGA_PORT", "PUBLIC_URL", "BOTTEGA_TRUSTED_PROXIES"):
+    os.environ.pop(name, None)  # what an installation here is told decides no test
+
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 SERVERS: list[tuple["subprocess.Popen[bytes]", int]] = []
 HOMES: list[Path] = []

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
@@ -89,8 +90,20 @@ def _fill(installation: Installation, token: str, script: Script, folder: Path) 
     listed = script.call("GET", "/api/v1/models", params={"types": "LORA", "nsfw": "true"})["items"]
     uploaded = next(model for model in listed if model["name"] == UPLOADED)
     assert str(uploaded["id"]) in said
+    _until_counted(script)
     base = script.call("GET", f"/api/v1/model-versions/{script.starter_version()}")
     return Catalogue(installation, token, script, trained, uploaded, file, again, base["air"])
+
+
+def _until_counted(script: Script) -> None:
+    """Creators and tags are counted now and then: wait until both models are."""
+    end = time.monotonic() + 120
+    while True:
+        people = script.call("GET", "/api/v1/creators", params={"query": "lorenzo"})["items"]
+        if [person["modelCount"] for person in people] == [2]:
+            return
+        assert time.monotonic() < end, people
+        time.sleep(0.5)
 
 
 def _renamed(file: bytes) -> bytes:
