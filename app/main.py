@@ -3,6 +3,7 @@
 A domain is mounted by having `api.py` or `pages.py` with a `router`; nothing else lists them.
 """
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -40,6 +41,14 @@ def _routers(face: str) -> list[APIRouter]:
     return [import_module(name).router for name in names if find_spec(name)]
 
 
+def collect_rarely() -> None:
+    """What lives as long as the process is never walked for garbage again: a list makes thousands of objects,
+    and walking all of the application for each few hundred of them takes longer than making them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 @asynccontextmanager
 async def look_after(_app: FastAPI) -> AsyncIterator[None]:
     """While the server runs, look after jobs without a worker and after all that expires."""
@@ -48,6 +57,7 @@ async def look_after(_app: FastAPI) -> AsyncIterator[None]:
     every_tick(tend_workflows)
     reaper = Reaper()
     reaper.start()
+    collect_rarely()
     yield
     reaper.stop()
 

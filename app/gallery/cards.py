@@ -4,15 +4,31 @@ Versions may be many and files and hashes more, so none of them is loaded for a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select
-from sqlalchemy.orm import Session, lazyload
+from sqlalchemy import ColumnElement, Lateral, and_, or_, select, true
+from sqlalchemy.orm import Session, defer, lazyload
 
 from app.accounts.models import User
 from app.gallery.models import Model, ModelVersion, VersionPicture
-from app.images.models import Image
+from app.images.models import Image, is_clip
+
+
+@dataclass(frozen=True)
+class Cover:
+    """What a card needs of a picture."""
+
+    id: int
+    width: int
+    height: int
+    visibility: str
+    share_key: str | None
+    media_type: str
+
+    @property
+    def is_clip(self) -> bool:
+        return is_clip(self.media_type)
 
 
 @dataclass(frozen=True)
@@ -20,28 +36,29 @@ class Card:
     model: Model
     base_model: str
     """Of the newest version that the viewer may see; empty without one."""
-    cover: Image | None
+    cover: Cover | None
     """The first picture of the newest of these versions that has one the viewer may see."""
 
 
-LIGHT = (lazyload(Model.versions), lazyload(Model.tags))
+LIGHT = (lazyload(Model.versions), lazyload(Model.tags), defer(Model.description))
 """Options for a query of models whose cards are all that is shown."""
+_COVER = tuple(getattr(Image, field.name) for field in fields(Cover))
 
 
 def cards_of(db: Session, viewer: User | None, models: Sequence[Model]) -> list[Card]:
-    """The cards of these models, in two queries."""
+    """The cards of these models, in one query."""
+    cover = _first_picture(viewer)
     facts = (
-        select(Model.id, _newest(viewer, ModelVersion.base_model), _first_picture(viewer))
+        select(Model.id, _newest(viewer, ModelVersion.base_model), *cover.c)
+        .outerjoin(cover, true())
         .where(Model.id.in_([model.id for model in models]))
-    )  # fmt: skip
-    found = {row[0]: (row[1] or "", row[2]) for row in db.execute(facts)} if models else {}
-    covers = _images(db, [cover for _, cover in found.values() if cover is not None])
-    return [Card(m, found[m.id][0], covers.get(found[m.id][1])) for m in models if m.id in found]
+    )
+    found = {row[0]: row[1:] for row in db.execute(facts)} if models else {}
+    return [_card(model, *found[model.id]) for model in models if model.id in found]
 
 
-def _images(db: Session, ids: Sequence[int]) -> dict[int, Image]:
-    query = select(Image).options(lazyload(Image.resources)).where(Image.id.in_(ids))
-    return {image.id: image for image in db.scalars(query)} if ids else {}
+def _card(model: Model, base: str | None, *cover: Any) -> Card:
+    return Card(model, base or "", Cover(*cover) if cover[0] is not None else None)
 
 
 def _told(viewer: User | None) -> ColumnElement[bool]:
@@ -54,14 +71,15 @@ def _newest(viewer: User | None, column: Any) -> Any:
     return query.order_by(ModelVersion.id.desc()).limit(1).correlate(Model).scalar_subquery()
 
 
-def _first_picture(viewer: User | None) -> Any:
+def _first_picture(viewer: User | None) -> Lateral:
     shared = and_(Image.rating != 0, or_(Image.origin == "page", Image.visibility == "public"))
     seen = or_(shared, Image.user_id == viewer.id) if viewer else shared
     query = (
-        select(VersionPicture.image_id)
+        select(*_COVER)
+        .select_from(VersionPicture)
         .join(ModelVersion, ModelVersion.id == VersionPicture.version_id)
         .join(Image, Image.id == VersionPicture.image_id)
         .where(ModelVersion.model_id == Model.id, _told(viewer), Image.taken_down_at.is_(None), seen)
         .order_by(ModelVersion.id.desc(), VersionPicture.position)
     )
-    return query.limit(1).correlate(Model).scalar_subquery()
+    return query.limit(1).correlate(Model).lateral("cover")

@@ -208,7 +208,7 @@ A1111_VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
 def sidecar(file: ModelFile) -> dict[str, object]:
     """What A1111, Forge and InvokeAI read from `<stem>.json` beside a LoRA."""
     version = file.version
-    autov3 = next((h.value for h in file.hashes if h.kind == "AutoV3"), "")
+    autov3 = (file.hash_values or {}).get("AutoV3", "")
     bases = architectures_of(version.base_model)
     return {
         "description": version.model.description[:2000],

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import TSVECTOR
@@ -190,7 +191,10 @@ class ModelFile(Base, Created):
     is_primary: Mapped[bool] = mapped_column(default=True)
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
     """What was read from the header: rank, alpha, keys."""
-    hashes: Mapped[list["FileHash"]] = relationship(lazy="selectin", cascade="all, delete-orphan")
+    if TYPE_CHECKING:
+        hash_values: Mapped[dict[str, Any] | None]
+        """Each kind of hash and its value, in one piece: lists hold many files, and a file six hashes."""
+    hashes: Mapped[list["FileHash"]] = relationship(cascade="all, delete-orphan")
 
 
 class FileHash(Base):
@@ -201,6 +205,14 @@ class FileHash(Base):
     file_id: Mapped[int] = mapped_column(ForeignKey("model_file.id", ondelete="CASCADE"), primary_key=True)
     kind: Mapped[str] = mapped_column(String(10), primary_key=True)
     value: Mapped[str] = mapped_column(String(64), index=True)
+
+
+ModelFile.hash_values = column_property(
+    select(func.jsonb_object_agg(FileHash.kind, FileHash.value))
+    .where(FileHash.file_id == ModelFile.id)
+    .correlate_except(FileHash)
+    .scalar_subquery()
+)
 
 
 class VersionPicture(Base):

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, true, union, union_all
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 from sqlalchemy.sql.base import ExecutableOption
 
 from app.accounts.models import User
@@ -57,6 +57,10 @@ class ModelFilters:
     flags: Mapping[str, bool] = field(default_factory=dict)
 
 
+WHOLE = (selectinload(Model.versions).lazyload(ModelVersion.model),)
+"""Options for a query of models with all that they have: a version's model is at hand and not read again."""
+
+
 def list_models(
     db: Session,
     viewer: User | None,
@@ -66,7 +70,7 @@ def list_models(
     cursor: str | None = None,
     limit: int = 30,
     offset: int = 0,
-    options: Sequence[ExecutableOption] = (),
+    options: Sequence[ExecutableOption] = WHOLE,
 ) -> Page[Model]:
     """One page; `sort` is a key of ORDERS. Errors: Invalid for a cursor that is not ours, TookTooLong."""
     order = ORDERS.get(sort, Model.published_at)
@@ -109,7 +113,12 @@ def search_models(
     numbers = union(*(one.subquery().select() for one in found)).subquery()
     order = [*_rank(filters.query), *popular]
     query = (
-        select(Model).join(numbers, numbers.c.id == Model.id).order_by(*order).offset(offset).limit(limit + 1)
+        select(Model)
+        .options(*WHOLE)
+        .join(numbers, numbers.c.id == Model.id)
+        .order_by(*order)
+        .offset(offset)
+        .limit(limit + 1)
     )
     with within(db, SECONDS):
         rows = list(db.scalars(query).unique())

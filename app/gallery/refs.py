@@ -133,7 +133,7 @@ def lora_ref(
 
 
 def _autov3(file: ModelFile) -> str:
-    return next((h.value for h in file.hashes if h.kind == "AutoV3"), "").lower()
+    return str((file.hash_values or {}).get("AutoV3", "")).lower()
 
 
 def embedding_ref(

@@ -77,7 +77,7 @@ def download_path(file: ModelFile, key: str | None = None) -> str:
 
 
 def shown_hashes(file: ModelFile) -> dict[str, str]:
-    return {h.kind: h.value for h in file.hashes if h.kind != TENSOR}
+    return {kind: value for kind, value in (file.hash_values or {}).items() if kind != TENSOR}
 
 
 def file_out(

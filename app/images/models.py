@@ -21,6 +21,10 @@ from sqlalchemy.orm import Mapped, deferred, mapped_column, relationship
 from app.core.db import Base, Created
 
 
+def is_clip(media_type: str) -> bool:
+    return media_type.startswith("video/")
+
+
 class Image(Base, Created):
     __tablename__ = "image"
     __table_args__ = (
@@ -88,7 +92,7 @@ class Image(Base, Created):
 
     @property
     def is_clip(self) -> bool:
-        return self.media_type.startswith("video/")
+        return is_clip(self.media_type)
 
     @property
     def duration(self) -> float | None:

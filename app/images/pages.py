@@ -9,7 +9,7 @@ from app.accounts.deps import CompatUser, CurrentUser, OptionalUser
 from app.images import service
 from app.images.models import Image
 from app.images.permissions import browsing_level, can_edit_image
-from app.images.queries import ImageFilters, list_images, neighbours
+from app.images.queries import LIGHT, ImageFilters, list_images, neighbours
 from app.images.schemas import ImagePatch, Visibility
 from app.images.sending import send_image, send_small
 from app.images.shapes import share_url
@@ -46,7 +46,9 @@ def gallery(
         mine=mine, query=query, username=username, base_models=[base] if base else [], period=period,
         level=browsing_level(viewer), media=media,
     )  # fmt: skip
-    page = list_images(db, viewer, filters, cursor=cursor, limit=40, oldest_first=sort == "oldest")
+    page = list_images(
+        db, viewer, filters, cursor=cursor, limit=40, oldest_first=sort == "oldest", options=LIGHT
+    )
     more = with_query(request, cursor=page.next_cursor) if page.next_cursor else ""
     block = "pictures" if is_htmx(request) and cursor else None
     return render(

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, cast, exists, func, select, union_all
+from sqlalchemy import ColumnElement, Integer, ScalarSelect, Select, cast, exists, func, select, union_all
 from sqlalchemy.dialects.postgresql import BIT
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer, lazyload, load_only
+from sqlalchemy.sql.base import ExecutableOption
 
 from app.accounts.models import User
 from app.core.db import utcnow, within
@@ -41,6 +42,11 @@ class ImageFilters:
     """`image` or `video`; empty means both."""
 
 
+LIGHT = (lazyload(Image.resources), *(defer(column) for column in (Image.meta, Image.infotext)))
+"""Options for a query of pictures of which only tiles are shown."""
+_NUMBERS = (lazyload(Image.resources), load_only(Image.id))
+
+
 def list_images(
     db: Session,
     viewer: User | None,
@@ -50,9 +56,12 @@ def list_images(
     limit: int = 50,
     oldest_first: bool = False,
     offset: int = 0,
+    options: Sequence[ExecutableOption] = (),
 ) -> Page[Image]:
     """Newest first. Errors: Unauthorized for `mine` without a person, Invalid for a wrong cursor."""
-    query = _filtered(_own(viewer) if filters.mine else _public(filters), filters)
+    query = _filtered(_own(viewer) if filters.mine else _public(filters), filters).options(*options)
+    if oldest_first and (days := PERIODS.get(filters.period)):
+        query = query.where(Image.id >= _first_since(utcnow() - timedelta(days=days)))
     with within(db, SECONDS) if filters.query or filters.tag_ids else nullcontext():
         return keyset_page(
             db, query, [Image.id], cursor=cursor, limit=limit, ascending=oldest_first, offset=offset
@@ -126,6 +135,18 @@ def _filtered(query: Select[Any], filters: ImageFilters) -> Select[Any]:
     return query
 
 
+def _first_since(moment: datetime) -> ScalarSelect[int]:
+    """About the first number of a public picture since then: where to begin, instead of at the very first.
+
+    Numbers and moments are given together, but not in one step: a few may have overtaken others.
+    """
+    first = select(Image.id - OVERTAKEN).where(Image.visibility == "public", Image.created_at >= moment)
+    return first.order_by(Image.created_at).limit(1).scalar_subquery()
+
+
+OVERTAKEN = 1000
+
+
 def _has_tag(ids: Sequence[int]) -> ColumnElement[bool]:
     tag = func.jsonb_array_elements_text(Image.tags).table_valued("value")
     number = cast(cast(func.concat("x", func.left(func.md5(tag.c.value), 7)), BIT(28)), Integer)
@@ -141,8 +162,10 @@ def neighbours(
     db: Session, viewer: User | None, image: Image, filters: ImageFilters
 ) -> tuple[int | None, int | None]:
     """Ids of the newer and the older picture beside this one in the same list; None at an end."""
-    newer = list_images(db, viewer, filters, limit=1, oldest_first=True, cursor=_cursor(image))
-    older = list_images(db, viewer, filters, limit=1, cursor=_cursor(image))
+    newer = list_images(
+        db, viewer, filters, limit=1, oldest_first=True, cursor=_cursor(image), options=_NUMBERS
+    )
+    older = list_images(db, viewer, filters, limit=1, cursor=_cursor(image), options=_NUMBERS)
     return _first(newer), _first(older)
 
 

@@ -132,22 +132,38 @@ def rows(size: Size, filled: float, stored: str, found: dict[str, Timings]) -> l
     ]
 
 
-def run(size: Size, requests: int, only: str = "") -> list[Row]:
-    home = Path(tempfile.mkdtemp(prefix="bottega-bench-", dir="/tmp"))
+@contextmanager
+def home_of(kept: Path | None) -> Iterator[Path]:
+    """The folder of the database: one that stays, or a new one that goes."""
+    home = kept or Path(tempfile.mkdtemp(prefix="bottega-bench-", dir="/tmp"))
+    home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o711)
     try:
-        with servers(home) as addresses:
-            filled = fill(addresses["DATABASE_URL"], size) + count_words(addresses["DATABASE_URL"])
-            with psycopg.connect(addresses["DATABASE_URL"]) as db:
-                asked = db.execute("select pg_size_pretty(pg_database_size(current_database()))").fetchone()
-            catalogue = Catalogue(addresses["DATABASE_URL"], requests)
-            kinds = {n: p for n, p in (pages(catalogue) | reads(catalogue)).items() if only in n}
-            catalogue.db.close()
-            with web(home, addresses) as port:
-                settle(addresses["DATABASE_URL"])
-                return rows(size, filled, str(asked[0]) if asked else "", measure(port, kinds))
+        yield home
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def fill_once(home: Path, url: str, size: Size) -> float:
+    """Seconds that filling takes, or took where that folder's database is full."""
+    note = home / f"filled-{size.models}"
+    if not note.exists():
+        note.write_text(str(fill(url, size) + count_words(url)))
+    return float(note.read_text())
+
+
+def run(size: Size, requests: int, only: str = "", kept: Path | None = None) -> list[Row]:
+    with home_of(kept) as home, servers(home) as addresses:
+        filled = fill_once(home, addresses["DATABASE_URL"], size)
+        with psycopg.connect(addresses["DATABASE_URL"]) as db:
+            asked = db.execute("select pg_size_pretty(pg_database_size(current_database()))").fetchone()
+        catalogue = Catalogue(addresses["DATABASE_URL"], requests)
+        kinds = {n: p for n, p in (pages(catalogue) | reads(catalogue)).items() if only in n}
+        catalogue.db.close()
+        with web(home, addresses) as port:
+            settle(addresses["DATABASE_URL"])
+            return rows(size, filled, str(asked[0]) if asked else "", measure(port, kinds))
 
 
 def main(arguments: list[str]) -> None:
@@ -155,11 +171,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("models", nargs="?", type=int, default=MODELS, help="how many models, 1000 or more")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="of each kind")
     parser.add_argument("--only", default="", metavar="WORDS", help="kinds whose name holds this")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep the filled database there, use it again"
+    )
     parser.add_argument("--print", action="store_true", help="only print, leave BENCHMARKS.md as it is")
     options = parser.parse_args(arguments)
     if options.models < 1000 or options.requests < 2:
         parser.error("At least 1000 models and 2 requests.")
-    found = run(Size.of(options.models), options.requests, options.only)
+    found = run(Size.of(options.models), options.requests, options.only, options.keep)
     if options.print:
         print("\n".join(f"{what:<60}{value}" for what, value in found))
         return
