@@ -7,8 +7,9 @@ from fastapi.responses import JSONResponse
 
 from app.accounts.deps import AdminUser, CompatUser, OptionalUser, Scoped
 from app.accounts.models import User
-from app.gallery import files, making, reports, service
+from app.gallery import files, further, making, reports, service
 from app.gallery.schemas import (
+    FileIn,
     ModelIn,
     ModelPatch,
     PicturesIn,
@@ -96,6 +97,27 @@ def add_pictures(
 ) -> dict[str, Any]:
     """Put one's own pictures on the page: send them to POST /api/v1/images first, then name their ids."""
     return version_out(request, making.add_covers(db, user, version_id, body.images), user)
+
+
+@router.post("/api/v1/model-versions/{version_id}/files", status_code=201, response_model=None)
+def add_file(
+    request: Request, db: Db, user: Publisher, version_id: int, body: FileIn, *, idempotency_key: Key = None
+) -> Response:
+    """A further file of the version from a complete upload: a second network, a VAE, a text encoder."""
+
+    def make() -> idempotency.Answer:
+        version = further.add_further(db, user, version_id, body).version
+        place = f"/api/v1/model-versions/{version.id}"
+        return idempotency.Answer(201, version_out(request, version, user), place)
+
+    sent = body.model_dump(mode="json") | {"version": version_id}
+    return idempotency.answer(db, user, "files", idempotency_key, sent, make)
+
+
+@router.delete("/api/v1/model-versions/{version_id}/files/{file_id}", status_code=204)
+def remove_file(db: Db, user: Publisher, version_id: int, file_id: int) -> None:
+    """Take a further file out of the version; the primary one goes only with it."""
+    further.remove_file(db, user, version_id, file_id)
 
 
 @router.delete("/api/v1/model-versions/{version_id}", status_code=204)

@@ -16,10 +16,22 @@ from app.gallery.headers import recognised_from
 from app.gallery.matching import fit_vae, nature_of, primary_of, recognised
 from app.gallery.models import Model, ModelFile, ModelVersion
 from app.gallery.picker import usable_by
+from app.recognition import Recognised
+from app.recognition.bases import IN_PIECES
+from app.recognition.result import WORDS
 from worker.families.catalog import specs
 
 _SHARED_TEXT = (("wan", "wan_14b", "wan22_a14b", "wan22_5b"), ("ltx",))
 """Families that read texts with the same encoder."""
+_PARTS_OF: dict[str, dict[str, tuple[str, ...]]] = {
+    "wan": {"vae": ("Wan's VAE", "video VAE"), "text-encoder": ("UMT5",)},
+    "ltx": {"vae": ("video VAE",), "text-encoder": ("T5",)},
+}
+"""How recognition calls the parts that each takes."""
+TEXT_FOLDER = (
+    "Upload a zip with the folders text_encoder and tokenizer of a diffusers checkpoint, the weights as "
+    ".safetensors."
+)
 MOST = 200
 """Versions that are looked through."""
 
@@ -28,6 +40,34 @@ def is_in_pieces(version: ModelVersion) -> bool:
     """Whether its file is a transformer of such a family, and no folder with everything."""
     file, families = primary_of(version.files), [name for group in _SHARED_TEXT for name in group]
     return file is not None and file.format == "SafeTensor" and version.family in families
+
+
+def check_companion(version: ModelVersion, seen: Recognised) -> None:
+    """Can this VAE or text encoder lie beside the version's transformer, which has none of its own?
+
+    Errors: Invalid wrong-file, tokenizer-missing.
+    """
+    first, what = recognised(version), WORDS[seen.kind]
+    if first is None or first.architecture not in IN_PIECES or first.file_format != "SafeTensor":
+        words = f"This file is {seen.words}, and beside a file with everything it would do nothing. "
+        words += f"Make a page of the type {seen.model_type} for it."
+        raise _unfit(words)
+    if seen.kind == "text-encoder" and seen.file_format != "Diffusers":
+        raise _unfit(f"This text encoder has no tokenizer beside it. {TEXT_FOLDER}", "tokenizer-missing")
+    if (first.has_vae and seen.kind == "vae") or any(_kind_of(file) == seen.kind for file in version.files):
+        raise _unfit(f"This version has {what} already. Remove that one first.")
+    fitting = _PARTS_OF["ltx" if first.architecture == "ltxv" else "wan"][seen.kind]
+    if seen.component is not None and not seen.component.startswith(fitting):
+        raise _unfit(f"This file is {what} ({seen.component}), not one for {version.base_model}.")
+
+
+def _unfit(words: str, code: str = "wrong-file") -> Invalid:
+    return Invalid(words, [FieldError("#/upload", words, code)], code=code)
+
+
+def _kind_of(file: ModelFile) -> str:
+    seen = recognised_from(file.facts)
+    return seen.kind if seen else {"VAE": "vae", "Text Encoder": "text-encoder"}.get(file.type, "")
 
 
 def with_companions(

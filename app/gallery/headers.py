@@ -28,15 +28,21 @@ def recognise_upload(storage: Storage, blob: Blob, model_type: str) -> Recognise
 
     Errors: Invalid with the words of the refusal, and `wrong-model-type`.
     """
+    found = read_upload(storage, blob, model_type)
+    if found is not None:
+        check_type(found, model_type)
+    return found
+
+
+def read_upload(storage: Storage, blob: Blob, model_type: str) -> Recognised | None:
+    """The same without holding it against the page. Errors: Invalid with the words of the refusal."""
     try:
-        found = recognise_blob(storage, blob)
+        return recognise_blob(storage, blob)
     except HeaderRefused as refused:
         if model_type not in WEIGHTS and refused.code not in ("pickle", "web-page"):
             return None
         errors = [FieldError("#/upload", refused.detail, refused.code)]
         raise Invalid(refused.detail, errors, code=refused.code) from refused
-    check_type(found, model_type)
-    return found
 
 
 def check_type(found: Recognised, model_type: str) -> None:

@@ -6,6 +6,7 @@ Both steps work without scripts for files that one request may bring; larger one
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,10 +47,38 @@ async def read_values(request: Request) -> dict[str, Any]:
 Values = Annotated[dict[str, Any], Depends(read_values)]
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a file is for: a new page, a further version of `model`, or a further file of `version`."""
+
+    model: Model | None = None
+    version: ModelVersion | None = None
+
+    @property
+    def address(self) -> str:
+        """Of the page that takes the file."""
+        if self.model is None:
+            return "/models/new"
+        at = f"/models/{self.model.id}/versions"
+        return f"{at}/{self.version.id}/files/new" if self.version else f"{at}/new"
+
+    @property
+    def back(self) -> str:
+        return model_path(self.model, version=self.version) if self.model else ""
+
+
+def target_of(db: Db, user: User, model_id: int | None, version_id: int | None = None) -> Target:
+    """Errors: NotFound, Forbidden for what is not one's own."""
+    if model_id is None:
+        return Target()
+    model = service.own_model(db, user, model_id)
+    return Target(model, service.version_of(db, user, model_id, version_id) if version_id else None)
+
+
 @router.get("/models/new")
 def new_page(request: Request, db: Db, store: Store, user: CurrentUser, upload: str = "") -> Response:
     """Choose a file for a new page; with `upload`, a complete one, the form."""
-    return _step(request, db, store, user, upload, None)
+    return _step(request, db, store, user, upload, Target())
 
 
 @router.get("/models/{model_id:int}/versions/new")
@@ -57,49 +86,46 @@ def new_version(
     request: Request, db: Db, store: Store, user: CurrentUser, model_id: int, *, upload: str = ""
 ) -> Response:
     """The same for a further version of one's own page."""
-    return _step(request, db, store, user, upload, service.own_model(db, user, model_id))
+    return _step(request, db, store, user, upload, target_of(db, user, model_id))
 
 
 def _step(
-    request: Request, db: Db, store: Store, user: User, upload: str, model: Model | None
+    request: Request, db: Db, store: Store, user: User, upload: str, target: Target
 ) -> Response:  # fmt: skip
     if not upload:
-        return _chooser(request, db, user, model)
+        return chooser(request, db, user, target)
     try:
         look = making.look_at(db, store, user, upload)
     except Conflict:  # not complete yet: the list says what is missing
-        return redirect(request, _address(model))
-    return _form(request, look, model)
+        return redirect(request, target.address)
+    return _form(request, look, target)
 
 
-def _address(model: Model | None) -> str:
-    return f"/models/{model.id}/versions/new" if model else "/models/new"
-
-
-def _chooser(request: Request, db: Db, user: User, model: Model | None, error: str = "") -> Response:
+def chooser(request: Request, db: Db, user: User, target: Target, error: str = "") -> Response:
+    """Choose a file and send it."""
     return render(
-        request, "gallery/new.html", model=model, address=_address(model), error=error, endings=MODELS,
-        pickles=PICKLES, plain_bytes=PLAIN_BYTES, back=model_path(model) if model else "",
+        request, "gallery/new.html", model=target.model, version=target.version, address=target.address,
+        error=error, endings=MODELS, pickles=PICKLES, plain_bytes=PLAIN_BYTES, back=target.back,
         unfinished=uploads.list_uploads(db, user, endings=MODELS), arrived=uploads.arrived_bytes,
         status=422 if error else 200,
     )  # fmt: skip
 
 
 def _form(
-    request: Request, look: making.Look, model: Model | None, tried: Attempt[ModelVersion] | None = None,
+    request: Request, look: making.Look, target: Target, tried: Attempt[ModelVersion] | None = None,
     values: dict[str, Any] | None = None,
 ) -> Response:  # fmt: skip
-    seen, bases = look.seen, making.base_choices(look.seen)
+    seen, bases, model = look.seen, making.base_choices(look.seen), target.model
     shown = values or _prefilled(look, model)
     return render(
-        request, "gallery/form.html", look=look, seen=seen, model=model, address=_address(model),
+        request, "gallery/form.html", look=look, seen=seen, model=model, address=target.address,
         rows=rows(seen) if seen else [], file_words=words.file_words(seen) if seen else "",
         types=making.type_choices(seen), bases=bases, values=shown,
         standing=standing(seen, shown["base_model"], runs=seen.family is not None) if seen else None,
         errors=tried.errors if tried else {}, status=tried.status if tried else 200, type_words=words.TYPES,
         categories=words.CATEGORIES, licences=words.LICENCE_NAMES, ratings=RATINGS,
         base_licence=words.LICENCE_OF_BASE.get((seen.architecture if seen else None) or "", ""),
-        back=model_path(model) if model else "", twin_path=model_path(look.twin.model) if look.twin else "",
+        back=target.back, twin_path=model_path(look.twin.model) if look.twin else "",
     )  # fmt: skip
 
 
@@ -125,7 +151,7 @@ def create_page(request: Request, db: Db, store: Store, user: CurrentUser, sent:
     def make(db: Db) -> ModelVersion:
         return making.create_page(db, user, checked(PageIn, **_page(sent), **_version(sent)))
 
-    return _made(request, look, None, attempt(db, make), sent)
+    return _made(request, look, Target(), attempt(db, make), sent)
 
 
 @router.post("/models/{model_id:int}/versions/new")
@@ -133,23 +159,23 @@ def create_version(
     request: Request, db: Db, store: Store, user: CurrentUser, model_id: int, *, sent: Values
 ) -> Response:
     """Make a further version of a complete upload."""
-    model = service.own_model(db, user, model_id)
+    target = target_of(db, user, model_id)
     look = making.look_at(db, store, user, sent.get("upload", ""))
 
     def make(db: Db) -> ModelVersion:
-        return making.create_version_page(db, user, model.id, checked(VersionPageIn, **_version(sent)))
+        return making.create_version_page(db, user, model_id, checked(VersionPageIn, **_version(sent)))
 
-    return _made(request, look, model, attempt(db, make), sent)
+    return _made(request, look, target, attempt(db, make), sent)
 
 
 def _made(
-    request: Request, look: making.Look, model: Model | None, tried: Attempt[ModelVersion],
+    request: Request, look: making.Look, target: Target, tried: Attempt[ModelVersion],
     sent: dict[str, Any],
 ) -> Response:  # fmt: skip
     if tried.value is not None:
         return redirect(request, model_path(tried.value.model, version=tried.value))
     off = dict.fromkeys((*PERMISSIONS, "poi"), "")
-    return _form(request, look, model, tried, _prefilled(look, model) | off | sent)
+    return _form(request, look, target, tried, _prefilled(look, target.model) | off | sent)
 
 
 def _version(sent: dict[str, Any]) -> dict[str, Any]:
@@ -174,9 +200,10 @@ def _page(sent: dict[str, Any]) -> dict[str, Any]:
 def plain_upload(
     request: Request, db: Db, store: Store, user: CurrentUser,
     file: UploadFile, model_id: Annotated[int | None, Form()] = None,
+    version_id: Annotated[int | None, Form()] = None,
 ) -> Response:  # fmt: skip
     """A file that comes whole, from a browser without scripts."""
-    model = service.own_model(db, user, model_id) if model_id is not None else None
+    target = target_of(db, user, model_id, version_id)
 
     def keep(db: Db) -> str:
         with tempfile.TemporaryDirectory(prefix="bottega-form-") as folder:
@@ -187,16 +214,16 @@ def plain_upload(
 
     tried = attempt(db, keep)
     if tried.value is None:
-        return _chooser(request, db, user, model, " ".join(tried.errors.values()))
-    return redirect(request, f"{_address(model)}?upload={tried.value}")
+        return chooser(request, db, user, target, " ".join(tried.errors.values()))
+    return redirect(request, f"{target.address}?upload={tried.value}")
 
 
 @router.post("/models/new/uploads/{upload_id}/delete")
 def throw_away(
     request: Request, db: Db, store: Store, user: CurrentUser, upload_id: str,
-    model_id: Annotated[int | None, Form()] = None,
+    model_id: Annotated[int | None, Form()] = None, version_id: Annotated[int | None, Form()] = None,
 ) -> Response:  # fmt: skip
     """End a session that is not wanted any more, and go back to choosing a file."""
-    model = service.own_model(db, user, model_id) if model_id is not None else None
+    target = target_of(db, user, model_id, version_id)
     uploads.delete_upload(db, store, user, upload_id)
-    return redirect(request, _address(model))
+    return redirect(request, target.address)

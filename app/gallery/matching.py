@@ -54,20 +54,41 @@ def primary_of(files: Iterable[ModelFile]) -> ModelFile | None:
 
 
 _LOW = re.compile(r"(?<![a-z])low(?![a-z])|lownoise", re.IGNORECASE)
+_HIGH = re.compile(r"(?<![a-z])high(?![a-z])|highnoise", re.IGNORECASE)
+
+
+def has_experts(version: ModelVersion) -> bool:
+    """Whether its family has two networks, one for high and one for low noise."""
+    spec = specs().get(version.family or "")
+    return spec is not None and spec.clips is not None and spec.clips.experts
+
+
+def noise_named(name: str) -> str | None:
+    """`high` or `low`, as the name of a file says; None where it says neither."""
+    return "low" if _LOW.search(name) else "high" if _HIGH.search(name) else None
+
+
+def noise_of(file: ModelFile) -> str | None:
+    """For which noise the file is: what its owner said counts before its name."""
+    return file.facts.get("noise") or noise_named(file.name)
+
+
+def networks_of(version: ModelVersion) -> list[ModelFile]:
+    """Its networks in files of their own, without what lies beside them (a VAE, a text encoder)."""
+    return [file for file in version.files if file.type == "Model" and file.format == "SafeTensor"]
 
 
 def expert_files(version: ModelVersion) -> tuple[ModelFile | None, ModelFile | None]:
-    """(the file for high noise, the file for low noise) of a family with two experts, told by their names.
+    """(the file for high noise, the file for low noise) of a family with two experts.
 
     The second is None where one file is for both, as in every other family.
     """
     first = primary_of(version.files)
-    spec = specs().get(version.family or "")
-    if first is None or spec is None or spec.clips is None or not spec.clips.experts:
+    if first is None or first.format != "SafeTensor" or not has_experts(version):
         return first, None
-    named = [file for file in version.files if file.format == "SafeTensor" and _LOW.search(file.name)]
-    others = [file for file in version.files if file not in named and file.format == first.format]
-    return (others[0], named[0]) if named and others else (first, None)
+    low = [file for file in networks_of(version) if noise_of(file) == "low"]
+    high = [file for file in networks_of(version) if file not in low]
+    return (high[0], low[0]) if low and high else (first, None)
 
 
 def recognised(version: ModelVersion) -> Recognised | None:

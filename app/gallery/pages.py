@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse
 
 from app.accounts.deps import CurrentUser, OptionalUser
 from app.accounts.models import User
-from app.gallery import making, making_pages, queries, reports, service, words
+from app.gallery import file_pages, making, making_pages, queries, reports, service, words
 from app.gallery.cards import LIGHT, cards_of
 from app.gallery.matching import recognised
 from app.gallery.models import Model, ModelVersion
@@ -19,6 +19,7 @@ from app.gallery.shapes import download_path, model_path, shown_hashes, version_
 from app.gallery.standing import standing_of
 from app.images.pages import PERIODS, RATINGS
 from app.images.permissions import browsing_level
+from app.images.queries import LIGHT as LIGHT_IMAGES
 from app.images.queries import ImageFilters, list_images
 from app.images.schemas import Visibility
 from app.recognition.telling import rows
@@ -29,6 +30,7 @@ from app.web.templating import is_htmx, redirect, render
 
 router = APIRouter(include_in_schema=False)
 router.include_router(making_pages.router)
+router.include_router(file_pages.router)
 SORTS = (
     ("newest", "Newest"),
     ("downloads", "Most downloaded"),
@@ -78,7 +80,7 @@ def edit_form(request: Request, db: Db, user: CurrentUser, model_id: int) -> Res
 def _edit_page(request: Request, model: Model) -> Response:
     return render(
         request, "gallery/edit.html", model=model, categories=words.CATEGORIES, ratings=RATINGS,
-        uses=COMMERCIAL_USE, path_of=model_path, bases_of=making.version_bases,
+        uses=COMMERCIAL_USE, path_of=model_path, bases_of=making.version_bases, part_words=words.part_words,
     )  # fmt: skip
 
 
@@ -107,7 +109,7 @@ def _page(
         request, "gallery/show.html", model=model, version=chosen, versions=versions, mine=mine, key=key,
         pictures=version_pictures(chosen, viewer) if chosen else [],
         primary=service.primary_file(chosen) if chosen else None,
-        made_with=list_images(db, viewer, made, limit=18).items if versions else [],
+        made_with=list_images(db, viewer, made, limit=18, options=LIGHT_IMAGES).items if versions else [],
         share_url=origin(request) + model_path(model, with_key=True) if mine else "",
         words=words, path_of=model_path, download_of=lambda f: download_path(f, key), hashes_of=shown_hashes,
         canonical=origin(request) + model_path(model), can_create=_can_create(chosen), **_told(chosen),

@@ -82,7 +82,14 @@ class VersionPatch(Body):
     epochs: int | None = Field(default=None, ge=1)
 
 
-class VersionIn(VersionPatch):
+class Weights(Body):
+    """What an owner may say of a file; what is left out is read from it."""
+
+    fp: Literal["fp32", "fp16", "bf16", "fp8", "int8", "nf4"] | None = None
+    precision: Literal["full", "pruned"] | None = None
+
+
+class VersionIn(VersionPatch, Weights):
     """`upload` names a complete upload; without it the version stays a draft until it has a file.
 
     `base_model` and `trained_words` may be left out where the file tells them.
@@ -90,8 +97,16 @@ class VersionIn(VersionPatch):
 
     name: str = Field(min_length=1, max_length=200)
     upload: str | None = None
-    fp: Literal["fp32", "fp16", "bf16", "fp8", "int8", "nf4"] | None = None
-    precision: Literal["full", "pruned"] | None = None
+
+
+class FileIn(Weights):
+    """A further file of a version: `upload` names a complete upload.
+
+    `noise` says of models with two networks (Wan 2.2 A14B) which one it is, where its name does not.
+    """
+
+    upload: str = Field(min_length=1, max_length=40)
+    noise: Literal["high", "low"] | None = None
 
 
 class VersionPageIn(Body):

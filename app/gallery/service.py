@@ -24,7 +24,7 @@ from app.gallery.models import Model, ModelFile, ModelTag, ModelVersion, Version
 from app.gallery.permissions import can_edit_model, can_view_model
 from app.gallery.queries import get_version_by_hash
 from app.gallery.refs import LORA_TYPES, checkpoint_ref, get_version, lora_ref, primary_file
-from app.gallery.schemas import ModelIn, ModelPatch, PublishIn, VersionIn, VersionPatch
+from app.gallery.schemas import ModelIn, ModelPatch, PublishIn, VersionIn, VersionPatch, Weights
 from app.images.models import Image
 from app.images.service import clean_tags, remove_images
 from app.images.service import set_visibility as set_image_visibility
@@ -136,7 +136,7 @@ def create_version(db: Session, user: User, model_id: int, body: VersionIn) -> M
     db.add(version)
     _apply_version(version, body)
     if upload is not None:
-        _take_upload(db, user, version, upload, body, seen)
+        take_upload(db, user, version, upload, body, seen)
     db.flush()
     db.expire(model, ["versions"])
     return version
@@ -163,18 +163,19 @@ def _apply_version(version: ModelVersion, patch: VersionPatch) -> None:
     version.family = family_of(version.model.type, version.base_model, version.files)
 
 
-def _take_upload(
-    db: Session, user: User, version: ModelVersion, upload: Upload, body: VersionIn, seen: Recognised | None
-) -> None:
+def take_upload(
+    db: Session, user: User, version: ModelVersion, upload: Upload, body: Weights, seen: Recognised | None
+) -> ModelFile:
     """Move the file of a complete upload into the version; its session is over then."""
     hashes = {str(kind): str(value) for kind, value in (upload.hashes or {}).items()}
     blob = db.get_one(Blob, upload.blob_sha256)
-    add_file(
+    file = add_file(
         db, version, blob, name=safe_name(upload.name, seen), hashes=hashes if "SHA256" in hashes else None,
         fp=body.fp, precision=body.precision, seen=seen,
     )  # fmt: skip
     delete_upload(db, get_storage(), user, upload.id)
     version.family = family_of(version.model.type, version.base_model, version.files)
+    return file
 
 
 def create_trained_version(

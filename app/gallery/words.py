@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from app.gallery.models import Model, ModelVersion
+from app.gallery.matching import has_experts, noise_of
+from app.gallery.models import Model, ModelFile, ModelVersion
 from app.recognition.result import WORDS, Recognised
 
 TYPES = {"LORA": "LoRA", "TextualInversion": "Embedding", "MotionModule": "Motion module"}
@@ -43,6 +44,14 @@ def file_words(seen: Recognised) -> str:
         parts.append(f"{embedding.vectors} vectors")
     parts += [seen.precision or "", seen.quantised or "", seen.pruned or ""]
     return " · ".join(part for part in parts if part)
+
+
+def part_words(file: ModelFile) -> str:
+    """What a file is beside others: `VAE`, `for high noise`, else `bf16`; empty where nothing is told."""
+    if file.type != "Model":
+        return file.type
+    noise = noise_of(file) if has_experts(file.version) else None
+    return f"for {noise} noise" if noise else file.precision or file.fp or ""
 
 
 def licence_words(model: Model) -> list[str]:

@@ -120,14 +120,17 @@ _TOKENS: tuple[tuple[str, dict[int, tuple[str, str | None]]], ...] = (
             768: ("CLIP ViT-L/14", None),
         },
     ),
-    ("shared.weight", {4096: ("T5 or UMT5 XXL", None), 2048: ("T5 XL", None), 1024: ("T5 Large", None)}),
+    ("shared.weight", {4096: ("T5 XXL", None), 2048: ("T5 XL", None), 1024: ("T5 Large", None)}),
 )
 _USED_BY = {
     "CLIP ViT-L/14": "SD 1.x, SDXL, SD 3 and Flux.1 use this text encoder.",
     "CLIP ViT-bigG": "SDXL and SD 3 use this text encoder.",
     "OpenCLIP ViT-bigG/14": "SDXL and its refiner use this text encoder.",
-    "T5 or UMT5 XXL": "SD 3, Flux.1, Wan and others use such a text encoder.",
+    "T5 XXL": "SD 3, Flux.1, LTX-Video and others use this text encoder.",
+    "UMT5 XXL": "Wan's models use this text encoder.",
 }
+_UMT5_TOKENS = 250_000
+"""T5 knows 32,128 tokens, UMT5 of a hundred languages 256,384."""
 
 
 def _text_encoder(view: View) -> Component | None:
@@ -135,12 +138,26 @@ def _text_encoder(view: View) -> Component | None:
         found = next((s for n, s in view.whole.items() if n == ending or n.endswith(f".{ending}")), ())
         if len(found) == 2 and found[1] in sizes and found[0] > 1000:
             words, architecture = sizes[found[1]]
+            words = f"UM{words}" if words.startswith("T5") and found[0] > _UMT5_TOKENS else words
             why = f"it knows {found[0]:,} tokens, {found[1]} numbers each"
             return Component("text-encoder", why, architecture, words, note=_USED_BY.get(words, ""))
     embedded = next((s for n, s in view.whole.items() if n.endswith("model.embed_tokens.weight")), ())
     if len(embedded) == 2:
         return Component("text-encoder", "it has a language model's layers", component="language model")
     return None
+
+
+def find_text_encoder(view: View, said: str) -> Component:
+    """Of a folder that is called so; `said` is the kind of model that its configuration names."""
+    found = _text_encoder(view)
+    words = _SAID.get(said, "language model")
+    if found is not None and (found.component or "").startswith(words):
+        return found
+    return Component("text-encoder", "it lies in a folder of that name", component=words)
+
+
+_SAID = {"umt5": "UMT5", "t5": "T5", "clip_text_model": "CLIP"}
+"""`model_type` of a configuration → how the names of such encoders begin."""
 
 
 def _image_encoder(view: View) -> Component | None:

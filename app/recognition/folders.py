@@ -1,7 +1,7 @@
-"""A zipped diffusers folder, recognised by the headers of the files inside; nothing is unpacked.
+"""A zipped diffusers folder, or its text encoder alone, recognised by the headers of the files inside.
 
-The directory of the zip is measured before it is read, because a hostile one costs a hundred times its
-bytes. Every weights file inside has to be safetensors: a pickle in a folder is a pickle.
+Nothing is unpacked. The directory of the zip is measured before it is read, because a hostile one costs a
+hundred times its bytes. Every weights file inside has to be safetensors: a pickle in a folder is a pickle.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from app.recognition.foreign import PICKLE, HeaderRefused
 from app.recognition.header import MAX_TENSORS, Header, TensorInfo, read_header
-from app.recognition.recognise import recognise, unknown
+from app.recognition.recognise import recognise, recognise_text, unknown
 from app.recognition.result import Recognised
 
 MAX_ENTRIES = 2000
@@ -21,11 +21,13 @@ MAX_JSON = 1 << 20
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DENOISERS = ("unet", "transformer")
+_TOKENIZERS = ("tokenizer.json", "spiece.model", "merges.txt")
+"""One of them is in every tokenizer's folder."""
 _PARTS = ("transformer_2", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def recognise_file(file: BinaryIO, size: int, families: Collection[str] | None = None) -> Recognised:
-    """What a file of `size` bytes is: safetensors, or the zip of a diffusers folder.
+    """What a file of `size` bytes is: safetensors, or the zip of a diffusers folder or of its text encoder.
 
     `file` can be sought and stands at its start. Errors: HeaderRefused.
     """
@@ -37,7 +39,7 @@ def recognise_file(file: BinaryIO, size: int, families: Collection[str] | None =
 
 
 def recognise_folder(file: BinaryIO, size: int, families: Collection[str] | None = None) -> Recognised:
-    """The checkpoint that a zipped diffusers folder holds. Errors: HeaderRefused."""
+    """The checkpoint or text encoder that a zipped diffusers folder holds. Errors: HeaderRefused."""
     _check_directory(file, size)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -57,10 +59,13 @@ def _recognise(archive: zipfile.ZipFile, size: int, families: Collection[str] | 
     if any(name.lower().endswith(_PICKLES) for name in names):
         raise HeaderRefused("pickle", PICKLE)
     indexes = [n for n in names if n.rpartition("/")[2] == "model_index.json"]
+    text = _text_root(names) if not any(_is_denoiser(name) for name in names) else None
+    if text is not None:
+        return _recognise_text(archive, text, names, size)
     if not indexes:
         words = (
-            "This zip holds no diffusers folder (no model_index.json). Unpack it and upload the "
-            ".safetensors file inside."
+            "This zip holds no diffusers folder (no model_index.json) and no text encoder (no folders "
+            "text_encoder and tokenizer). Unpack it and upload the .safetensors file inside."
         )
         raise HeaderRefused("zip", words)
     root = min(indexes, key=len).removesuffix("model_index.json")
@@ -73,11 +78,40 @@ def _recognise(archive: zipfile.ZipFile, size: int, families: Collection[str] | 
     return found.model_copy(update={"file_format": "Diffusers"})
 
 
-def _merge(archive: zipfile.ZipFile, root: str, names: list[str]) -> Header:
+def _is_denoiser(name: str) -> bool:
+    return name.endswith(".safetensors") and name.split("/")[-2:][0].startswith(_DENOISERS)
+
+
+def _text_root(names: list[str]) -> str | None:
+    """Where the folder text_encoder lies, at most one folder deep, which is where workers look for it."""
+    ends = "text_encoder/config.json"
+    roots = [name.removesuffix(ends) for name in names if name.endswith(ends) and name.count("/") <= 2]
+    return min((root for root in roots if root == "" or root.endswith("/")), key=len, default=None)
+
+
+def _recognise_text(archive: zipfile.ZipFile, root: str, names: list[str], size: int) -> Recognised:
+    """A text encoder with its tokenizer, without the model that listens to it."""
+    if not any(name in names for name in (f"{root}tokenizer/{each}" for each in _TOKENIZERS)):
+        words = (
+            "This zip holds a text encoder without its tokenizer. Pack the folder tokenizer of the same "
+            "checkpoint beside the folder text_encoder."
+        )
+        raise HeaderRefused("tokenizer-missing", words)
+    merged = _merge(archive, root, names, ("text_encoder",))
+    if not merged.tensors:
+        raise HeaderRefused("zip", "The folder text_encoder in this zip holds no .safetensors file.")
+    said = str(_json(archive, f"{root}text_encoder/config.json").get("model_type") or "")
+    whole = Header({n.partition(".")[2]: info for n, info in merged.tensors.items()}, merged.metadata, size)
+    return recognise_text(whole, said).model_copy(update={"file_format": "Diffusers"})
+
+
+def _merge(
+    archive: zipfile.ZipFile, root: str, names: list[str], parts: tuple[str, ...] = (*_DENOISERS, *_PARTS)
+) -> Header:
     """One header of all weights, named `unet.…`, `vae.…`, `text_encoder.…`."""
     tensors: dict[str, TensorInfo] = {}
     metadata: dict[str, str] = {}
-    for part in (*_DENOISERS, *_PARTS):
+    for part in parts:
         for name in _weights(names, f"{root}{part}/"):
             info = archive.getinfo(name)
             with archive.open(info) as member:

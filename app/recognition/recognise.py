@@ -9,7 +9,7 @@ from typing import Any
 from app.recognition.adapter_bases import find_base
 from app.recognition.adapters import Module, adapter_facts, read_modules, said_base
 from app.recognition.bases import BASES, EDM, IN_PIECES, RELATIVES, SAME_TENSORS
-from app.recognition.components import Component, find_component, find_control
+from app.recognition.components import Component, find_component, find_control, find_text_encoder
 from app.recognition.denoisers import Found, find_transformer, find_unet
 from app.recognition.header import BITS, Header
 from app.recognition.result import MODEL_TYPES, Prediction, Recognised
@@ -243,6 +243,11 @@ def _adapter(header: Header, modules: list[Module], families: Collection[str] | 
         zero_terminal_snr=header.metadata.get("ss_zero_terminal_snr") == "True", adapter=facts, why=why,
         notes=tuple(notes), **_common(header),
     )  # fmt: skip
+
+
+def recognise_text(header: Header, said: str) -> Recognised:
+    """The text encoder of a folder, `said` being what its configuration calls it."""
+    return _component(header, find_text_encoder(View(header), said))
 
 
 def _component(header: Header, found: Component) -> Recognised:

@@ -53,6 +53,7 @@ CODES: dict[str, str] = {
         "The bytes changed on their way: their hash is not the one that you named. Send them again."
     ),
     "disk-full": "The server's disk has too little room. Delete what you do not need, or ask the admin.",
+    "duplicate-file": "The version has this very file already. Nothing was added.",
     "duplicate-lora": "The same LoRA was named twice. Name it once, with the strength that you want.",
     "embedding-unusable": (
         "An embedding does not fit this checkpoint or cannot be read. Remove it or choose another one."
@@ -110,6 +111,14 @@ CODES: dict[str, str] = {
     "model-unknown": "There is no such model here, or it is not shared with you. List the models first.",
     "name-taken": "Somebody has this name already. Choose another one.",
     "no-frames": "The file has no moving pictures in it. Export it again as MP4 (H.264).",
+    "noise-taken": (
+        "The file would be for the same noise as one that the version has, or its model has one network "
+        "only. Say the other one with `noise`, or remove a file first."
+    ),
+    "noise-unknown": (
+        "The model has two networks, and nothing says which one the file is. Say `high` or `low` with "
+        "`noise`."
+    ),
     "no-generation-data": (
         "The picture holds no generation data that is known here. Type the settings, or start from it."
     ),
@@ -144,6 +153,7 @@ CODES: dict[str, str] = {
         "Bring its .safetensors form."
     ),
     "picture": "The file is a picture or a clip, not a model.",
+    "primary-file": "The version stands on this file. Delete the version instead.",
     "queue-full": "You have as many unfinished jobs as one may have. Wait for one to end, or cancel one.",
     "quota-exceeded": "Your storage is used up. Delete what you do not need, or ask the admin for more.",
     "rate-limited": "Too many requests in a minute. Wait as many seconds as Retry-After says.",
@@ -166,7 +176,12 @@ CODES: dict[str, str] = {
     ),
     "text": "The file is a text, not a model.",
     "too-large": "The file is larger than a form may be. Send it in parts with an upload.",
+    "tokenizer-missing": (
+        "A text encoder works only with its tokenizer. Upload a zip with the folders text_encoder and "
+        "tokenizer of a diffusers checkpoint."
+    ),
     "too-many-cells": "The grid would have more pictures than one grid may have. Give fewer values.",
+    "too-many-files": "A version has at most 20 files. Remove one first.",
     "too-many-pictures": "A version shows at most 20 pictures. Take some off the page first.",
     "training-diverged": (
         "The loss stopped being a number. Lower the learning rate; the last good checkpoint is kept."
@@ -194,6 +209,9 @@ CODES: dict[str, str] = {
     ),
     "wrong-base-model": (
         "The file was made for another base model than you said. Leave the field out, or correct it."
+    ),
+    "wrong-file": (
+        "The file does not belong to the others of this version; the detail says why, and where it belongs."
     ),
     "wrong-model-type": (
         "The file is another kind of model than the page is for. Make a page of the type that is named."

@@ -275,9 +275,9 @@ def find_folder(base: Path) -> Path:
 
 
 def find_text(path: Path) -> Path:
-    """The folder with text_encoder and tokenizer: `path`, or the only folder in it. CheckpointRefused."""
-    inner = [each for each in path.iterdir() if each.is_dir()] if path.is_dir() else []
-    for folder in (path, *(inner if len(inner) == 1 else ())):
+    """The folder with text_encoder and tokenizer: `path`, or a folder in it. CheckpointRefused."""
+    inner = sorted(each for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
+    for folder in (path, *inner):
         if (folder / "text_encoder").is_dir() and (folder / "tokenizer").is_dir():
             return folder
     raise CheckpointRefused(f"{path.name} is no text encoder that can be used here. {TEXT_TOO}")

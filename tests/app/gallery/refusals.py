@@ -7,12 +7,13 @@ from PIL import Image
 
 from app.core.db import utcnow
 from app.gallery import service
+from app.gallery.models import ModelVersion
 from app.images.service import create_sample
 from app.uploads.models import Upload
 from tests.app.gallery.test_recognised import SD1
 from tests.app.gallery.things import published, trained
 from tests.app.refusals import World, row
-from tests.factories import make_blob, make_image
+from tests.factories import make_blob, make_file, make_image
 
 
 def a_draft(world: World) -> dict[str, Any]:
@@ -69,6 +70,16 @@ def a_report(world: World) -> dict[str, Any]:
     return {"report_id": create_report(world.db, None, body).id}
 
 
+def a_second_file(world: World) -> dict[str, Any]:
+    """A version with two files, and an upload that may become a third."""
+    params = an_upload(world)
+    version = world.db.get_one(ModelVersion, params["version_id"])
+    version.base_model = "SD 1.5"
+    file = make_file(world.db, version, b"second", is_primary=False)
+    world.db.expire(version, ["files"])
+    return params | {"file_id": file.id}
+
+
 MODEL, PAGE = "/api/v1/models/{model_id}", "/models/{model_id:int}"
 VERSION, VERSION_PAGE = f"{MODEL}/versions/{{version_id}}", f"{PAGE}/versions/{{version_id:int}}"
 ALONE = "/api/v1/model-versions/{version_id}"
@@ -82,6 +93,14 @@ ROWS = [
         files={"file": ("m.safetensors", SD1)}),
     row("POST", "/models/new/uploads/{upload_id}/delete", anonymous=401, other=404, owner=303,
         make=an_upload),
+    row("GET", f"{VERSION_PAGE}/files/new", anonymous=303, other=404, owner=200, make=a_draft),
+    row("POST", f"{VERSION_PAGE}/files/new", anonymous=401, other=404, owner=303, make=a_second_file,
+        data={"upload": "up_1"}),
+    row("POST", f"{VERSION_PAGE}/files/{{file_id:int}}/remove", anonymous=401, other=404, owner=303,
+        make=a_second_file),
+    row("POST", f"{ALONE}/files", anonymous=401, other=404, owner=201, make=a_second_file,
+        json={"upload": "up_1"}),
+    row("DELETE", f"{ALONE}/files/{{file_id}}", anonymous=401, other=404, owner=204, make=a_second_file),
     row("POST", f"{VERSION_PAGE}/pictures", anonymous=401, other=404, owner=303, make=a_draft,
         files={"files": ("a.png", a_png())}),
     row("POST", f"{ALONE}/pictures", anonymous=401, other=404, owner=201, make=a_cover,

@@ -36,6 +36,7 @@ PARTS: list[tuple[Shapes, str, str, str | None]] = [
     (OPEN_CLIP_H, "text-encoder", "TextEncoder", "SD 2.1"),
     (OPEN_CLIP_G, "text-encoder", "TextEncoder", None),
     ({"shared.weight": [32128, 4096]}, "text-encoder", "TextEncoder", None),
+    ({"shared.weight": [256384, 4096]}, "text-encoder", "TextEncoder", None),
     ({"model.embed_tokens.weight": [151936, 2560]}, "text-encoder", "TextEncoder", None),
     ({"vision_model.embeddings.patch_embedding.weight": [1280, 3, 14, 14]}, "image-encoder", "CLIPVision",
      None),
@@ -160,3 +161,50 @@ def test_a_folder_of_an_unknown_model_is_unknown() -> None:
     data = packed(folder(SMALL))
     found = recognise_file(io.BytesIO(data), len(data))
     assert (found.kind, found.base_model, found.family) == ("unknown", None, None)
+
+
+def text_folder(config: bytes = b'{"model_type": "umt5"}', root: str = "", **more: bytes) -> bytes:
+    """The zip of a text encoder and its tokenizer, in a folder or right in it."""
+    weights = whole({"encoder.final_layer_norm.weight": [2]})
+    files = {"text_encoder/config.json": config, "text_encoder/model.safetensors": weights} | more
+    return packed({root + name: data for name, data in files.items()})
+
+
+TOKENIZER = {"tokenizer/spiece.model": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "component"),
+    [
+        (text_folder(**TOKENIZER), "UMT5"),
+        (text_folder(b'{"model_type": "t5"}', "my encoder/", **TOKENIZER), "T5"),
+        (text_folder(b"no json", **TOKENIZER), "language model"),
+        (text_folder(**TOKENIZER, **{"model_index.json": b"{}"}), "UMT5"),
+    ],
+)
+def test_a_zipped_text_encoder(content: bytes, component: str) -> None:
+    found = recognise_file(io.BytesIO(content), len(content))
+    told_ = (found.kind, found.model_type, found.component, found.file_format)
+    assert told_ == ("text-encoder", "TextEncoder", component, "Diffusers")
+    assert found.tensors == 1
+
+
+def test_a_large_text_encoder_is_told_by_its_tokens() -> None:
+    assert told({"shared.weight": [32128, 4096]}).component == "T5 XXL"
+    assert told({"shared.weight": [256384, 4096]}).component == "UMT5 XXL"
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (text_folder(), "tokenizer-missing", "without its tokenizer"),
+        (text_folder(root="a/b/", **TOKENIZER), "zip", "no text encoder"),
+        (packed({"text_encoder/config.json": b"{}", **TOKENIZER}), "zip", "no .safetensors"),
+        (text_folder(**TOKENIZER, **{"text_encoder/model.bin": b"x"}), "pickle", "pickle"),
+    ],
+)
+def test_half_a_text_encoder_is_refused(content: bytes, code: str, words: str) -> None:
+    with pytest.raises(HeaderRefused) as refused:
+        recognise_file(io.BytesIO(content), len(content))
+    assert refused.value.code == code
+    assert words in refused.value.detail
