@@ -113,6 +113,12 @@ def socket_folder(home: Path, uid: int | None) -> Path:
     return path
 
 
+def shared_buffers() -> int:
+    """Bytes of its files that Postgres keeps: an eighth of the memory, from 128 MiB to 1 GiB."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(128 << 20, min(memory // 8, 1 << 30))
+
+
 class Postgres:
     """One cluster below `home`. `prepare()`, then start it with `spawn_server()`."""
 
@@ -173,6 +179,7 @@ class Postgres:
             "unix_socket_permissions": "0700",
             "max_connections": "200",
             "jit": "off",
+            "shared_buffers": f"{shared_buffers() >> 20}MB",
             "log_checkpoints": "off",
         }
         if not self.durable:

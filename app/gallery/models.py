@@ -25,40 +25,23 @@ from app.core.db import Base, Created
 from app.images.models import Image
 
 
+def _listed(name: str, *columns: str) -> Index:
+    """An index for lists of what is public, in the order of `columns`, the number last."""
+    order = [text(column) for column in (*columns, "id DESC")]
+    return Index(name, *order, postgresql_where=text("visibility = 'public'"))
+
+
 class Model(Base, Created):
     __tablename__ = "model"
     __table_args__ = (
-        Index(
-            "ix_model_public_downloads",
-            text("download_count DESC"),
-            text("id DESC"),
-            postgresql_where=text("visibility = 'public'"),
-        ),
-        Index(
-            "ix_model_public_published",
-            text("published_at DESC"),
-            text("id DESC"),
-            postgresql_where=text("visibility = 'public'"),
-        ),
-        Index(
-            "ix_model_public_pictures",
-            text("image_count DESC"),
-            text("id DESC"),
-            postgresql_where=text("visibility = 'public'"),
-        ),
-        Index(
-            "ix_model_public_listed",
-            text("coalesce(published_at, created_at) DESC"),
-            text("id DESC"),
-            postgresql_where=text("visibility = 'public'"),
-        ),
-        Index(
-            "ix_model_public_type",
-            "type",
-            text("download_count DESC"),
-            text("id DESC"),
-            postgresql_where=text("visibility = 'public'"),
-        ),
+        _listed("ix_model_public_downloads", "download_count DESC"),
+        _listed("ix_model_public_published", "published_at DESC"),
+        _listed("ix_model_public_pictures", "image_count DESC"),
+        _listed("ix_model_public_listed", "coalesce(published_at, created_at) DESC"),
+        _listed("ix_model_public_type", "type", "download_count DESC"),
+        _listed("ix_model_public_type_published", "type", "published_at DESC"),
+        _listed("ix_model_public_type_pictures", "type", "image_count DESC"),
+        _listed("ix_model_public_person", "lower(username)", "published_at DESC"),
         Index("ix_model_lower_username", text("lower(username)")),
         Index("ix_model_search", "search", postgresql_using="gin"),
         Index("ix_model_name_part", "name", postgresql_using="gin", postgresql_ops={"name": "gin_trgm_ops"}),

@@ -23,9 +23,9 @@ from tests.app.generation.making import body, make_component, png
 from tests.app.training.factories import make_lora
 from tests.factories import make_user
 
-QUERIES = {"sd-models": 7, "loras": 7, "options": 7}
+QUERIES = {"sd-models": 5, "loras": 5, "options": 5}
 """The token with its user; the files with their versions; of these the model's tags and versions, all
-files, hashes and pictures."""
+files and pictures."""
 
 
 @pytest.fixture
