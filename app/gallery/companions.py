@@ -1,7 +1,7 @@
 """What a checkpoint of clips in one file lacks, and where it is had: its own version, then what is installed.
 
-Such a file holds the transformer, at most a VAE too. Relatives share their text encoder, so that any complete
-checkpoint among them lends it.
+Such a file holds the transformer, at most a VAE too. Relatives share their text encoder: it is taken from a
+page of its own, or any complete checkpoint among them lends it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from app.accounts.models import User
 from app.contract.jobs import BlobRef, CheckpointRef
 from app.core.errors import FieldError, Invalid
 from app.gallery.headers import recognised_from
-from app.gallery.matching import fit_vae, nature_of, primary_of, recognised
+from app.gallery.matching import fit_text, fit_vae, nature_of, primary_of, recognised
 from app.gallery.models import Model, ModelFile, ModelVersion
 from app.gallery.picker import usable_by
 from app.recognition import Recognised
@@ -24,8 +24,8 @@ from worker.families.catalog import specs
 _SHARED_TEXT = (("wan", "wan_14b", "wan22_a14b", "wan22_5b"), ("ltx",))
 """Families that read texts with the same encoder."""
 _PARTS_OF: dict[str, dict[str, tuple[str, ...]]] = {
-    "wan": {"vae": ("Wan's VAE", "video VAE"), "text-encoder": ("UMT5",)},
-    "ltx": {"vae": ("video VAE",), "text-encoder": ("T5",)},
+    "wan": {"vae": ("Wan's VAE", "video VAE"), "text-encoder": ("UMT5", "UMT5 XXL")},
+    "ltx": {"vae": ("video VAE",), "text-encoder": ("T5", "T5 XXL")},
 }
 """How recognition calls the parts that each takes."""
 TEXT_FOLDER = (
@@ -57,7 +57,7 @@ def check_companion(version: ModelVersion, seen: Recognised) -> None:
     if (first.has_vae and seen.kind == "vae") or any(_kind_of(file) == seen.kind for file in version.files):
         raise _unfit(f"This version has {what} already. Remove that one first.")
     fitting = _PARTS_OF["ltx" if first.architecture == "ltxv" else "wan"][seen.kind]
-    if seen.component is not None and not seen.component.startswith(fitting):
+    if seen.component not in fitting:
         raise _unfit(f"This file is {what} ({seen.component}), not one for {version.base_model}.")
 
 
@@ -86,12 +86,12 @@ def with_companions(
     text = ref.text_encoder or _text_encoder(db, viewer, version)
     if text is None:
         raise _incomplete(
-            f"{ref.name} holds no text encoder. Install a complete checkpoint of its kind (a zipped "
-            "diffusers folder), whose text encoder is then taken."
+            f"{ref.name} holds no text encoder, and none for it is here. {TEXT_FOLDER} Or install a complete "
+            "checkpoint of its kind (a zipped diffusers folder), whose text encoder is then taken."
         )
     vae = ref.vae or _vae(db, viewer, version)
     if vae is None and not (seen and seen.has_vae):
-        words = f"{ref.name} holds no VAE, so it cannot make pictures alone. Choose one for it."
+        words = f"{ref.name} holds no VAE, and none for it is here. Upload one on a page of the type VAE."
         raise Invalid(words, [FieldError("#/vae_version_id", words, "vae-missing")], code="vae-missing")
     return ref.model_copy(update={"text_encoder": text, "vae": vae})
 
@@ -103,13 +103,16 @@ def _incomplete(words: str) -> Invalid:
 
 def _text_encoder(db: Session, viewer: User | None, version: ModelVersion) -> BlobRef | None:
     own = [file for file in version.files if file.type == "Text Encoder" and file.format == "Diffusers"]
+    nature = nature_of(version)
+    pages = _installed(db, viewer, ("TextEncoder",))
+    fits = (primary_of(each.files) for each in pages if fit_text(nature, nature_of(each)).usable)
     alike = next((group for group in _SHARED_TEXT if version.family in group), ())
     lent = (
         file
         for each in _installed(db, viewer, ("Checkpoint",))
         if each.family in alike and (file := primary_of(each.files)) and file.format == "Diffusers"
     )
-    return _first([*own, *lent])
+    return _first([*own, *(file for file in fits if file), *lent])
 
 
 def _vae(db: Session, viewer: User | None, version: ModelVersion) -> BlobRef | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app.contract.jobs import CheckpointRef
 from app.gallery.headers import recognised_from
 from app.gallery.models import ModelFile, ModelVersion
-from app.recognition.bases import BASES, EDM, architectures_of, meanings
+from app.recognition.bases import BASES, EDM, TEXTS, architectures_of, meanings
 from app.recognition.result import WORDS, Recognised
 from worker.families.catalog import specs
 
@@ -19,6 +19,8 @@ MISMATCH = "lora-base-mismatch"
 UNKNOWN = "lora-base-unknown"
 _ALIKE = {"sd2": "sd1", "wan-14b": "wan-1.3b", "wan22-t2v": "wan-1.3b"}
 """Architectures that share a VAE: SD 2.x has that of SD 1.x, Wan 2.2 A14B that of Wan 2.1."""
+TEXT_KINDS = ("UMT5", "T5", "T5 XL", "T5 Large", "CLIP", "CLIP ViT-L/14", "CLIP ViT-bigG")
+"""Text encoders that recognition knows surely, so that their page's word does not count."""
 _VARIANTS = {
     "inpaint": "is made for inpainting, which cannot be trained or drawn with here yet",
     "refiner": "is a refiner: it only finishes pictures of SDXL and cannot be trained or used alone",
@@ -36,6 +38,10 @@ class Nature:
     architectures: frozenset[str]
     variant: str = "base"
     prediction: str | None = None
+    component: str = ""
+    """What a file that is only a part was recognised as, e.g. `UMT5 XXL`."""
+    zipped: bool = False
+    """Whether it is a folder, so that a text encoder has its tokenizer beside it."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,8 @@ def nature_of(version: ModelVersion) -> Nature:
         variant=seen.variant if seen else "base",
         # What an adapter says is its metadata's word; for a checkpoint it is the architecture's, at least.
         prediction=seen.prediction if seen else None,
+        component=(seen.component or "") if seen else "",
+        zipped=seen is not None and seen.file_format == "Diffusers",
     )  # fmt: skip
 
 
@@ -166,6 +174,25 @@ def fit_vae(base: Nature, vae: Nature) -> Fit:
         return Fit(False, words, "vae-base-mismatch")
     words = f"It is not known for which base model the VAE {vae.name} is. Its owner can say so on its page."
     return Fit(False, words, "vae-base-unknown")
+
+
+def fit_text(base: Nature, text: Nature) -> Fit:
+    """Can the checkpoint read with this text encoder? Its kind decides, where that is unknown its page."""
+    wanted = {TEXTS[key] for key in base.architectures if key in TEXTS}
+    if not wanted:
+        words = f"{base.name} ({base.base_model}) has its own text encoder and takes no other."
+        return Fit(False, words, "text-encoder-mismatch")
+    if not text.zipped:
+        words = f"{text.name} has no tokenizer beside it, so that nothing can read with it here."
+        return Fit(False, words, "tokenizer-missing")
+    known = text.component.removesuffix(" XXL")
+    given = {known} if known in TEXT_KINDS else {TEXTS[key] for key in text.architectures if key in TEXTS}
+    if wanted & given:
+        return Fit(True)
+    words = (
+        f"{text.name} is no text encoder for {base.name}, which reads with {' or '.join(sorted(wanted))} XXL."
+    )
+    return Fit(False, words, "text-encoder-mismatch")
 
 
 def runs_here(version: ModelVersion) -> bool:

@@ -13,7 +13,7 @@ from app.gallery.cards import LIGHT, cards_of
 from app.gallery.matching import recognised
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model, can_view_version
-from app.gallery.refs import LORA_TYPES
+from app.gallery.refs import LORA_TYPES, lacks
 from app.gallery.schemas import COMMERCIAL_USE, REASONS, ModelPatch, ReportIn, VersionPatch
 from app.gallery.shapes import download_path, model_path, shown_hashes, version_pictures
 from app.gallery.standing import standing_of
@@ -112,17 +112,19 @@ def _page(
         made_with=list_images(db, viewer, made, limit=18, options=LIGHT_IMAGES).items if versions else [],
         share_url=origin(request) + model_path(model, with_key=True) if mine else "",
         words=words, path_of=model_path, download_of=lambda f: download_path(f, key), hashes_of=shown_hashes,
-        canonical=origin(request) + model_path(model), can_create=_can_create(chosen), **_told(chosen),
+        canonical=origin(request) + model_path(model), **_told(db, viewer, chosen),
     )  # fmt: skip
 
 
-def _told(version: ModelVersion | None) -> dict[str, Any]:
+def _told(db: Db, viewer: User | None, version: ModelVersion | None) -> dict[str, Any]:
     """What the page says of the file: what it was recognised as, and what can be done with it here."""
     seen = recognised(version) if version is not None else None
     if version is None or seen is None:
-        return {"standing": None, "recognised": [], "file_words": ""}
+        return {"standing": None, "recognised": [], "file_words": "", "can_create": _can_create(version)}
+    missing = lacks(db, viewer, version)
     return {
-        "standing": standing_of(version), "recognised": rows(seen), "file_words": words.file_words(seen),
+        "standing": standing_of(version, missing), "recognised": rows(seen),
+        "file_words": words.file_words(seen), "can_create": _can_create(version) and not missing,
     }  # fmt: skip
 
 

@@ -8,7 +8,17 @@ from sqlalchemy import Select, case, or_, select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
-from app.gallery.matching import Fit, Nature, fit, fit_vae, nature_named, nature_of, runs_here, why_not
+from app.gallery.matching import (
+    Fit,
+    Nature,
+    fit,
+    fit_text,
+    fit_vae,
+    nature_named,
+    nature_of,
+    runs_here,
+    why_not,
+)
 from app.gallery.models import Model, ModelFile, ModelVersion, VersionPicture
 
 Query = TypeVar("Query", bound="Select[*tuple[Any, ...]]")
@@ -17,6 +27,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "Checkpoint": ("Checkpoint",),
     "LORA": LORA_TYPES,
     "VAE": ("VAE",),
+    "TextEncoder": ("TextEncoder",),
     "TextualInversion": ("TextualInversion",),
 }
 """What can be chosen, and which types of pages hold it."""
@@ -158,7 +169,7 @@ def list_fitting(
         found = [Fitting(c, Fit(c.family is not None, c.reason)) for c in choices]
     else:
         nature = nature_of_choice(db, viewer, base) or nature_named("this model", base_model)
-        judge = fit_vae if kind == "VAE" else fit
+        judge = {"VAE": fit_vae, "TextEncoder": fit_text}.get(kind, fit)
         found = [Fitting(c, judge(nature, c.nature)) for c in choices]
     return sorted(found, key=lambda each: not each.fit.usable)
 

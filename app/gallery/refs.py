@@ -16,6 +16,7 @@ from app.gallery.matching import (
     Nature,
     expert_files,
     fit,
+    fit_text,
     fit_vae,
     nature_named,
     nature_of,
@@ -51,12 +52,17 @@ def _wrong(words: str, code: str, pointer: str = "#/model_version_id") -> Invali
 
 
 def checkpoint_ref(
-    db: Session, viewer: User | None, version_id: int, *, vae_version_id: int | None = None
+    db: Session,
+    viewer: User | None,
+    version_id: int,
+    *,
+    vae_version_id: int | None = None,
+    text_encoder_version_id: int | None = None,
 ) -> CheckpointRef:
-    """What a worker needs to load a base, with a VAE instead of its own if one is named.
+    """What a worker needs to load a base, with a VAE or text encoder instead of its own if one is named.
 
     Errors: Invalid base-model-missing, base-model-unsupported, base-model-incomplete, vae-missing, and those
-    of `vae_ref`.
+    of `vae_ref` and `text_ref`.
     """
     version = db.get(ModelVersion, version_id)
     file, low = expert_files(version) if version and can_view_version(version, viewer) else (None, None)
@@ -82,7 +88,20 @@ def checkpoint_ref(
     )
     if vae_version_id is not None:
         ref = ref.model_copy(update={"vae": vae_ref(db, viewer, ref, vae_version_id)})
+    if text_encoder_version_id is not None:
+        ref = ref.model_copy(update={"text_encoder": text_ref(db, viewer, ref, text_encoder_version_id)})
     return with_companions(db, viewer, version, ref) if pieces else ref
+
+
+def lacks(db: Session, viewer: User | None, version: ModelVersion) -> str:
+    """What a checkpoint still lacks here that somebody could bring, in words; empty where it can be used."""
+    if viewer is None or version.model.type != "Checkpoint" or not is_in_pieces(version):
+        return ""
+    try:
+        checkpoint_ref(db, viewer, version.id)
+    except Invalid as error:
+        return error.detail
+    return ""
 
 
 def _blob_ref(file: ModelFile) -> BlobRef:
@@ -103,6 +122,27 @@ def vae_ref(
     if file is None or file.format != "SafeTensor" or kind != "vae":
         raise _wrong(f"{version.model.name} is not a VAE.", "not-a-vae", pointer)
     found = fit_vae(_nature_of_base(db, base), nature_of(version))
+    if not found.usable:
+        raise _wrong(found.words, found.code, pointer)
+    return _blob_ref(file)
+
+
+def text_ref(
+    db: Session,
+    viewer: User | None,
+    base: CheckpointRef,
+    version_id: int,
+    pointer: str = "#/text_encoder_version_id",
+) -> BlobRef:
+    """The zip of a text encoder that `base` can read with.
+
+    Errors: NotFound, Invalid not-a-text-encoder, text-encoder-mismatch, tokenizer-missing.
+    """
+    version = get_version(db, viewer, version_id)
+    file, seen = primary_file(version), recognised(version)
+    if file is None or seen is None or seen.kind != "text-encoder":
+        raise _wrong(f"{version.model.name} is not a text encoder.", "not-a-text-encoder", pointer)
+    found = fit_text(_nature_of_base(db, base), nature_of(version))
     if not found.usable:
         raise _wrong(found.words, found.code, pointer)
     return _blob_ref(file)

@@ -17,12 +17,13 @@ from app.web.forms import plain_words
 LORA = re.compile(r"lora-([0-9]{1,9})")
 PLAIN = (
     "model_version_id", "prompt", "negative_prompt", "sampler", "schedule", "steps", "cfg_scale", "seed",
-    "quantity", "clip_skip", "vae_version_id", "frames", "fps", "shift",
+    "quantity", "clip_skip", "vae_version_id", "text_encoder_version_id", "frames", "fps",
+    "shift",
 )  # fmt: skip
 WORDS = {
     "cfg_scale": "CFG", "clip_skip": "CLIP skip", "negative_prompt": "negative prompt",
     "frames": "length", "fps": "rate", "quantity": "pictures", "init_image": "start picture",
-    "model_version_id": "model",
+    "model_version_id": "model", "text_encoder_version_id": "text encoder",
 }  # fmt: skip
 
 

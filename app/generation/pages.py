@@ -7,7 +7,7 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from app.accounts.deps import CurrentUser
 from app.contract.jobs import UPSCALERS
 from app.core.errors import AppError, Conflict, Invalid
-from app.gallery.picker import list_choices, list_fitting
+from app.gallery.picker import Choice, list_choices, list_fitting
 from app.generation import estimate, grid_pages, picture_pages, prefill, reading, service
 from app.generation.clips import offered_lengths, rates_of, samplers_of, seconds_words
 from app.generation.filled import Filled, list_trainings, media_drawn, number
@@ -64,7 +64,6 @@ def generator(
 
 def _context(db: Db, user: CurrentUser, filled: Filled) -> dict[str, Any]:
     spec = filled.spec
-    vaes = list_fitting(db, user, "VAE", base=filled.base.version_id) if filled.base else []
     return {
         "filled": filled,
         "spec": spec,
@@ -74,12 +73,19 @@ def _context(db: Db, user: CurrentUser, filled: Filled) -> dict[str, Any]:
         "upscalers": UPSCALERS,
         "axes": AXES,
         "max_cells": MAX_CELLS,
-        "vaes": [found.choice for found in vaes if found.fit.usable],
+        "vaes": _parts(db, user, filled, "VAE"),
+        "texts": _parts(db, user, filled, "TextEncoder"),
         "trainings": list_trainings(db, user, filled.base),
         "has_embeddings": bool(list_choices(db, user, "TextualInversion", limit=1)),
         "quantities": [(str(n), str(n)) for n in QUANTITIES if spec and n <= spec.generation.max_quantity],
         "eta": estimate.words(db, spec) if spec else "",
     }
+
+
+def _parts(db: Db, user: CurrentUser, filled: Filled, kind: Literal["VAE", "TextEncoder"]) -> list[Choice]:
+    """Parts that can be taken instead of the chosen checkpoint's own."""
+    found = list_fitting(db, user, kind, base=filled.base.version_id) if filled.base else []
+    return [each.choice for each in found if each.fit.usable]
 
 
 def _clip_choices(filled: Filled) -> dict[str, Any]:

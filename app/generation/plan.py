@@ -39,7 +39,10 @@ class Planned:
 
 def plan_generation(db: Session, user: User, body: GenerationIn) -> Planned:
     """Resolve everything. Errors: Invalid with one entry a wrong field, NotFound for models."""
-    base = refs.checkpoint_ref(db, user, body.model_version_id, vae_version_id=body.vae_version_id)
+    base = refs.checkpoint_ref(
+        db, user, body.model_version_id, vae_version_id=body.vae_version_id,
+        text_encoder_version_id=body.text_encoder_version_id,
+    )  # fmt: skip
     spec = family_spec(base)
     check(body, spec)
     body = keep_data(db, user, body)
@@ -89,6 +92,7 @@ def echo(planned: Planned) -> dict[str, Any]:
         "model_version_id": body.model_version_id,
         "model": job.base.name,
         "vae_version_id": body.vae_version_id,
+        "text_encoder_version_id": body.text_encoder_version_id,
         "resources": [_lora(lora) for lora in job.loras],
         "embeddings": [
             {"model_version_id": each.model_version_id, "name": each.name} for each in job.embeddings

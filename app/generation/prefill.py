@@ -152,7 +152,7 @@ def _from_job(db: Session, user: User, job: Job, drawn: GenerateJob, filled: Fil
         for name in ("prompt", "negative_prompt", "sampler", "schedule", "steps", "cfg_scale", "clip_skip",
                      "width", "height")
     } | meta_of(drawn)  # fmt: skip
-    filled.fields["vae_version_id"] = job.input.get("vae_version_id")
+    filled.fields |= {name: job.input.get(name) for name in ("vae_version_id", "text_encoder_version_id")}
     for lora in drawn.loras:
         choice = one_choice(db, user, "LORA", lora.model_version_id)
         if choice is not None:

@@ -100,6 +100,10 @@ class GenerationIn(Strict):
     resources: list[ResourceIn] = Field(default_factory=list, max_length=9)
     checkpoint_of_training: EpochOf | None = None
     vae_version_id: int | None = Field(default=None, description="A VAE instead of the checkpoint's own.")
+    text_encoder_version_id: int | None = Field(
+        default=None,
+        description="A text encoder instead of the checkpoint's own, where its family takes one.",
+    )
     sampler: str | None = Field(default=None, max_length=60)
     schedule: str | None = Field(default=None, max_length=40)
     steps: int | None = Field(default=None, ge=1, le=150)

@@ -95,7 +95,9 @@ BASES: dict[str, Base] = {
 }
 
 
-IN_PIECES = ("wan-1.3b", "wan-14b", "wan22-t2v", "wan22-5b", "ltxv")
+TEXTS = {"wan-1.3b": "UMT5", "wan-14b": "UMT5", "wan22-t2v": "UMT5", "wan22-5b": "UMT5", "ltxv": "T5"}
+"""Architectures that can be given a text encoder from elsewhere → the kind that they learnt with."""
+IN_PIECES = tuple(TEXTS)
 """Their transformers run from a file of their own, with a text encoder and a VAE from elsewhere."""
 SAME_TENSORS = {"wan-14b": "wan22-t2v"}
 """What files are recognised as → the other architecture that has the very same tensors: its owner's word

@@ -140,7 +140,10 @@ def _text_encoder(view: View) -> Component | None:
             words, architecture = sizes[found[1]]
             words = f"UM{words}" if words.startswith("T5") and found[0] > _UMT5_TOKENS else words
             why = f"it knows {found[0]:,} tokens, {found[1]} numbers each"
-            return Component("text-encoder", why, architecture, words, note=_USED_BY.get(words, ""))
+            name = "Wan Video" if words == "UMT5 XXL" else None
+            return Component(
+                "text-encoder", why, architecture, words, name=name, note=_USED_BY.get(words, "")
+            )
     embedded = next((s for n, s in view.whole.items() if n.endswith("model.embed_tokens.weight")), ())
     if len(embedded) == 2:
         return Component("text-encoder", "it has a language model's layers", component="language model")

@@ -29,8 +29,9 @@ _FEW_STEP_NAMES = {
 _ALONE = ("", SINGLE_FILE, "diffusion_model.")
 """How the names of a transformer in a file of its own may begin."""
 _PIECES = (
-    "It holds no text encoder: that of a complete checkpoint of its kind (a diffusers folder) is taken. "
-    "Without a VAE of its own it also needs one, on a page of the type VAE."
+    "It holds no text encoder: one on a page of its own, or that of a complete checkpoint of its kind (a "
+    "diffusers folder) is taken. Without a VAE it also needs one, on a page of the type VAE. Both can be "
+    "added to its version, too."
 )
 _FOLDER = (("diffusers", "unet."), ("diffusers", "transformer."))
 """Layout and prefix of what can be loaded from a folder."""

@@ -1,6 +1,7 @@
 """The wizard's memory: a draft on the server, saved at every change, so that nothing typed is lost."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from app.core.db import utcnow
 from app.core.errors import FieldError, Invalid, NotFound
 from app.core.ids import new_id
 from app.datasets import service as datasets
-from app.gallery.matching import fit_vae
+from app.gallery.matching import Fit, Nature, fit_text, fit_vae
 from app.gallery.picker import Choice, list_choices
 from app.jobs.models import Job
 from app.training import service
@@ -97,8 +98,8 @@ def draft_media(draft: TrainingDraft) -> str:
 
 
 @dataclass(frozen=True)
-class Vae:
-    """A VAE for the form, and the bases (ids of versions) that it fits."""
+class Part:
+    """A VAE or text encoder for the form, and the bases (ids of versions) that it fits."""
 
     choice: Choice
     fits: tuple[int, ...]
@@ -106,11 +107,12 @@ class Vae:
 
 @dataclass(frozen=True)
 class Offer:
-    """What step 1 shows: checkpoints to train on, those that cannot be, and VAEs for the first."""
+    """What step 1 shows: checkpoints to train on, those that cannot be, and parts for the first."""
 
     bases: list[Choice]
     others: list[Choice]
-    vaes: list[Vae]
+    vaes: list[Part]
+    texts: list[Part]
 
     @property
     def media(self) -> list[tuple[str, str, str]]:
@@ -122,11 +124,18 @@ class Offer:
 def list_offer(db: Session, user: User) -> Offer:
     found = list_choices(db, user, "Checkpoint")
     bases = [choice for choice in found if choice.family is not None]
-    fits = [
-        Vae(vae, tuple(b.version_id for b in bases if fit_vae(b.nature, vae.nature).usable))
-        for vae in list_choices(db, user, "VAE")
-    ]
-    return Offer(bases, [c for c in found if c not in bases], [vae for vae in fits if vae.fits])
+    vaes = _parts(bases, list_choices(db, user, "VAE"), fit_vae)
+    texts = _parts(bases, list_choices(db, user, "TextEncoder"), fit_text)
+    return Offer(bases, [c for c in found if c not in bases], vaes, texts)
+
+
+def _parts(bases: list[Choice], found: list[Choice], judge: Callable[[Nature, Nature], Fit]) -> list[Part]:
+    """Those that fit any of the bases."""
+    parts = (
+        Part(part, tuple(b.version_id for b in bases if judge(b.nature, part.nature).usable))
+        for part in found
+    )
+    return [part for part in parts if part.fits]
 
 
 def save_about(
@@ -139,12 +148,14 @@ def save_about(
     base: int | None,
     trigger: str,
     vae: int | None = None,
+    text: int | None = None,
     media: str = "image",
 ) -> TrainingDraft:
     """Step 1. Errors: Invalid by field name, with the draft saved as far as it is right."""
     draft = get_draft(db, user, draft_id)
     words = trigger.strip() or (suggest_trigger(name, type) if "trigger_word" not in draft.fields else "")
-    about = {"type": type, "name": name.strip(), "base": base, "vae": vae, "trigger_word": words}
+    about = {"type": type, "name": name.strip(), "base": base, "vae": vae, "text": text}
+    about["trigger_word"] = words
     if media in {key for key, _, _ in MEDIA}:
         about["media"] = media
     draft.fields = {**draft.fields, **about}
@@ -156,7 +167,8 @@ def save_about(
     if base is None:
         wrong.append(FieldError("base", "Choose a base model."))
     else:
-        wrong += _wrong_base(db, user, base, vae, draft_media(draft))
+        parts = BaseIn(model_version_id=base, vae_version_id=vae, text_encoder_version_id=text)
+        wrong += _wrong_base(db, user, parts, draft_media(draft))
     if re.search(r"[,()\[\]:<>|\\]", words):
         wrong.append(FieldError("trigger_word", "The trigger word cannot hold commas, colons or brackets."))
     if wrong:
@@ -180,18 +192,27 @@ def _forget_others(db: Session, user: User, draft: TrainingDraft) -> None:
     draft.fields = fields
 
 
-def _wrong_base(db: Session, user: User, base: int, vae: int | None, media: str) -> list[FieldError]:
+def _wrong_base(db: Session, user: User, base: BaseIn, media: str) -> list[FieldError]:
     """Why these cannot be trained with, at the field that is to be changed; empty where they can."""
     try:
-        ref = find_base(db, user, BaseIn(model_version_id=base, vae_version_id=vae))
+        ref = find_base(db, user, base)
     except Invalid as error:
-        at_vae = any(e.pointer.endswith("vae_version_id") for e in error.errors)
-        return [FieldError("vae" if at_vae else "base", error.detail, error.code)]
+        ends = {e.pointer.rpartition("/")[2] for e in error.errors}
+        at = "vae" if "vae_version_id" in ends else "text" if "text_encoder_version_id" in ends else "base"
+        return [FieldError(at, error.detail, error.code)]
     except NotFound:
-        return [FieldError("vae", "This VAE is no longer here. Choose another one.")]
+        return _gone(db, user, base)
     if media not in family_spec(ref).media:
         return [FieldError("base", WRONG_MEDIA[media], "dataset-media")]
     return []
+
+
+def _gone(db: Session, user: User, base: BaseIn) -> list[FieldError]:
+    """The first of the chosen parts that is no longer here."""
+    vae = base.vae_version_id
+    if vae and not list_choices(db, user, "VAE", version_ids=[vae]):
+        return [FieldError("vae", "This VAE is no longer here. Choose another one.")]
+    return [FieldError("text", "This text encoder is no longer here. Choose another one.")]
 
 
 def suggest_trigger(name: str, type: str) -> str:
@@ -287,7 +308,11 @@ def draft_body(draft: TrainingDraft) -> TrainingIn:
             name=fields.get("name", ""),
             type=fields.get("type", ""),
             dataset=draft.dataset_id or "",
-            base={"model_version_id": fields.get("base"), "vae_version_id": fields.get("vae")},
+            base={
+                "model_version_id": fields.get("base"),
+                "vae_version_id": fields.get("vae"),
+                "text_encoder_version_id": fields.get("text"),
+            },
             trigger_word=fields.get("trigger_word", ""),
             preset=fields.get("preset", "normal"),
             params={k: v for k, v in fields.get("params", {}).items() if v not in (None, "")},
@@ -325,6 +350,7 @@ def duplicate_settings(
         "media": echoed.get("media", "image"),
         "base": run.base_version_id,
         "vae": echoed.get("base", {}).get("vae_version_id"),
+        "text": echoed.get("base", {}).get("text_encoder_version_id"),
         "trigger_word": run.trigger_word,
         "preset": run.preset,
         "params": {} if epoch else {k: v for k, v in echoed.get("params", {}).items() if v is not None},

@@ -89,14 +89,16 @@ def save_about(
     type: Annotated[str, Form()] = "",
     base: Annotated[int | None, Form()] = None,
     vae: Annotated[int | None, Form()] = None,
+    text: Annotated[int | None, Form()] = None,
     trigger_word: Annotated[str, Form()] = "",
     media: Annotated[str, Form()] = "image",
     autosave: bool = False,
 ) -> Response:
     try:
         drafts.save_about(
-            db, user, draft_id, type=type, name=name, base=base, vae=vae, trigger=trigger_word, media=media
-        )
+            db, user, draft_id, type=type, name=name, base=base, vae=vae, text=text, trigger=trigger_word,
+            media=media,
+        )  # fmt: skip
     except Invalid as error:
         if autosave:
             return render(request, "training/_saved.html")
@@ -165,6 +167,7 @@ def _review(db: Db, user: CurrentUser, draft_id: str) -> dict[str, Any]:
         "presets": [],
         "spec": None,
         "planned": None,
+        "cure": None,
     }
     base = list_choices(db, user, "Checkpoint", version_ids=[draft.fields.get("base") or 0])
     context["base"] = base[0] if base else None

@@ -126,9 +126,12 @@ def threads() -> int:
 
 
 def find_base(db: Session, user: User, base: BaseIn) -> CheckpointRef:
-    """The checkpoint that `base` names, with its VAE. Errors: NotFound or Invalid with the reason."""
+    """The checkpoint that `base` names, with its parts. Errors: NotFound or Invalid with the reason."""
     try:
-        return checkpoint_ref(db, user, _base_version(db, user, base), vae_version_id=base.vae_version_id)
+        return checkpoint_ref(
+            db, user, _base_version(db, user, base), vae_version_id=base.vae_version_id,
+            text_encoder_version_id=base.text_encoder_version_id,
+        )  # fmt: skip
     except Invalid as error:
         within = [FieldError(f"#/base{e.pointer[1:]}", e.detail, e.code) for e in error.errors]
         raise Invalid(error.detail, within, code=error.code) from error

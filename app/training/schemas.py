@@ -28,12 +28,13 @@ class Strict(BaseModel):
 
 
 class BaseIn(Strict):
-    """The base checkpoint, named in exactly one way, and a VAE to use instead of its own."""
+    """The base checkpoint, named in exactly one way, and a VAE or text encoder to use instead of its own."""
 
     model_version_id: int | None = None
     air: str | None = None
     file_sha256: str | None = None
     vae_version_id: int | None = None
+    text_encoder_version_id: int | None = None
 
     @model_validator(mode="after")
     def exactly_one(self) -> "BaseIn":

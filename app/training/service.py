@@ -91,10 +91,13 @@ def _echo(body: TrainingIn, planned: Planned) -> dict[str, Any]:
 
 
 def _echo_base(body: TrainingIn, base: CheckpointRef) -> dict[str, Any]:
-    named = {"model_version_id": base.model_version_id, "name": base.name}
-    if base.vae is None:
-        return named
-    return named | {"vae_version_id": body.base.vae_version_id, "vae": base.vae.name}
+    named: dict[str, Any] = {"model_version_id": base.model_version_id, "name": base.name}
+    if base.vae is not None:
+        named |= {"vae_version_id": body.base.vae_version_id, "vae": base.vae.name}
+    if base.text_encoder is not None:
+        asked = body.base.text_encoder_version_id
+        named |= {"text_encoder_version_id": asked, "text_encoder": base.text_encoder.name}
+    return named
 
 
 def get_training(db: Session, viewer: User | None, training_id: str) -> tuple[Job, TrainingRun]:

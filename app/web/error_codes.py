@@ -125,6 +125,7 @@ CODES: dict[str, str] = {
     "not-a-clip": "The file is no clip that can be read. MP4, WebM, MOV, GIF and pictures are taken.",
     "not-a-lora": "A trained LoRA can only become a version of a model page of the type LORA.",
     "not-a-model": "The file is no safetensors file and no zipped diffusers folder.",
+    "not-a-text-encoder": "What was named as a text encoder is none. Choose a page of the type TextEncoder.",
     "not-a-vae": "What was named as a VAE is none. Choose a page of the type VAE.",
     "not-an-embedding": "What was named as an embedding is none. Choose a page of the type TextualInversion.",
     "not-finite": (
@@ -175,6 +176,10 @@ CODES: dict[str, str] = {
         "The storage did not answer for a while. Try again later; nothing that was saved is lost."
     ),
     "text": "The file is a text, not a model.",
+    "text-encoder-mismatch": (
+        "The checkpoint cannot read with this text encoder: Wan's models read with UMT5 XXL, LTX-Video with "
+        "T5 XXL, all others with their own."
+    ),
     "too-large": "The file is larger than a form may be. Send it in parts with an upload.",
     "tokenizer-missing": (
         "A text encoder works only with its tokenizer. Upload a zip with the folders text_encoder and "

@@ -51,25 +51,27 @@ if (form) {
     const radios = bases.filter((base) => !base.hidden).map((base) => base.querySelector("input"));
     if (radios.length && !radios.some((radio) => radio.checked)) radios[0].checked = true;
     form.querySelector("[data-next]").textContent = media === "video" ? "Next: clips" : "Next: pictures";
+    // The steps stand above the form and were drawn for what the draft held before.
+    const step = document.querySelector(".steps [data-words]");
+    if (step) step.textContent = step.dataset[media === "video" ? "clips" : "pictures"];
   }
   offerBases();
   for (const choice of form.querySelectorAll("input[data-media]")) choice.addEventListener("change", offerBases);
 
-  // Only those VAEs are offered that fit the chosen model.
-  const vae = form.querySelector("[data-vae]");
-  function offerVaes() {
+  // Only those VAEs and text encoders are offered that fit the chosen model.
+  function offerParts(part) {
     const base = form.elements.base?.value ?? "";
-    const options = [...vae.querySelectorAll("option[data-fits]")];
+    const options = [...part.querySelectorAll("option[data-fits]")];
     for (const option of options) {
       const fits = option.dataset.fits.split(" ").includes(base);
       option.hidden = option.disabled = !fits;
-      if (!fits && option.selected) vae.querySelector("select").value = "";
+      if (!fits && option.selected) part.querySelector("select").value = "";
     }
-    vae.hidden = options.every((option) => option.disabled) && !vae.querySelector("[aria-invalid]");
+    part.hidden = options.every((option) => option.disabled) && !part.querySelector("[aria-invalid]");
   }
-  if (vae) {
-    offerVaes();
-    form.addEventListener("change", offerVaes);
+  for (const part of form.querySelectorAll("[data-part]")) {
+    offerParts(part);
+    form.addEventListener("change", () => offerParts(part));
   }
 
   function suggest() {

@@ -36,7 +36,7 @@ PARTS: list[tuple[Shapes, str, str, str | None]] = [
     (OPEN_CLIP_H, "text-encoder", "TextEncoder", "SD 2.1"),
     (OPEN_CLIP_G, "text-encoder", "TextEncoder", None),
     ({"shared.weight": [32128, 4096]}, "text-encoder", "TextEncoder", None),
-    ({"shared.weight": [256384, 4096]}, "text-encoder", "TextEncoder", None),
+    ({"shared.weight": [256384, 4096]}, "text-encoder", "TextEncoder", "Wan Video"),
     ({"model.embed_tokens.weight": [151936, 2560]}, "text-encoder", "TextEncoder", None),
     ({"vision_model.embeddings.patch_embedding.weight": [1280, 3, 14, 14]}, "image-encoder", "CLIPVision",
      None),
