@@ -14,6 +14,7 @@ import typer
 
 from app.cli import remote
 from app.cli.accounts import token_app, user_app
+from app.cli.importing import import_folder
 from app.cli.inspection import inspect
 from app.cli.jobs import jobs_app
 from app.cli.process import SetupError
@@ -23,6 +24,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(remote.app)
 app.command()(inspect)
 app.command()(upload)
+app.command("import")(import_folder)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(user_app, name="user")
 app.add_typer(token_app, name="token")
