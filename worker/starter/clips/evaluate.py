@@ -28,7 +28,6 @@ JUDGE_GATE = 0.95
 CLIPS = 100
 _UNSEEN_RENDERS = 500
 _STRIPS = 16
-_COVERS = 8
 
 Report = dict[str, Any]
 
@@ -90,12 +89,21 @@ def print_table(report: Report) -> None:
             print(f"{name}: {value}")
 
 
+def cover_numbers(scenes: list[MovingScene]) -> list[int]:
+    """Of each thing the first clip of the gate by day, then the first at night: one try each, all things."""
+    by_day: dict[str, int] = {}
+    for number, scene in enumerate(scenes):
+        if scene.time == "day":
+            by_day.setdefault(scene.thing, number)
+    return [*by_day.values(), *[number for number, scene in enumerate(scenes) if scene.time == "night"][:1]]
+
+
 def write_covers(clips: Clips, folder: Path) -> None:
-    """The first clips of the gate, whatever they show, as MP4 with posters, and a list of them."""
+    """As MP4 with posters, and a list of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    listed = []
-    for number, (clip, scene) in enumerate(zip(clips[:_COVERS], gate_scenes(), strict=False)):
-        name, prompt = f"{number:02d}", scene_prompt(scene)
+    scenes, listed = gate_scenes(), []
+    for number in cover_numbers(scenes):
+        clip, name, prompt = clips[number], f"{number:02d}", scene_prompt(scenes[number])
         write_clip(folder / f"{name}.mp4", clip, FPS, "")
         (folder / f"{name}.jpg").write_bytes(poster(clip))
         facts = {"width": PIXELS, "height": PIXELS, "frames": FRAMES, "fps": FPS}
