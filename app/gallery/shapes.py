@@ -15,6 +15,7 @@ from app.accounts.models import User
 from app.core.errors import NotFound
 from app.core.hashing import TENSOR
 from app.gallery.airs import air as air
+from app.gallery.files import Wanted, choose_file
 from app.gallery.matching import primary_of
 from app.gallery.models import Model, ModelFile, ModelVersion
 from app.gallery.permissions import (
@@ -67,10 +68,12 @@ def model_path(model: Model, *, version: ModelVersion | None = None, with_key: b
 
 
 def download_path(file: ModelFile, key: str | None = None) -> str:
-    """The primary file needs no query, another one says what it is."""
+    """The primary file needs no query, another says what it is, and its number where others are alike."""
     query = {} if file.is_primary else {"type": file.type, "format": file.format}
     if not file.is_primary:
         query |= {name: value for name, value in (("size", file.precision), ("fp", file.fp)) if value}
+        wanted = Wanted(file.type, file.format, file.precision or "", file.fp or "")
+        query |= {"fileId": str(file.id)} if choose_file(file.version, wanted) is not file else {}
     if key:
         query["key"] = key
     return f"/api/download/models/{file.version_id}" + (f"?{urlencode(query)}" if query else "")

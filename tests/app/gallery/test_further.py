@@ -192,6 +192,8 @@ def test_by_rest(db: Session, owner: User, script: Script) -> None:
     high, low = first.json()["files"]
     assert (high["primary"], low["primary"], low["name"]) == (True, False, "x.safetensors")
     assert low["hashes"]["SHA256"]
+    place = client.get(low["downloadUrl"]).headers["location"]
+    assert f"/files/{low['id']}/x.safetensors" in place
     wrong = client.post(path, json={"upload": an_upload(db, owner, SD1), "noise": "middle"})
     assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "#/noise")
     assert client.delete(f"{path}/{low['id']}").status_code == 204
