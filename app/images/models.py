@@ -1,5 +1,6 @@
 """Tables of pictures. A picture keeps name, version and weight of what made it in its own rows."""
 
+import hashlib
 from datetime import datetime
 from typing import Any
 
@@ -15,14 +16,19 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import TSVECTOR
-from sqlalchemy.orm import Mapped, deferred, mapped_column, relationship
+from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
+from sqlalchemy.orm import Mapped, deferred, mapped_column, relationship, validates
 
 from app.core.db import Base, Created
 
 
 def is_clip(media_type: str) -> bool:
     return media_type.startswith("video/")
+
+
+def tag_number(name: str) -> int:
+    """A number that stands for a tag, for programs that know tags by number; made of its letters alone."""
+    return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:7], 16)
 
 
 class Image(Base, Created):
@@ -47,6 +53,12 @@ class Image(Base, Created):
             postgresql_where=text("visibility = 'public'"),
         ),
         Index("ix_image_search", "search", postgresql_using="gin"),
+        Index(
+            "ix_image_public_tags",
+            "tag_numbers",
+            postgresql_using="gin",
+            postgresql_where=text("visibility = 'public'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -74,6 +86,10 @@ class Image(Base, Created):
     title: Mapped[str] = mapped_column(String(200), default="")
     description: Mapped[str] = mapped_column(Text, default="")
     tags: Mapped[list[str]] = mapped_column(default=list, server_default=text("'[]'"))
+    tag_numbers: Mapped[list[int]] = deferred(
+        mapped_column(ARRAY(Integer), default=list, server_default=text("'{}'"))
+    )
+    """`tag_number` of each tag; follows `tags` by itself."""
     prompt: Mapped[str] = mapped_column(Text, default="")
     negative_prompt: Mapped[str] = mapped_column(Text, default="")
     meta: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
@@ -89,6 +105,11 @@ class Image(Base, Created):
     resources: Mapped[list["ImageResource"]] = relationship(
         lazy="selectin", cascade="all, delete-orphan", order_by="ImageResource.position"
     )
+
+    @validates("tags")
+    def _number_tags(self, _name: str, tags: list[str]) -> list[str]:
+        self.tag_numbers = [tag_number(tag) for tag in tags]
+        return tags
 
     @property
     def is_clip(self) -> bool:

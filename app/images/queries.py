@@ -1,6 +1,5 @@
 """Lists of pictures by keyset; the number of queries does not grow with the number of rows."""
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -8,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, ScalarSelect, Select, cast, exists, func, select, union_all
-from sqlalchemy.dialects.postgresql import BIT
+from sqlalchemy import ScalarSelect, Select, exists, func, select, union_all
 from sqlalchemy.orm import Session, defer, lazyload, load_only
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -126,7 +124,7 @@ def _filtered(query: Select[Any], filters: ImageFilters) -> Select[Any]:
     if filters.with_meta_only:
         query = query.where(Image.prompt != "")
     if filters.tag_ids:
-        query = query.where(_has_tag(filters.tag_ids))
+        query = query.where(Image.tag_numbers.overlap(filters.tag_ids))
     if filters.media:
         video = Image.media_type.like("video/%")
         query = query.where(video if filters.media == "video" else ~video)
@@ -145,17 +143,6 @@ def _first_since(moment: datetime) -> ScalarSelect[int]:
 
 
 OVERTAKEN = 1000
-
-
-def _has_tag(ids: Sequence[int]) -> ColumnElement[bool]:
-    tag = func.jsonb_array_elements_text(Image.tags).table_valued("value")
-    number = cast(cast(func.concat("x", func.left(func.md5(tag.c.value), 7)), BIT(28)), Integer)
-    return exists(select(1).select_from(tag).where(number.in_(ids)))
-
-
-def tag_id(name: str) -> int:
-    """A number that stands for a tag, for programs that know tags by number; made of its letters alone."""
-    return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:7], 16)
 
 
 def neighbours(

@@ -5,10 +5,9 @@ from typing import Any
 from fastapi import Request
 
 from app.accounts.models import User
-from app.images.models import Image
+from app.images.models import Image, tag_number
 from app.images.paths import image_path, page_path, poster_path, variant_path
 from app.images.permissions import can_edit_image
-from app.images.queries import tag_id
 from app.web.links import origin
 from app.web.times import iso
 
@@ -66,7 +65,7 @@ def image_out(
         "username": image.username,
         "baseModel": image.base_model,
         "modelVersionIds": [r.model_version_id for r in image.resources if r.model_version_id is not None],
-        **({"tags": [{"id": tag_id(tag), "name": tag} for tag in image.tags]} if with_tags else {}),
+        **({"tags": [{"id": tag_number(tag), "name": tag} for tag in image.tags]} if with_tags else {}),
         "thumbnailUrl": site + image_path(image, thumb=True),
         **({"posterUrl": site + poster_path(image)} | image.clip_facts if image.is_clip else {}),
         "pageUrl": site + page_path(image),

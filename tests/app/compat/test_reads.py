@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.compat.answers import OVERLOADED, CivitaiRoute
 from app.core.config import get_settings
-from app.images.queries import tag_id
+from app.images.models import tag_number
 from app.main import create_app
 from app.web.rendered import add_rendered_handler
 from tests.app.compat.catalogue import Catalogue, make_catalogue
@@ -134,7 +134,7 @@ IMAGES: dict[str, set[str]] = {
     "browsingLevel=2&nsfw=true": {"video"}, "browsingLevel=8": set(),
     "browsingLevel=63": {"plain", "made", "mature", "blocked", "video"},
     "type=video&browsingLevel=63": {"video"}, "type=image": {"plain", "made"}, "type=audio": set(),
-    f"tags={tag_id('日本')}": {"made"}, f"tags=1,{tag_id('olive')}": {"made"}, "tags=1": set(),
+    f"tags={tag_number('日本')}": {"made"}, f"tags=1,{tag_number('olive')}": {"made"}, "tags=1": set(),
     "baseModels=SD 1.5": {"made"}, "baseModels=SD 1.5,Pony": {"made"}, "baseModels=Pony": set(),
     "requiringMeta=true": {"made"}, "postId=1": set(), "username=Lorenzo": {"plain", "made"},
     "username=nobody": set(), "userId=2147483647": set(), "period=Day": {"plain", "made"},
@@ -166,7 +166,10 @@ def test_generation_data_of_pictures(client: TestClient, things: Catalogue) -> N
     assert meta["withMeta=true&flatMeta=true"] == flat
     assert meta["withMeta=true&flatMeta=false"] == {"id": made, "meta": flat}
     item = client.get(f"/api/v1/images?imageId={made}&withTags=true").json()["items"][0]
-    assert item["tags"] == [{"id": tag_id("olive"), "name": "olive"}, {"id": tag_id("日本"), "name": "日本"}]
+    assert item["tags"] == [
+        {"id": tag_number("olive"), "name": "olive"},
+        {"id": tag_number("日本"), "name": "日本"},
+    ]
 
 
 def test_next_pages(client: TestClient, things: Catalogue) -> None:
