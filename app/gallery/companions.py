@@ -80,8 +80,8 @@ def with_companions(
     spec, seen = specs()[ref.family], recognised(version)
     if spec.clips and spec.clips.experts and ref.low_noise is None:
         raise _incomplete(
-            f"{ref.name} is one of the two networks of {spec.title}. Its version needs both files, with "
-            "“high” and “low” in their names."
+            f"{ref.name} is one of the two networks of {spec.title}. Its owner can add the other one to its "
+            "version, where the page is edited."
         )
     text = ref.text_encoder or _text_encoder(db, viewer, version)
     if text is None:
@@ -91,7 +91,8 @@ def with_companions(
         )
     vae = ref.vae or _vae(db, viewer, version)
     if vae is None and not (seen and seen.has_vae):
-        words = f"{ref.name} holds no VAE, and none for it is here. Upload one on a page of the type VAE."
+        words = f"{ref.name} holds no VAE, and none for it is here. Upload one on a page of the type VAE, "
+        words += "or add it to the version of this model, where its page is edited."
         raise Invalid(words, [FieldError("#/vae_version_id", words, "vae-missing")], code="vae-missing")
     return ref.model_copy(update={"text_encoder": text, "vae": vae})
 

@@ -55,10 +55,14 @@ class Choice:
     """Why a checkpoint cannot be used here, as what follows its name; empty where it can."""
     file: str = ""
     """Name of its file without the ending: what prompts call it."""
+    missing: str = ""
+    """What a checkpoint lacks here that somebody could bring, in words."""
 
     @property
     def reason(self) -> str:
-        """The obstacle as a sentence."""
+        """The obstacle, or what is missing, as a sentence."""
+        if self.missing:
+            return self.missing
         return f"It {self.obstacle.partition(') ')[2] or self.obstacle}." if self.obstacle else ""
 
 

@@ -29,7 +29,7 @@ from app.gallery.matching import (
 from app.gallery.models import Model, ModelFile, ModelVersion
 from app.gallery.permissions import can_view_version
 from app.gallery.picker import LORA_TYPES as LORA_TYPES
-from app.gallery.picker import usable_by
+from app.gallery.picker import Choice, usable_by
 
 _NAME = re.compile(r"[\w.+-]{1,120}")
 
@@ -102,6 +102,13 @@ def lacks(db: Session, viewer: User | None, version: ModelVersion) -> str:
     except Invalid as error:
         return error.detail
     return ""
+
+
+def lacking(db: Session, viewer: User, choices: Sequence[Choice]) -> dict[int, str]:
+    """Those of these checkpoints that lack something, by the id of their version, with what it is."""
+    versions = [db.get(ModelVersion, each.version_id) for each in choices if each.family is not None]
+    found = {version.id: lacks(db, viewer, version) for version in versions if version is not None}
+    return {number: words for number, words in found.items() if words}
 
 
 def _blob_ref(file: ModelFile) -> BlobRef:

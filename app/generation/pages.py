@@ -1,5 +1,6 @@
 """The generator: one form, the queue and the history beside it."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
@@ -7,7 +8,9 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from app.accounts.deps import CurrentUser
 from app.contract.jobs import UPSCALERS
 from app.core.errors import AppError, Conflict, Invalid
-from app.gallery.picker import Choice, list_choices, list_fitting
+from app.gallery.matching import Fit
+from app.gallery.picker import Choice, Fitting, list_choices, list_fitting
+from app.gallery.refs import lacking
 from app.generation import estimate, grid_pages, picture_pages, prefill, reading, service
 from app.generation.clips import offered_lengths, rates_of, samplers_of, seconds_words
 from app.generation.filled import Filled, list_trainings, media_drawn, number
@@ -75,6 +78,7 @@ def _context(db: Db, user: CurrentUser, filled: Filled) -> dict[str, Any]:
         "max_cells": MAX_CELLS,
         "vaes": _parts(db, user, filled, "VAE"),
         "texts": _parts(db, user, filled, "TextEncoder"),
+        "missing": " ".join(lacking(db, user, [filled.base]).values()) if filled.base else "",
         "trainings": list_trainings(db, user, filled.base),
         "has_embeddings": bool(list_choices(db, user, "TextualInversion", limit=1)),
         "quantities": [(str(n), str(n)) for n in QUANTITIES if spec and n <= spec.generation.max_quantity],
@@ -169,6 +173,12 @@ def cancel(request: Request, db: Db, user: CurrentUser, job_id: str) -> Response
     return render(request, "generation/_card.html", **service.card(db, job))
 
 
+def _without(found: Fitting, missing: dict[int, str]) -> Fitting:
+    """The card, greyed where its checkpoint lacks something."""
+    words = missing.get(found.choice.version_id)
+    return replace(found, fit=Fit(False, words)) if words else found
+
+
 @router.get("/generate/picker")
 def picker(
     request: Request,
@@ -181,4 +191,7 @@ def picker(
 ) -> Response:
     """Cards to choose from; what does not fit the checkpoint `version` (of `base`) is greyed."""
     found = list_fitting(db, user, kind, base=version, base_model=base, query=query)
+    missing = lacking(db, user, [each.choice for each in found]) if kind == "Checkpoint" else {}
+    found = [_without(each, missing) for each in found]
+    found.sort(key=lambda each: not each.fit.usable)
     return render(request, "generation/_picker.html", found=found, kind=kind, base=base)

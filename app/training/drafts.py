@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from app.core.ids import new_id
 from app.datasets import service as datasets
 from app.gallery.matching import Fit, Nature, fit_text, fit_vae
 from app.gallery.picker import Choice, list_choices
+from app.gallery.refs import lacking
 from app.jobs.models import Job
 from app.training import service
 from app.training.models import TrainingDraft
@@ -79,7 +80,14 @@ def delete_draft(db: Session, user: User, draft_id: str) -> None:
 
 def list_bases(db: Session, user: User) -> list[Choice]:
     """Checkpoints that can be trained on here."""
-    return [choice for choice in list_choices(db, user, "Checkpoint") if choice.family is not None]
+    return [base for base in _checkpoints(db, user) if base.family is not None and not base.missing]
+
+
+def _checkpoints(db: Session, user: User) -> list[Choice]:
+    """All checkpoints, each with what it lacks."""
+    found = list_choices(db, user, "Checkpoint")
+    missing = lacking(db, user, found)
+    return [replace(choice, missing=missing.get(choice.version_id, "")) for choice in found]
 
 
 def _first_base(db: Session, user: User, media: str) -> int | None:
@@ -122,8 +130,8 @@ class Offer:
 
 
 def list_offer(db: Session, user: User) -> Offer:
-    found = list_choices(db, user, "Checkpoint")
-    bases = [choice for choice in found if choice.family is not None]
+    found = _checkpoints(db, user)
+    bases = [choice for choice in found if choice.family is not None and not choice.missing]
     vaes = _parts(bases, list_choices(db, user, "VAE"), fit_vae)
     texts = _parts(bases, list_choices(db, user, "TextEncoder"), fit_text)
     return Offer(bases, [c for c in found if c not in bases], vaes, texts)

@@ -192,12 +192,19 @@ def test_what_is_missing_is_said_before_the_start(
     assert "Lacks a part here" in shown
     assert missing in shown
     assert "Create with it" not in shown
+    assert missing in person.get("/generate", params={"version": alone.id}).text
+    cards = person.get("/generate/picker", params={"kind": "Checkpoint"}).text
+    assert re.search(r'<div class="pick off"[^<]*>.*' + missing, cards, re.S)
+    assert "data-pick=" not in cards
     form = {"model_version_id": str(alone.id), "prompt": "a boat"}
     assert missing in person.post("/generate/estimate", data=form).json()["problem"]
     body = {"model_version_id": alone.id, "prompt": "a boat"}
     answer = script(user).post("/api/v1/generations", params={"dry_run": True}, json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "base-model-incomplete")
     draft = drafts.create_draft(db, user)
+    assert "base" not in draft.fields
+    cards = person.get(f"/train/{draft.id}/about").text
+    assert re.search(r'<div class="base off"[^<]*>.*' + missing, cards, re.S)
     step = {"name": "Boats", "type": "style", "base": alone.id, "media": "video"}
     assert missing in person.post(f"/train/{draft.id}/about", data=step).text
     assert person.get(f"/train/{draft.id}/review").status_code == 200
