@@ -102,6 +102,10 @@ class TrainMemory(Frozen):
     """
 
     model: int
+    blocks: int = 0
+    """Of `model`, what lies in blocks that can wait in host memory or be held as int8; 0 = nothing."""
+    block: int = 0
+    """In one of these blocks."""
     text: int
     """Of all text encoders."""
     vae: int

@@ -177,13 +177,19 @@ class TrainJob(Frozen):
     threads: int = 2
     sparing: bool = False
     """Draw samples with little memory: in tiles, text encoder outside the card. Changes nothing else."""
+    streamed: bool = False
+    """Weights of the network's blocks wait in host memory and come for their turn. Changes no number."""
+    quantised: bool = False
+    """Frozen weights of the blocks are held as int8, one scale a row: half of bf16, a little less exact."""
 
 
 class StartPicture(Frozen):
     """Start from a picture instead of noise (img2img), or draw only a part of it anew (inpaint).
 
     `file` is a normalised PNG or JPEG of any size; it is scaled and cut to the job's. `mask` is a
-    PNG whose bright parts are drawn anew; `mask_blur` softens its edge by so many pixels.
+    PNG whose bright parts are drawn anew; `mask_blur` softens its edge by so many pixels. With
+    `mask_padding` only the masked part and so many pixels around it are drawn, in the job's full size, and
+    put back: small things get as many pixels as a whole picture.
     """
 
     file: BlobRef
@@ -191,6 +197,8 @@ class StartPicture(Frozen):
     """0 = the picture itself, 1 = nothing of it."""
     mask: BlobRef | None = None
     mask_blur: int = 4
+    mask_padding: int | None = None
+    """Pixels of the job's size; None = the whole picture is drawn."""
 
 
 class Hires(Frozen):

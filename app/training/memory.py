@@ -18,7 +18,7 @@ from app.jobs import workers
 from app.jobs.models import Job, Worker
 from app.training.models import TrainingRun
 from app.training.schemas import MemoryChange, MemoryPlan
-from worker.families.memory import Figures, Fit, fit, needs
+from worker.families.memory import Change, Figures, Fit, fit, needs
 from worker.families.resolve import resolve_params
 
 CARD_SHARE = 0.94
@@ -42,6 +42,8 @@ class Device:
     name: str
     kind: str
     available: int | None
+    host: int | None = None
+    """Of the machine's own memory, for weights that wait beside a card."""
 
 
 def best_device(db: Session) -> Device:
@@ -66,13 +68,14 @@ def device_kind(db: Session, job: Job) -> str | None:
 
 
 def _device(worker: Worker, alive: Sequence[Worker]) -> Device:
-    """Without a card: what is free, and what our own jobs on that machine hold until a training's turn."""
+    """The machine's own memory: what is free, and what our own jobs there hold until a training's turn."""
     total, kind = worker.memory_bytes or 0, kind_of(worker)
-    if kind == "cuda":
-        return Device(worker.device, kind, round(CARD_SHARE * total) - CONTEXT_BYTES)
-    free = worker.facts.get("memory_free_bytes") or round(RAM_SHARE * total)
+    free = worker.facts.get("memory_free_bytes")
     own = sum(w.facts.get("memory_own_bytes", 0) for w in alive if w.host == worker.host)
-    return Device("this machine", kind, min(total, free + own))
+    if kind == "cuda":
+        room = round(CARD_SHARE * total) - CONTEXT_BYTES
+        return Device(worker.device, kind, room, free + own if free else None)
+    return Device("this machine", kind, min(total, (free or round(RAM_SHARE * total)) + own))
 
 
 def plan_memory(
@@ -85,7 +88,7 @@ def plan_memory(
     device = best_device(db)
     measured = correction(db, spec, device.kind)
     limit = device.available or 1 << 62
-    found = fit(spec, job, device.kind, limit, fixed=fixed, factor=measured or 1.0)
+    found = fit(spec, job, device.kind, limit, fixed=fixed, factor=measured or 1.0, host=device.host)
     if found is None or spec.memory is None:
         return job, None
     if not found.fits:
@@ -100,16 +103,20 @@ def plan_memory(
                 field=change.field,
                 before=change.before,
                 after=change.after,
-                detail=_because(change.words, device),
+                detail=_because(change, device, found),
             )
             for change in found.changes
         ],
     )
 
 
-def _because(words: str, device: Device) -> str:
-    room = gigabytes(device.available or 0)
-    return f"{words[0].upper()}{words[1:]}, because {device.name} has room for {room}."
+def _because(change: Change, device: Device, found: Fit) -> str:
+    words, room = change.words, f"{device.name} has room for {gigabytes(device.available or 0)}"
+    if change.field == "streamed":
+        room += f". About {gigabytes(found.needs.host)} of the machine's own memory are taken"
+    if change.field == "quantised" and device.host is not None:
+        room += f" and {gigabytes(device.host)} of the machine's own memory are free"
+    return f"{words[0].upper()}{words[1:]}, because {room}."
 
 
 def gigabytes(count: int) -> str:
@@ -123,12 +130,14 @@ def correction(db: Session, spec: FamilySpec, kind: str) -> float | None:
     what was there, so the next plan asks for more than that.
     """
     shares = []
-    for peak, params, prompts, sparing, pictures in _peaks(db, spec, kind):
+    for peak, params, prompts, sparing, pictures, streamed, quantised in _peaks(db, spec, kind):
         asked = Figures(
             TrainParams.model_validate(params),
             tuple(SamplePrompt.model_validate(prompt) for prompt in prompts),
             bool(sparing),
             range(pictures),
+            bool(streamed),
+            bool(quantised),
         )
         if (found := needs(spec, asked, kind)) and peak:
             shares.append(peak / found.peak)
@@ -145,7 +154,7 @@ def _timed_steps(db: Session, spec: FamilySpec, kind: str) -> list[float]:
 
 
 def _peaks(db: Session, spec: FamilySpec, kind: str) -> list[Any]:
-    """(peak in bytes, params, sample prompts, sparing, pictures) of runs on such devices, newest first."""
+    """What `Figures` takes, behind the peak in bytes, of runs on such devices, newest first."""
     payload = Job.payload
     query = (
         select(
@@ -154,6 +163,8 @@ def _peaks(db: Session, spec: FamilySpec, kind: str) -> list[Any]:
             payload["sample_prompts"],
             payload["sparing"],
             func.jsonb_array_length(payload["items"]),
+            payload["streamed"],
+            payload["quantised"],
         )
         .join(TrainingRun, TrainingRun.job_id == Job.id)
         .where(
@@ -178,6 +189,7 @@ def _refusal(spec: FamilySpec, job: TrainJob, device: Device, found: Fit, factor
     ]
     return Invalid(
         f"This training needs about {needed} of memory; {device.name} has room for {gigabytes(available)}. "
+        + _host_words(device, found)
         + _advice(cure, found),
         fields,
         code="out-of-memory-expected",
@@ -188,15 +200,25 @@ def _refusal(spec: FamilySpec, job: TrainJob, device: Device, found: Fit, factor
     )
 
 
+def _host_words(device: Device, found: Fit) -> str:
+    """Why weights do not wait outside of the card, where that would have helped."""
+    if not found.host:
+        return ""
+    return (
+        f"Weights could wait in the machine's own memory, but they take {gigabytes(found.host)} there, of "
+        f"which {gigabytes(device.host or 0)} are free. "
+    )
+
+
 def lower_settings(spec: FamilySpec, job: TrainJob, device: Device, factor: float) -> dict[str, Any]:
     """Settings that would fit, by name: without losing quality where that is enough, else smaller.
 
     Empty where nothing fits.
     """
     for smaller, own in _smaller(spec, job):
-        found = fit(spec, smaller, device.kind, device.available or 0, factor=factor)
+        found = fit(spec, smaller, device.kind, device.available or 0, factor=factor, host=device.host)
         if found and found.fits:
-            return own | {c.field: c.after for c in found.changes if c.field != "sparing"}
+            return own | {c.field: c.after for c in found.changes if c.field in TrainParams.model_fields}
     return {}
 
 

@@ -15,6 +15,7 @@ from diffusers import (
     LTXVideoTransformer3DModel,
     WanTransformer3DModel,
 )
+from torch import nn
 from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
 
 from app.contract.family import DeviceMemory
@@ -107,9 +108,12 @@ def clip_counts(name: str) -> dict[str, Any]:
     times = 2 if clips.experts else 1
     width = _text_width(name, models.network)
     tokens = TOKENS.get(name, TOKENS["wan"])
+    blocks = [] if name == "video_starter" else block_numbers(models.network)
     rank = sum(tensor.numel() for tensor in adapt(name, build(name).network, network_dim=1, network_alpha=1))
     return {
         "model": times * numbers(models.network),
+        "blocks": times * sum(blocks),
+        "block": max(blocks, default=0),
         "text": numbers(models.text),
         "vae": numbers(models.vae),
         "rank": times * rank,
@@ -119,6 +123,12 @@ def clip_counts(name: str) -> dict[str, Any]:
         "caption": 4 * tokens * width,
         "text_step": 1,
     }
+
+
+def block_numbers(network: Any) -> list[int]:
+    """Of each block that can wait outside or be held as int8; the starter is too small to gain by it."""
+    lists = [part for part in network.children() if isinstance(part, nn.ModuleList)]
+    return [numbers(block) for blocks in lists for block in blocks]
 
 
 def _text_width(name: str, network: Any) -> int:

@@ -85,11 +85,6 @@ class Parts:
             if encoder is not None:
                 encoder.to(device)
 
-    def bring_model(self) -> None:
-        """Put the network on the device. It waits outside while the encoders need the room there."""
-        for model in self.networks.values():
-            model.to(self.device)
-
     @property
     def networks(self) -> dict[str, Any]:
         """The networks that learn, by the names that their layers' names begin with."""
@@ -151,8 +146,8 @@ class Family(Protocol):
     def spec(self) -> FamilySpec: ...
 
     def load(self, base: Path, device: torch.device, dtype: torch.dtype, chosen: Chosen = NOTHING) -> Parts:
-        """All parts, frozen; the model in `dtype` and still on the CPU (`Parts.bring_model`), the encoders
-        in fp32, T5 as the model. Raises CheckpointRefused.
+        """All parts, frozen; the model in `dtype` and still on the CPU, where it waits while the
+        encoders need the room; these in fp32, T5 as the model. Raises CheckpointRefused.
 
         `base` is a diffusers folder or one .safetensors file.
         """

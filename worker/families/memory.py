@@ -21,6 +21,8 @@ OPTIMIZER = {"adamw": 8, "prodigy": 16, "adafactor": 1}
 TILE = 512 * 512
 """Pixels that are decoded at once where samples are drawn in tiles."""
 MAX_ACCUMULATION = 16
+PROCESS = 2 << 30
+"""Bytes of host memory that a training on a card takes beside weights that wait there."""
 
 
 def read_memory(spec_file: str) -> TrainMemory | None:
@@ -36,6 +38,8 @@ class Needs:
     caching: int
     training: int
     sampling: int
+    host: int = 0
+    """Of the machine's own memory, where weights wait there for their turn on a card."""
 
     @property
     def peak(self) -> int:
@@ -60,6 +64,12 @@ class Asked(Protocol):
     def sparing(self) -> bool: ...
 
     @property
+    def streamed(self) -> bool: ...
+
+    @property
+    def quantised(self) -> bool: ...
+
+    @property
     def items(self) -> Sequence[object]: ...
 
 
@@ -71,6 +81,8 @@ class Figures(NamedTuple):
     sparing: bool = False
     items: Sequence[object] = ()
     """Pictures and clips of the set, or anything as long where their lengths are not known."""
+    streamed: bool = False
+    quantised: bool = False
 
 
 def needs(spec: FamilySpec, job: Asked, device: str) -> Needs | None:
@@ -78,7 +90,7 @@ def needs(spec: FamilySpec, job: Asked, device: str) -> Needs | None:
     if spec.memory is None or device not in spec.memory.devices:
         return None
     facts, on, p = spec.memory, spec.memory.devices[device], job.params
-    model = facts.model * BYTES[p.precision]
+    model = weight_bytes(facts, job)
     held = on.overhead + cache_bytes(spec, facts, job)
     live_text = 4 * facts.text + facts.text_step * p.batch_size if p.text_encoder_lr else 0
     text = facts.text * (BYTES[p.precision] if spec.clips else 4)
@@ -88,7 +100,26 @@ def needs(spec: FamilySpec, job: Asked, device: str) -> Needs | None:
         caching=round(held + _caching(facts, on, job, device, text, frames)),
         training=round(held + model + live_text + adapter_bytes(facts, p) + step),
         sampling=round(held + model + adapter_bytes(facts, p) + _sampling(spec, on, job, device, text)),
+        host=host_bytes(facts, job) if device != "cpu" else 0,
     )
+
+
+def weight_bytes(facts: TrainMemory, job: Asked) -> int:
+    """The networks on the device. Of streamed blocks two are there: one at work, and the one before it.
+
+    Blocks in int8 are brought to full precision for their turn, one at a time.
+    """
+    whole = BYTES[job.params.precision]
+    blocks = 2 * facts.block if job.streamed else facts.blocks
+    each, turn = (1, whole * facts.block) if job.quantised else (whole, 0)
+    return whole * (facts.model - facts.blocks) + each * blocks + turn
+
+
+def host_bytes(facts: TrainMemory, job: Asked) -> int:
+    """Blocks that wait outside of the card, and what a process needs there anyway."""
+    if not job.streamed:
+        return 0
+    return facts.blocks * (1 if job.quantised else BYTES[job.params.precision]) + PROCESS
 
 
 def latent_frames(spec: FamilySpec, frames: int) -> int:
@@ -176,30 +207,48 @@ class Fit:
     needs: Needs
     changes: tuple[Change, ...]
     fits: bool
+    host: int = 0
+    """Bytes of host memory that would have helped further, where there are fewer."""
 
 
 def fit(
     spec: FamilySpec, job: TrainJob, device: str, available: int, *,
-    fixed: Collection[str] = (), factor: float = 1.0,
+    fixed: Collection[str] = (), factor: float = 1.0, host: int | None = None,
 ) -> Fit | None:  # fmt: skip
     """Change as little as makes the job fit in `available` bytes, in the order of `remedies`.
 
-    Settings named in `fixed` stay. `factor` corrects the estimate by what was measured here. None where
-    nothing is known of the family's memory.
+    Settings named in `fixed` stay. `factor` corrects the estimate by what was measured here. Remedies that
+    need more than `host` bytes of the machine's own memory are passed over; None = it has enough. None
+    where nothing is known of the family's memory.
     """
     found = needs(spec, job, device)
     if found is None:
         return None
     changes: list[Change] = []
+    short = 0
     while corrected(found, factor).peak > available:
-        cure = next(remedies(job, fixed, phase=_tight(corrected(found, factor), available)), None)
-        if cure is None:
+        phase = _tight(corrected(found, factor), available)
+        cures = list(remedies(job, fixed, phase=phase, ways=weight_ways(spec, device)))
+        told = [needs(spec, smaller, device) or found for smaller, _ in cures]
+        chosen = next((n for n, needed in enumerate(told) if host is None or needed.host <= host), None)
+        if chosen is None:
+            short = min((needed.host for needed in told), default=0)
             break
-        job, made = cure
+        (job, made), found = cures[chosen], told[chosen]
         changes += made
-        found = needs(spec, job, device) or found
     found = corrected(found, factor)
-    return Fit(job, found, _joined(changes), found.peak <= available)
+    return Fit(job, found, _joined(changes), found.peak <= available, short)
+
+
+def weight_ways(spec: FamilySpec, device: str) -> tuple[str, ...]:
+    """What can be done with the weights of this family's blocks, as `remedies` wants it.
+
+    Waiting in host memory comes first: it costs time, and less of it the longer a step is, but no number
+    changes. int8 comes where the host has no room either, and halves what waits there.
+    """
+    if spec.memory is None or not spec.memory.blocks:
+        return ()
+    return ("streamed", "quantised") if device == "cuda" else ("quantised",)
 
 
 def _tight(found: Needs, available: int) -> str:
@@ -208,28 +257,49 @@ def _tight(found: Needs, available: int) -> str:
 
 
 def corrected(found: Needs, factor: float) -> Needs:
-    return Needs(*(round(factor * peak) for peak in (found.caching, found.training, found.sampling)))
+    caching, training, sampling = (
+        round(factor * peak) for peak in (found.caching, found.training, found.sampling)
+    )
+    return replace(found, caching=caching, training=training, sampling=sampling)
 
 
 def remedies(
-    job: TrainJob, fixed: Collection[str] = (), *, phase: str = "training"
+    job: TrainJob, fixed: Collection[str] = (), *, phase: str = "training", ways: Collection[str] = ()
 ) -> Iterator[tuple[TrainJob, list[Change]]]:
     """The job made smaller in one way each, what costs least first.
 
-    No remedy changes what a step learns from: a smaller batch is made up for by accumulation.
+    No remedy changes what a step learns from: a smaller batch is made up for by accumulation. Of `ways`
+    (see `weight_ways`) only int8 changes the numbers, in the third digit.
     """
-    p = job.params
     if phase in ("caching", "sampling") and not job.sparing:
-        words = "the text encoder waits outside, and samples are drawn in tiles"
-        yield job.model_copy(update={"sparing": True}), [Change("sparing", False, True, words)]
-    if phase != "training":
+        yield _held(job, "sparing")
+    if phase == "training":
+        yield from _smaller_steps(job, fixed)
+    if phase == "caching":
         return
+    if "streamed" in ways and not job.streamed and job.params.gradient_checkpointing:
+        yield _held(job, "streamed")
+    if "quantised" in ways and not job.quantised:
+        yield _held(job, "quantised")
+
+
+def _smaller_steps(job: TrainJob, fixed: Collection[str]) -> Iterator[tuple[TrainJob, list[Change]]]:
+    p = job.params
     if not p.gradient_checkpointing and "gradient_checkpointing" not in fixed:
         yield _changed(job, gradient_checkpointing=True)
     if not {"batch_size", "gradient_accumulation"} & set(fixed):
         smaller = next((n for n in range(p.batch_size - 1, 0, -1) if p.batch_size % n == 0), None)
         if smaller and (more := p.gradient_accumulation * (p.batch_size // smaller)) <= MAX_ACCUMULATION:
             yield _changed(job, batch_size=smaller, gradient_accumulation=more)
+
+
+def _held(job: TrainJob, name: str) -> tuple[TrainJob, list[Change]]:
+    words = {
+        "sparing": "the text encoder waits outside, and samples are drawn in tiles",
+        "streamed": "blocks of the model wait in the machine's own memory for their turn (slower steps)",
+        "quantised": "the base model is held with 8 bits a weight (a little less exact)",
+    }[name]
+    return job.model_copy(update={name: True}), [Change(name, False, True, words)]
 
 
 def _changed(job: TrainJob, **values: Any) -> tuple[TrainJob, list[Change]]:

@@ -20,6 +20,7 @@ from app.contract.jobs import TrainParams
 from worker.draws import Draws
 from worker.families.base import LoraTargets, Parts
 from worker.training.errors import TrainingError
+from worker.training.frozen_weights import whole
 
 NAME = "default"
 LEARNED = 1e-6
@@ -74,7 +75,7 @@ class Adapter:
         """max over modules of ‖ΔW‖ / ‖W‖ (Frobenius)."""
         changes = [
             layer.get_delta_weight(NAME).float().norm()
-            / layer.get_base_layer().weight.float().norm().clamp(min=1e-12)
+            / whole(layer.get_base_layer().weight).float().norm().clamp(min=1e-12)
             for layer in self.layers.values()
         ]
         return float(torch.stack(changes).max())

@@ -66,6 +66,7 @@ def training_metadata(
         | _loss(job)
         | (_clips(job, examples) if spec.clips else _pictures(job, examples))
         | {"bottega_type": job.type, "bottega_params": job.params.model_dump_json()}
+        | ({"bottega_base_weights": "int8"} if job.quantised else {})
     )
     return {name: value if isinstance(value, str) else str(value) for name, value in facts.items()}
 

@@ -27,6 +27,7 @@ from worker.training.again import lower, with_less
 from worker.training.checkpoint import EpochRecord, RunState
 from worker.training.dataset import Stream, load_examples
 from worker.training.errors import Stopped, TrainingError
+from worker.training.frozen_weights import settle
 from worker.training.lora import LEARNED, inject
 from worker.training.monitor import Monitor
 from worker.training.preview import Occasion, draw_samples
@@ -121,8 +122,8 @@ def prepare(task: Task, resume: Path | None = None) -> Run:
 
     targets = family.lora_targets(parts)
     parts.free_encoders(keep_text_encoder=p.text_encoder_lr > 0)
-    parts.bring_model()
     adapter = inject(parts, targets, p, task.rng)
+    settle(parts, job)
     optimizer = optim.create_optimizer(adapter, p)
     if p.gradient_checkpointing:
         parts.checkpoint_gradients()

@@ -16,8 +16,9 @@ from worker.training.run import Run, Task
 
 
 def job_key(job: TrainJob) -> str:
-    """A resume point serves the very job that it was made by; how its samples are drawn decides nothing."""
-    return hashlib.sha256(job.model_dump_json(exclude={"sparing"}).encode()).hexdigest()
+    """A resume point serves the very job that it was made by; where weights wait decides nothing."""
+    aside = {"sparing", "streamed"} | (set() if job.quantised else {"quantised"})
+    return hashlib.sha256(job.model_dump_json(exclude=aside).encode()).hexdigest()
 
 
 def furthest_resume(task: Task, given: Path | None) -> Resume | None:

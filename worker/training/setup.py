@@ -12,6 +12,7 @@ from worker.families.base import Parts
 from worker.training.checkpoint import Resume, restore_optimizer
 from worker.training.dataset import Example
 from worker.training.errors import Stopped, TrainingError
+from worker.training.frozen_weights import words
 from worker.training.latents import Cache, build_cache, cache_key, load_cache, restored, save_cache
 from worker.training.run import Run, Task
 
@@ -24,6 +25,8 @@ def tell_about(task: Task, parts: Parts, examples: Sequence[Example]) -> None:
 
     for note in parts.notes:
         task.monitor.log(note, warning=True)
+    for line in words(task.job):
+        task.monitor.log(line)
     held = [example for example in examples if example.held_out]
     if held:
         task.monitor.log(f"Kept out of training to measure over-fitting: {names(held)}.")

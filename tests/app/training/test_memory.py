@@ -16,7 +16,7 @@ from app.training.memory import correction
 from app.training.plan import describe_plan, plan_training
 from app.training.schemas import MemoryPlan, TrainingIn
 from tests.app.conftest import Browser
-from tests.app.training.factories import make_base, make_training, training_body
+from tests.app.training.factories import clip_body, make_base, make_training, training_body
 from tests.factories import make_user
 from worker.families import catalog
 
@@ -136,6 +136,46 @@ def test_where_nothing_fits_it_says_what_else_to_do(db: Session) -> None:
     with pytest.raises(Invalid, match="smaller base model, or add a machine with more memory") as caught:
         plan_training(db, user, body_of(db, user, SDXL))
     assert caught.value.extra["would_fit"] == {}
+
+
+def large_clips(db: Session, user: User) -> TrainingIn:
+    """On a network of 28 GB."""
+    return clip_body(db, user, family="wan_14b", sample_prompts=[])
+
+
+def test_blocks_of_a_large_network_wait_outside_of_the_card(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 24, memory_free_bytes=64 * GB)
+    found = plan_training(db, user, large_clips(db, user))
+    assert (found.job.streamed, found.job.quantised) == (True, False)
+    assert found.memory
+    (change,) = (change for change in found.memory.changes if change.field == "streamed")
+    assert change.detail == (
+        "Blocks of the model wait in the machine's own memory for their turn (slower steps), because NVIDIA "
+        "RTX has room for 22.0 GB. About 30.3 GB of the machine's own memory are taken."
+    )
+
+
+def test_where_the_machine_has_no_room_either_weights_are_rounded(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 24, memory_free_bytes=20 * GB)
+    found = plan_training(db, user, large_clips(db, user))
+    assert (found.job.streamed, found.job.quantised) == (True, True)
+    assert found.memory
+    (change,) = (change for change in found.memory.changes if change.field == "quantised")
+    assert change.detail == (
+        "The base model is held with 8 bits a weight (a little less exact), because NVIDIA RTX has room for "
+        "22.0 GB and 20.0 GB of the machine's own memory are free."
+    )
+
+
+def test_too_little_of_the_machines_own_memory_is_told_before_the_start(db: Session) -> None:
+    user = make_user(db)
+    hello(db, 16, memory_free_bytes=8 * GB)
+    with pytest.raises(Invalid) as caught:
+        plan_training(db, user, large_clips(db, user))
+    words = "Weights could wait in the machine's own memory, but they take 16.2 GB there, of which 8.0 GB are"
+    assert words in caught.value.detail
 
 
 def test_the_machine_with_most_memory_counts_and_only_those_that_train(db: Session) -> None:

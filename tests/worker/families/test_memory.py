@@ -7,7 +7,16 @@ import pytest
 from app.contract.jobs import SamplePrompt, TrainItem, TrainJob
 from tests.worker.tiny import tiny_job, tiny_pictures
 from worker.families import catalog
-from worker.families.memory import Figures, Needs, fit, latent_frames, longest_window, needs, remedies
+from worker.families.memory import (
+    Figures,
+    Needs,
+    fit,
+    latent_frames,
+    longest_window,
+    needs,
+    remedies,
+    weight_ways,
+)
 from worker.families.resolve import resolve_params
 
 SD1 = catalog.specs()["sd1"]
@@ -179,8 +188,66 @@ def test_lengths_that_are_not_known_are_the_usual_ones(moving: TrainJob) -> None
     assert needs(CLIPS, counted, "cuda")
 
 
+LARGE = catalog.specs()["wan_14b"]
+
+
+@pytest.fixture(scope="module")
+def large(moving: TrainJob) -> TrainJob:
+    """On a network of 28 GB in bf16."""
+    params = resolve_params(LARGE, "style", "normal", 4, {"clip_frames": 9})
+    assert (params.precision, params.gradient_checkpointing, params.batch_size) == ("bf16", True, 1)
+    return moving.model_copy(update={"params": params, "sample_prompts": ()})
+
+
+def laddered(job: TrainJob, card: float, host: float, **options: Any) -> tuple[list[str], bool, float]:
+    """What was changed, whether it fits, and GB of host memory that are taken or were lacking."""
+    found = fit(LARGE, job, "cuda", round(card * GB), host=round(host * GB), **options)
+    assert found
+    return [change.field for change in found.changes], found.fits, (found.host or found.needs.host) / GB
+
+
+def test_weights_wait_outside_before_they_lose_digits(large: TrainJob) -> None:
+    assert laddered(large, 80, 128) == ([], True, 0)
+    assert laddered(large, 24, 64) == (["streamed"], True, pytest.approx(30.3, abs=0.1))
+    assert laddered(large, 24, 24) == (["quantised"], True, 0)
+    assert laddered(large, 13, 24) == (
+        ["quantised", "streamed", "sparing"],
+        True,
+        pytest.approx(16.2, abs=0.1),
+    )
+    *_, fits, lacking = laddered(large, 13, 12)
+    assert (fits, lacking) == (False, pytest.approx(16.2, abs=0.1))
+
+
+def test_blocks_wait_outside_only_with_checkpointing(large: TrainJob) -> None:
+    plain = changed(large, gradient_checkpointing=False)
+    assert laddered(plain, 24, 64)[0] == ["gradient_checkpointing", "streamed"]
+    assert "streamed" not in laddered(plain, 24, 64, fixed=["gradient_checkpointing"])[0]
+
+
+def test_what_a_card_has_no_need_of_is_counted_beside_it(large: TrainJob) -> None:
+    facts = LARGE.memory
+    assert facts
+    whole, streamed = (needs(LARGE, large.model_copy(update={"streamed": s}), "cuda") for s in (False, True))
+    assert whole
+    assert streamed
+    assert whole.training - streamed.training == 2 * (facts.blocks - 2 * facts.block)
+    assert (whole.host, whole.caching) == (0, streamed.caching)
+    assert streamed.host > 2 * facts.blocks
+
+
+def test_a_machine_without_a_card_can_only_round(large: TrainJob) -> None:
+    assert weight_ways(LARGE, "cpu") == ("quantised",)
+    assert weight_ways(SD1, "cuda") == ()
+    streamed = needs(LARGE, large.model_copy(update={"streamed": True}), "cpu")
+    assert streamed
+    assert streamed.host == 0
+
+
 def test_the_files_are_whole() -> None:
     for spec in catalog.specs().values():
         assert spec.memory is not None
         assert spec.memory.devices.keys() == {"cpu", "cuda"}
         assert min(spec.memory.latent, spec.memory.caption, spec.memory.text_step) > 0
+        assert spec.memory.block <= spec.memory.blocks < spec.memory.model
+        assert bool(spec.memory.blocks) == (spec.clips is not None and spec.name != "video_starter")
