@@ -91,7 +91,8 @@ def _mask(db: Session, user: User, wanted: Img2Img) -> dict[str, Any]:
         data = bytes_of(wanted.mask or "", bare=True)
         mask = keep_mask(db, user, data, drawn="opaque", invert=bool(wanted.inpainting_mask_invert))
     blur = wanted.mask_blur if wanted.mask_blur is not None else wanted.mask_blur_x
-    return {"mask": {"upload": mask.id}, "mask_blur": blur}
+    padding = (wanted.inpaint_full_res_padding or 0) if wanted.inpaint_full_res else None
+    return {"mask": {"upload": mask.id}, "mask_blur": blur, "mask_padding": padding}
 
 
 def size_like(db: Session, user: User, upload_id: str, family: str) -> dict[str, Any]:

@@ -82,6 +82,7 @@ class Img2Img(Txt2Img):
     mask_blur_x: int | None = None
     inpainting_fill: int | None = 0
     inpaint_full_res: bool | int | None = True
+    inpaint_full_res_padding: int | None = 0
     inpainting_mask_invert: int | None = 0
     include_init_images: bool | None = False
 
@@ -195,5 +196,4 @@ def _start_not_done(wanted: Img2Img) -> dict[str, Any]:
     return {
         "resize_mode (the picture is scaled and cut to the size)": wanted.resize_mode in (2, 3),
         "inpainting_fill (the picture itself is drawn over)": masked and wanted.inpainting_fill in (0, 2, 3),
-        "inpaint_full_res (the whole picture is drawn at its size)": masked and wanted.inpaint_full_res,
     }

@@ -39,6 +39,8 @@ def image_meta(job: GenerateJob, event: Picture) -> dict[str, Any]:
         meta |= {"Denoising strength": job.start.denoise, "workflow": "img2img"}
         if job.start.mask is not None:
             meta |= {"Mask blur": job.start.mask_blur, "workflow": "inpaint"}
+            if job.start.mask_padding is not None:
+                meta |= {"Inpaint area": "Only masked", "Masked area padding": job.start.mask_padding}
     return meta
 
 

@@ -105,6 +105,7 @@ def _start(form: dict[str, str]) -> dict[str, Any]:
         "denoise": form.get("denoise"),
         "mask": mask,
         "mask_blur": form.get("mask_blur") if mask else None,
+        "mask_padding": (form.get("mask_padding") or None) if mask else None,
     }
 
 

@@ -70,6 +70,8 @@ def _start(body: GenerationIn) -> Iterator[FieldError]:
             yield FieldError("#/mask", "has a meaning only with init_image", "no-effect")
     if body.mask is None and body.mask_blur not in (None, MASK_BLUR):
         yield FieldError("#/mask_blur", "has a meaning only with mask", "no-effect")
+    if body.mask is None and body.mask_padding is not None:
+        yield FieldError("#/mask_padding", "has a meaning only with mask", "no-effect")
 
 
 def _hires(body: GenerationIn, spec: FamilySpec) -> Iterator[FieldError]:

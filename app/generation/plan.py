@@ -106,6 +106,7 @@ def echo(planned: Planned) -> dict[str, Any]:
         "denoise": job.start.denoise if job.start else None,
         "mask": _dumped(body.mask),
         "mask_blur": job.start.mask_blur if job.start and job.start.mask else None,
+        "mask_padding": job.start.mask_padding if job.start else None,
         "hires": job.hires.model_dump() if job.hires else None,
         "grid": _dumped(body.grid),
         "warnings": [note.model_dump() for note in planned.notes],

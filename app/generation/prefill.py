@@ -164,7 +164,8 @@ def _from_job(db: Session, user: User, job: Job, drawn: GenerateJob, filled: Fil
         filled.fields |= {"hires": "on"} | hires
     if drawn.start is not None:
         if drawn.shift is None:  # a clip's first frame stays as it is
-            filled.fields |= {"denoise": drawn.start.denoise, "mask_blur": drawn.start.mask_blur}
+            start = drawn.start
+            filled.fields |= {name: getattr(start, name) for name in ("denoise", "mask_blur", "mask_padding")}
         filled.fields |= _sources(job.input)
 
 

@@ -129,6 +129,10 @@ class GenerationIn(Strict):
         default=None, description="Only where this picture is bright, init_image is drawn anew."
     )
     mask_blur: int | None = Field(default=None, ge=0, le=64, description="Pixels of the mask's soft edge.")
+    mask_padding: int | None = Field(
+        default=None, ge=0, le=256,
+        description="Draw only the masked part and so many pixels around it, at full size; null = all of it.",
+    )  # fmt: skip
     hires: HiresIn | None = None
     grid: GridIn | None = None
     webhook: WebhookIn | None = None

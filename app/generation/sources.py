@@ -89,6 +89,7 @@ def start_picture(db: Session, user: User, body: GenerationIn, spec: FamilySpec)
         denoise=DENOISE if body.denoise is None else body.denoise,
         mask=_ref(mask, "mask") if mask else None,
         mask_blur=MASK_BLUR if body.mask_blur is None else body.mask_blur,
+        mask_padding=body.mask_padding,
     )
 
 

@@ -47,6 +47,7 @@ def describe(job: GenerateJob, seed: int) -> Infotext:
             embeddings=tuple(_adapter(one) for one in job.embeddings),
             denoise=start.denoise if start else None,
             mask_blur=start.mask_blur if start and start.mask else None,
+            mask_padding=start.mask_padding if start and start.mask else None,
             clip_skip=1 if clips else job.clip_skip,
             hires=second,
             frames=job.frames if job.frames > 1 else None,

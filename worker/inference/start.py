@@ -4,6 +4,7 @@ Where the mask keeps the picture, what the model means at each step is replaced 
 every sampler serves; at the end the kept pixels are put back, to the bit.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,9 @@ from worker.inference.errors import SettingsError
 from worker.inference.levels import Levels
 from worker.inference.pictures import Size, encode, fitted
 
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -30,6 +34,8 @@ class Start:
     denoise: float = 0.75
     mask: Image.Image | None = None
     mask_blur: int = 4
+    mask_padding: int | None = None
+    """Draw only what is masked and so many pixels around it, at full size; None = the whole picture."""
 
 
 def read_start(start: StartPicture, files: Mapping[str, Path]) -> Start:
@@ -38,7 +44,8 @@ def read_start(start: StartPicture, files: Mapping[str, Path]) -> Start:
         raise SettingsError("The denoising strength must be between 0 and 1.")
     mask = _opened(files[start.mask.sha256], "L", "The mask") if start.mask else None
     picture = _opened(files[start.file.sha256], "RGB", "The picture to start from")
-    return Start(picture, start.denoise, mask, max(0, start.mask_blur))
+    padding = None if start.mask_padding is None else max(0, start.mask_padding)
+    return Start(picture, start.denoise, mask, max(0, start.mask_blur), padding)
 
 
 def _opened(path: Path, mode: str, what: str) -> Image.Image:
@@ -62,11 +69,6 @@ class Canvas:
         return fitted(self.start.picture, self.size)
 
     @cached_property
-    def latents(self) -> Tensor:
-        """Of the picture: [1, C, h, w]."""
-        return encode(self.pipe, self.picture)
-
-    @cached_property
     def mask(self) -> Image.Image | None:
         if self.start.mask is None:
             return None
@@ -74,11 +76,27 @@ class Canvas:
         return mask.filter(ImageFilter.GaussianBlur(self.start.mask_blur)) if self.start.mask_blur else mask
 
     @cached_property
+    def region(self) -> Box | None:
+        """The part of the picture that is drawn; None where that is all of it."""
+        if self.start.mask is None or self.start.mask_padding is None:
+            return None
+        box = fitted(self.start.mask, self.size).getbbox()
+        return grown(box, self.start.mask_padding, self.size) if box else None
+
+    def _enlarged(self, image: Image.Image) -> Image.Image:
+        return image.resize(self.size, Image.Resampling.LANCZOS, self.region) if self.region else image
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """Of what is drawn over: [1, C, h, w]."""
+        return encode(self.pipe, self._enlarged(self.picture))
+
+    @cached_property
     def _drawn(self) -> Tensor | None:
         """How much of each latent is drawn anew, 0-1: [1, 1, h, w]."""
         if self.mask is None:
             return None
-        shares = torch.from_numpy(np.array(self.mask, dtype=np.float32))[None, None] / 255
+        shares = torch.from_numpy(np.array(self._enlarged(self.mask), dtype=np.float32))[None, None] / 255
         return F.avg_pool2d(shares, self.pipe.vae_scale_factor).to(self.latents.device)
 
     def hold(self, levels: Levels, predicted: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
@@ -95,5 +113,25 @@ class Canvas:
         return torch.where(self._drawn == 1, latents, torch.lerp(self.latents, latents, self._drawn))
 
     def paste(self, image: Image.Image) -> Image.Image:
-        """The picture's own pixels where the mask keeps them."""
-        return image if self.mask is None else Image.composite(image, self.picture, self.mask)
+        """The picture with what was drawn in its place, its own pixels where the mask keeps them."""
+        if self.mask is None:
+            return image
+        if self.region:
+            left, top, right, bottom = self.region
+            part = image.resize((right - left, bottom - top), Image.Resampling.LANCZOS)
+            image = self.picture.copy()
+            image.paste(part, (left, top))
+        return Image.composite(image, self.picture, self.mask)
+
+
+def grown(box: Box, padding: int, size: Size) -> Box:
+    """`box` with `padding` around it, at least, in the shape of `size`, moved until it lies within it.
+
+    As A1111's "Only masked".
+    """
+    (left, top, right, bottom), (width, height) = box, size
+    share = max((right - left + 2 * padding) / width, (bottom - top + 2 * padding) / height)
+    wide, high = (min(side, math.ceil(side * share)) for side in size)
+    x = min(max(0, (left + right - wide) // 2), width - wide)
+    y = min(max(0, (top + bottom - high) // 2), height - high)
+    return x, y, x + wide, y + high

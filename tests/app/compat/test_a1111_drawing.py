@@ -211,7 +211,7 @@ def test_from_a_picture_and_a_mask(program: TestClient, worker: Worker) -> None:
     start = worker.job.start
     assert start is not None
     assert start.mask is not None
-    assert (start.denoise, start.mask_blur) == (0.6, 7)
+    assert (start.denoise, start.mask_blur, start.mask_padding) == (0.6, 7, None)
     assert (worker.job.width, worker.job.height) == (200, 96), "the picture's own size, in steps of 8"
     assert pixels_of(get_storage().get(start.mask.key)).convert("L").getpixel((5, 5)) == 255, "inverted"
     body = answer.json()
@@ -231,7 +231,8 @@ def test_a_mask_with_transparency_is_drawn_where_it_is_painted(program: TestClie
     assert start.mask is not None
     mask = pixels_of(get_storage().get(start.mask.key)).convert("L")
     assert (mask.getpixel((10, 10)), mask.getpixel((100, 10))) == (255, 0)
-    assert len(json.loads(answer.json()["info"])["warnings"]) == 2, "what of A1111's masks is not done"
+    assert start.mask_padding == 0, "only the masked part, as A1111 does where nothing is said"
+    assert len(json.loads(answer.json()["info"])["warnings"]) == 1, "inpainting_fill is not done"
 
 
 def test_what_is_wrong_is_said_at_its_field(program: TestClient, worker: Worker) -> None:

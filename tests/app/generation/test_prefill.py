@@ -35,7 +35,10 @@ def hashed(db: Session, version: ModelVersion, kind: str, value: str) -> None:
 
 @pytest.mark.parametrize(
     "rest",
-    [{"mask": 0, "mask_blur": 7}, {"hires": {"scale": 2, "upscaler": "Lanczos", "denoise": 0.3, "steps": 9}}],
+    [
+        {"mask": 0, "mask_blur": 7, "mask_padding": 0},
+        {"hires": {"scale": 2, "upscaler": "Lanczos", "denoise": 0.3, "steps": 9}},
+    ],
 )
 def test_remix_keeps_everything(db: Session, user: User, rest: dict[str, Any]) -> None:
     vae, lora, start = make_component(db, user, "VAE", "soft"), make_lora(db, user), make_image(db, user)

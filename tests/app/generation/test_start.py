@@ -44,10 +44,11 @@ def test_a_picture_of_ones_own_by_its_number(db: Session, user: User) -> None:
 
 def test_a_kept_picture_and_a_mask(db: Session, user: User) -> None:
     start, mask = kept(db, user), kept(db, user, color="#ffffff")
-    found = planned(db, user, init_image=start, mask={"upload": mask}, mask_blur=9, denoise=0.4).start
+    part = {"mask": {"upload": mask}, "mask_blur": 9, "mask_padding": 0}
+    found = planned(db, user, init_image=start, denoise=0.4, **part).start
     assert found is not None
     assert found.mask is not None
-    assert (found.denoise, found.mask_blur) == (0.4, 9)
+    assert (found.denoise, found.mask_blur, found.mask_padding) == (0.4, 9, 0)
     assert found.file.name == "start.png"
     data = get_storage().get(found.file.key)
     assert pixels_of(data).size == (128, 96)
@@ -105,6 +106,7 @@ def test_a_private_picture_of_somebody_else_cannot_be_a_start(db: Session, user:
     [
         ({"mask": 1}, "#/mask"),
         ({"mask_blur": 9}, "#/mask_blur"),
+        ({"mask_padding": 0}, "#/mask_padding"),
         ({"denoise": 0.3}, "#/denoise"),
         ({"hires": {"upscaler": "Magic"}}, "#/hires/upscaler"),
         ({"hires": {}, "mask": 1, "init_image": 1}, "#/hires"),

@@ -112,7 +112,10 @@ def test_pictures_that_start_from_pictures() -> None:
     masked = start.model_copy(update={"mask": blob("55", "mask.png"), "mask_blur": 8})
     assert settings_of(start=masked) == f"Denoising strength: 0.6, RNG: CPU, Mask blur: 8, {HASHES}"
     info = read(write(describe(job(start=masked), 1)))
-    assert (info.denoise, info.mask_blur, info.hires) == (0.6, 8, None)
+    assert (info.denoise, info.mask_blur, info.mask_padding, info.hires) == (0.6, 8, None, None)
+    part = masked.model_copy(update={"mask_padding": 32})
+    assert "Mask blur: 8, Inpaint area: Only masked, Masked area padding: 32" in settings_of(start=part)
+    assert read(write(describe(job(start=part), 1))).mask_padding == 32
 
 
 def test_the_second_pass() -> None:

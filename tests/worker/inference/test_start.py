@@ -16,7 +16,7 @@ from worker.inference.draw import Request, draw
 from worker.inference.errors import SettingsError
 from worker.inference.pictures import decode, encode, fitted
 from worker.inference.samplers import create_scheduler
-from worker.inference.start import Start
+from worker.inference.start import Start, grown
 
 
 def scene(size: tuple[int, int] = (SIZE, SIZE)) -> Image.Image:
@@ -150,6 +150,47 @@ def test_a_blur_softens_the_edge_alone(pipe: Any) -> None:
     white = b"\xff" * 48
     assert columns[:20] == [white] * 20
     assert any(column != white for column in columns[28:32])
+
+
+def spot(box: tuple[int, int, int, int]) -> Image.Image:
+    mask = Image.new("L", (SIZE, SIZE), 0)
+    mask.paste(255, box)
+    return mask
+
+
+def test_only_the_masked_part_is_drawn_in_full_size(pipe: Any) -> None:
+    """What lies beyond its region decides nothing, and stays to the bit."""
+    box = (4, 4, 8, 8)
+    other = scene()
+    other.paste((9, 9, 9), (14, 0, SIZE, SIZE))
+    options = {"denoise": 0.7, "mask": spot(box), "mask_blur": 0}
+    requests = {
+        (name, padding): replace(REQUEST, start=Start(picture, mask_padding=padding, **options))
+        for name, picture in (("scene", scene()), ("other", other))
+        for padding in (None, 2)
+    }
+    found = {key: next(iter(draw(pipe, request)))[1] for key, request in requests.items()}
+    part = {key: image.crop(box).tobytes() for key, image in found.items()}
+    assert part["scene", 2] == part["other", 2]
+    assert part["scene", None] != part["other", None]
+    assert part["scene", 2] not in (part["scene", None], scene().crop(box).tobytes())
+    kept = scene()
+    kept.paste(found["scene", 2].crop(box), box[:2])
+    assert found["scene", 2].tobytes() == kept.tobytes()
+
+
+def test_only_masked_without_a_mask_on_it_or_without_calls(pipe: Any) -> None:
+    empty = Image.new("L", (SIZE, SIZE), 0)
+    assert from_picture(pipe, denoise=0.7, mask=empty, mask_padding=8) == scene().tobytes()
+    assert from_picture(pipe, denoise=0.0, mask=half_mask(), mask_padding=0) == scene().tobytes()
+
+
+def test_a_region_has_the_shape_of_the_picture_and_lies_within_it() -> None:
+    assert grown((10, 10, 20, 20), 5, (100, 100)) == (5, 5, 25, 25)
+    assert grown((0, 0, 10, 10), 5, (100, 100)) == (0, 0, 20, 20)
+    assert grown((90, 40, 100, 60), 0, (200, 100)) == (75, 40, 115, 60)
+    assert grown((0, 0, 200, 100), 32, (200, 100)) == (0, 0, 200, 100)
+    assert grown((190, 90, 200, 100), 30, (200, 100)) == (60, 30, 200, 100)
 
 
 def test_start_steps_are_a_share_of_the_steps() -> None:

@@ -52,6 +52,7 @@ class Facts:
     denoise: float | None = None
     """Of a start picture; of the second pass `SecondPass.denoise`."""
     mask_blur: int | None = None
+    mask_padding: int | None = None
     clip_skip: int = 1
     hires: SecondPass | None = None
     frames: int | None = None
@@ -134,6 +135,8 @@ def _hires(facts: Facts) -> dict[str, str]:
         "Hires steps": _number(hires.steps),
         "Hires upscaler": hires.upscaler,
         "Mask blur": _number(facts.mask_blur),
+        "Inpaint area": "" if facts.mask_padding is None else "Only masked",
+        "Masked area padding": _number(facts.mask_padding),
     }
 
 

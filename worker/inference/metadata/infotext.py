@@ -82,6 +82,11 @@ class Infotext:
         return _integer(self.settings.get("Mask blur"))
 
     @property
+    def mask_padding(self) -> int | None:
+        """Around the masked part where only that is drawn; None where the whole picture is."""
+        return _integer(self.settings.get("Masked area padding"))
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """Width and height in pixels; of the first pass where there are two."""
         return _pixels(self.settings.get("Size"))
