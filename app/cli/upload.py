@@ -33,6 +33,10 @@ WAITING = {
 def upload(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .safetensors file or a zip.")],
     model: Annotated[int | None, typer.Option(help="Id of one's own page: a further version of it.")] = None,
+    beside: Annotated[
+        int | None, typer.Option(help="Id of one's own version: a further file of it (a network, a VAE, …).")
+    ] = None,
+    noise: Annotated[str, typer.Option(help="With --beside: high or low, of one of two networks.")] = "",
     name: Annotated[str, typer.Option(help="Name of a new page; empty = what the file is called.")] = "",
     type: Annotated[str, typer.Option(help="Checkpoint, LORA, VAE, …; empty = as recognised.")] = "",
     base_model: Annotated[str, typer.Option(help="SD 1.5, SDXL 1.0, …; empty = as recognised.")] = "",
@@ -59,7 +63,11 @@ def upload(
     with closing(Client()) as client:
         output = _sent(client, file)
         page["type"] = type or (output.get("recognised") or {}).get("model_type") or "Other"
-        made = _make(client, model, page, version | {"upload": output["upload"]})
+        if beside is not None:
+            sent = {"upload": output["upload"], "noise": noise or None}
+            made = client.post(f"/api/v1/model-versions/{beside}/files", sent)
+        else:
+            made = _make(client, model, page, version | {"upload": output["upload"]})
         _finish(client, made, picture or [], publish)
         shown = client.get(f"/api/v1/models/{made['modelId']}")
     if as_json:

@@ -14,9 +14,11 @@ from app.accounts.models import User
 from app.cli import client as cli_client
 from app.cli.main import app
 from app.core.db import unit_of_work
+from app.gallery.matching import expert_files
 from app.gallery.models import Model, ModelVersion
 from app.uploads import service as uploads
 from app.uploads.models import Upload
+from tests.app.gallery.test_further import A14B, wan
 from tests.app.gallery.test_recognised import PICKLE, SD1, SDXL
 from tests.app.site import serving
 from tests.factories import make_user
@@ -101,6 +103,24 @@ def test_all_that_can_be_said(run: Run, file: Path, tmp_path: Path) -> None:
     other.write_bytes(SD1[:-1] + b"\1")
     more = run(other, "--model", told["model"]["id"], "--version-name", "v2", "--json")
     assert [v["name"] for v in json.loads(more.stdout)["model"]["modelVersions"]] == ["v2", "v1"]
+
+
+def test_a_further_file_of_a_version(run: Run, file: Path) -> None:
+    file.write_bytes(wan())
+    first = run(file, "--base-model", A14B, "--json")
+    assert first.exit_code == 0, first.stderr
+    version = json.loads(first.stdout)["version"]
+    file.write_bytes(wan(note="2"))
+    unsaid = run(file, "--beside", version)
+    assert (unsaid.exit_code, "Say it of this file" in unsaid.stderr) == (2, True), unsaid.stderr
+    second = run(file, "--beside", version, "--noise", "low", "--json")
+    assert second.exit_code == 0, second.stderr
+    [listed] = json.loads(second.stdout)["model"]["modelVersions"]
+    assert [each["primary"] for each in listed["files"]] == [True, False]
+    with unit_of_work() as db:
+        _, low = expert_files(db.get_one(ModelVersion, version))
+        assert low is not None
+        assert low.id == listed["files"][1]["id"]
 
 
 def test_what_is_refused(run: Run, file: Path, tmp_path: Path) -> None:

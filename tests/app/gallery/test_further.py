@@ -1,5 +1,7 @@
 """Further files of a version: what joins, as what, what is refused in words, and how it goes again."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.core.blobs import Blob
+from app.core.db import unit_of_work
 from app.core.errors import AppError
 from app.gallery import further, service
 from app.gallery.matching import expert_files, noise_named
@@ -179,6 +182,28 @@ def test_only_further_files_can_be_removed(db: Session, owner: User) -> None:
     with pytest.raises(AppError, match="no such file"):
         further.remove_file(db, owner, version.id, 2**40)
     assert add(db, version, wan(note="2"), "low.safetensors").facts["noise"] == "low"
+
+
+def test_two_at_the_same_moment_leave_one_of_each(real_db: str) -> None:
+    with unit_of_work() as db:
+        user = make_user(db)
+        version, person = page(db, user, wan(), "high.safetensors").id, user.id
+        sent = [an_upload(db, user, wan(note="2"), f"low{n}.safetensors") for n in range(3)]
+    gate = threading.Barrier(3)
+
+    def put(upload: str) -> str:
+        gate.wait()
+        try:
+            with unit_of_work() as db:
+                further.add_further(db, db.get_one(User, person), version, FileIn(upload=upload))
+        except AppError as error:
+            return error.code
+        return "added"
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sorted(pool.map(put, sent)) == ["added", "duplicate-file", "duplicate-file"]
+    with unit_of_work() as db:
+        assert len(db.get_one(ModelVersion, version).files) == 2
 
 
 def test_by_rest(db: Session, owner: User, script: Script) -> None:
