@@ -10,6 +10,8 @@ import torch
 from diffusers.loaders import single_file_utils
 from safetensors.torch import load_file, save_file
 
+from app.recognition import recognise_file
+from app.recognition.bases import BASES, TEXTS
 from tests.worker.families.pieces import IN_PIECES, Pieces, layout_of, piece_tensors, tiny_pieces
 from tests.worker.tiny_clips import clip_job, tiny_clips
 from worker.families import catalog
@@ -185,8 +187,9 @@ def test_a_whole_file_of_ltx_has_its_own_vae(tmp_path: Path) -> None:
 
 
 def test_a_chosen_text_encoder_goes_before_that_of_a_folder(made: Pieces, tmp_path: Path) -> None:
-    """Many zips have one folder around everything."""
+    """Many zips have one folder around everything, and what macOS adds beside it."""
     text = tmp_path / "umt5"
+    (text / "__MACOSX").mkdir(parents=True)
     shutil.copytree(made.chosen.text_encoder or Path(), text / "inner")
     tensors = load_file(text / "inner" / "text_encoder" / "model.safetensors")
     name = "encoder.final_layer_norm.weight"
@@ -194,6 +197,15 @@ def test_a_chosen_text_encoder_goes_before_that_of_a_folder(made: Pieces, tmp_pa
     save_file(tensors, text / "inner" / "text_encoder" / "model.safetensors", {"format": "pt"})
     parts = made.family.load(made.folder, CPU, torch.float32, Chosen(text_encoder=text))
     assert float(parts.text_encoder.state_dict()[name].mean()) == 0.25
+
+
+def test_a_zipped_text_encoder_is_known_when_it_is_uploaded(made: Pieces, tmp_path: Path) -> None:
+    """What the folder holds is what the worker opens: both go by the same names."""
+    archive = Path(shutil.make_archive(str(tmp_path / "text"), "zip", made.chosen.text_encoder))
+    with archive.open("rb") as file:
+        found = recognise_file(file, archive.stat().st_size)
+    kind = TEXTS[next(key for key, base in BASES.items() if base.family == made.family.spec.name)]
+    assert (found.kind, found.component, found.file_format) == ("text-encoder", kind, "Diffusers")
 
 
 def test_families_of_pictures_and_starters_say_what_they_take(tmp_path: Path) -> None:
