@@ -123,7 +123,8 @@ class _Run:
         if self.stopped():
             return self.finished()
         base = self.job.base
-        warm = self.pool.get(base, self.files[base.file.sha256], Chosen.of(base, self.files))
+        chosen = Chosen.of(base, self.files)
+        warm = self.pool.get(base, self.files[base.file.sha256], chosen, sparing=self.sparing)
         with sparing(warm.pipe, wanted=self.sparing):
             for series in everything:
                 if not self.stopped():
