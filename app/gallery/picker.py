@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, case, or_, select
+from sqlalchemy import ColumnElement, Select, case, or_, select
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
@@ -20,6 +20,7 @@ from app.gallery.matching import (
     why_not,
 )
 from app.gallery.models import Model, ModelFile, ModelVersion, VersionPicture
+from worker.families.catalog import specs
 
 Query = TypeVar("Query", bound="Select[*tuple[Any, ...]]")
 LORA_TYPES = ("LORA", "LoCon", "DoRA")
@@ -74,12 +75,14 @@ class Fitting:
     fit: Fit
 
 
-_SHIPPED_FIRST = (
-    Model.built_in.desc(),
-    case((Model.built_in, Model.id), else_=0),
-    ModelVersion.id.desc(),
-)
-"""What ships with Bottega stands first, the starter for pictures before the one for clips."""
+def _shipped_first() -> tuple[ColumnElement[Any], ...]:
+    """What ships with Bottega stands first, its pictures before its clips; then the newest."""
+    of_clips = [key for key, spec in specs().items() if spec.clips]
+    return (
+        Model.built_in.desc(),
+        case((Model.built_in, ModelVersion.family.in_(of_clips))),
+        ModelVersion.id.desc(),
+    )
 
 
 def usable_by(query: Query, viewer: User, types: Sequence[str]) -> Query:
@@ -103,7 +106,7 @@ def list_choices(
     """Versions of a kind (a key of KINDS) that the viewer may use, newest first."""
     rows = (
         usable_by(select(ModelVersion).join(Model), viewer, KINDS[kind])
-        .order_by(*_SHIPPED_FIRST)
+        .order_by(*_shipped_first())
         .limit(limit)
     )
     if query.strip():
@@ -122,7 +125,7 @@ def list_files(
     rows = (
         usable_by(select(ModelVersion, ModelFile).join(ModelVersion.files).join(Model), viewer, KINDS[kind])
         .where(ModelFile.is_primary)
-        .order_by(*_SHIPPED_FIRST)
+        .order_by(*_shipped_first())
         .limit(limit)
     )
     if version_ids is not None:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.core.blobs import Blob, blob_key
 from app.core.storage import get_storage
 from app.gallery.models import Model, ModelVersion
+from app.gallery.picker import list_choices
 from app.gallery.service import checkpoint_ref
 from app.gallery.starter import CLIPS, PICTURES, install_starters, write_zip
 from tests.factories import make_user
@@ -142,6 +143,8 @@ def test_of_two_new_pages_the_first_starter_leads_every_list(
     assert (cover.media_type, cover.frames, cover.fps) == ("video/mp4", 17, 8)
     assert (cover.prompt, cover.poster_sha256 is not None) == ("red boat", True)
     assert install_starters(db, get_storage(), starters) == [pictures, clips]
+    chosen = list_choices(db, make_user(db), "Checkpoint")
+    assert [choice.version_id for choice in chosen] == [pictures.id, clips.id]
 
 
 def test_the_shipped_weights_install(db: Session) -> None:
