@@ -21,6 +21,8 @@ OPTIMIZER = {"adamw": 8, "prodigy": 16, "adafactor": 1}
 TILE = 512 * 512
 """Pixels that are decoded at once where samples are drawn in tiles."""
 MAX_ACCUMULATION = 16
+OUTSIDE = 1.1
+"""Of host memory where weights wait: they fill its pieces not quite."""
 PROCESS = 2 << 30
 """Bytes of host memory that a training on a card takes beside weights that wait there."""
 
@@ -119,7 +121,8 @@ def host_bytes(facts: TrainMemory, job: Asked) -> int:
     """Blocks that wait outside of the card, and what a process needs there anyway."""
     if not job.streamed:
         return 0
-    return facts.blocks * (1 if job.quantised else BYTES[job.params.precision]) + PROCESS
+    weights = facts.blocks * (1 if job.quantised else BYTES[job.params.precision])
+    return round(OUTSIDE * weights) + PROCESS
 
 
 def latent_frames(spec: FamilySpec, frames: int) -> int:

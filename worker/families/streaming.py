@@ -14,6 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+PIECE = 1 << 30
+"""Bytes of host memory that are taken at once."""
+ALIGNED = 256
+"""Bytes that a weight's place is a multiple of."""
+
 
 def stream(network: nn.Module, device: torch.device) -> None:
     """Everything but the blocks goes to `device`; of the blocks, what learns. Names stay as they are."""
@@ -21,10 +26,11 @@ def stream(network: nn.Module, device: torch.device) -> None:
     for name in lists:
         setattr(network, name, nn.ModuleList())
     network.to(device)
+    outside = Outside(pinned=device.type == "cuda")
     for name, blocks in lists.items():
         setattr(network, name, blocks)
         for block in blocks:
-            _leave_outside(block, device)
+            _leave(block, outside, device)
             block.forward = _Turn(block, device)
 
 
@@ -62,10 +68,37 @@ class _Within(nn.Module):
         return self._own(*args, **kwargs)
 
 
-def _leave_outside(block: nn.Module, device: torch.device) -> None:
+class Outside:
+    """Host memory in large pieces, pinned beside a card: copies from there go faster, and nobody waits.
+
+    A piece has a power of two bytes, which is what torch rounds pinned memory up to; weights lie in it one
+    after the other, since rounding each of them would take half as much again.
+    """
+
+    def __init__(self, *, pinned: bool) -> None:
+        self._pinned, self._used = pinned, 0
+        self._piece = torch.empty(0, dtype=torch.uint8)
+
+    def put(self, tensor: Tensor) -> Tensor:
+        """The same numbers in this memory; of a tensor that is made of others, theirs."""
+        kind: Any = type(tensor)
+        if hasattr(kind, "__tensor_flatten__"):
+            names, rest = kind.__tensor_flatten__(tensor)
+            parts = {name: self.put(getattr(tensor, name)) for name in names}
+            return kind.__tensor_unflatten__(parts, rest, tensor.shape, tensor.stride())
+        begin = -(-self._used // ALIGNED) * ALIGNED
+        if begin + tensor.nbytes > len(self._piece):
+            size = max(PIECE, 1 << (tensor.nbytes - 1).bit_length())
+            self._piece, begin = torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned), 0
+        self._used = begin + tensor.nbytes
+        place = self._piece[begin : self._used].view(tensor.dtype).view(tensor.shape)
+        return place.copy_(tensor)
+
+
+def _leave(block: nn.Module, outside: Outside, device: torch.device) -> None:
     for module in block.modules():
         for name, tensor in module.named_parameters(recurse=False):
             if tensor.requires_grad:
                 tensor.data = tensor.data.to(device)
-            elif device.type == "cuda":  # copies go faster from pages that stay where they are
-                setattr(module, name, nn.Parameter(tensor.detach().pin_memory(), requires_grad=False))
+            else:
+                setattr(module, name, nn.Parameter(outside.put(tensor.detach()), requires_grad=False))

@@ -152,7 +152,7 @@ def test_blocks_of_a_large_network_wait_outside_of_the_card(db: Session) -> None
     (change,) = (change for change in found.memory.changes if change.field == "streamed")
     assert change.detail == (
         "Blocks of the model wait in the machine's own memory for their turn (slower steps), because NVIDIA "
-        "RTX has room for 22.0 GB. About 30.3 GB of the machine's own memory are taken."
+        "RTX has room for 22.0 GB. About 33.1 GB of the machine's own memory are taken."
     )
 
 
@@ -174,7 +174,7 @@ def test_too_little_of_the_machines_own_memory_is_told_before_the_start(db: Sess
     hello(db, 16, memory_free_bytes=8 * GB)
     with pytest.raises(Invalid) as caught:
         plan_training(db, user, large_clips(db, user))
-    words = "Weights could wait in the machine's own memory, but they take 16.2 GB there, of which 8.0 GB are"
+    words = "Weights could wait in the machine's own memory, but they take 17.6 GB there, of which 8.0 GB are"
     assert words in caught.value.detail
 
 

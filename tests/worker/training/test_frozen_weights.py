@@ -19,6 +19,7 @@ from tests.worker.training.test_clips import EXPERTS, Set, check_same_files, har
 from worker.draws import Draws
 from worker.families import catalog, streaming
 from worker.families.memory import remedies
+from worker.families.streaming import Outside
 from worker.reporter import NullReporter
 from worker.training import again
 from worker.training.checkpoint import find_resume
@@ -137,6 +138,18 @@ def test_without_checkpointing_all_blocks_wait_on_the_device_for_the_backward_pa
     steps(run, 1)
     assert living.most > 1.1 * largest(run)
     assert living.now == 0
+
+
+def test_weights_outside_lie_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "PIECE", 4096)
+    outside = Outside(pinned=False)
+    numbers = [
+        torch.randn(shape).to(torch.bfloat16) for shape in ((), (0, 4), (3, 5), (300,), (40, 70), (9,))
+    ]
+    placed = [outside.put(tensor) for tensor in numbers]
+    assert all(torch.equal(one, other) for one, other in zip(numbers, placed, strict=True))
+    pieces = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in placed}
+    assert list(pieces.values()) == [4096, 8192]
 
 
 def test_quantised_blocks_are_half_as_large_and_nearly_the_same(clips: Set, tmp_path: Path) -> None:
