@@ -26,6 +26,7 @@ from worker.families.base import LoraTargets, Parts
 from worker.families.clip_latents import block_targets
 from worker.families.memory import latent_frames
 from worker.families.resolve import resolve_params
+from worker.families.streaming import take_turns
 from worker.training.lora import inject
 
 META = torch.device("meta")
@@ -153,8 +154,17 @@ def network_peak(name: str, side: int, **how: Any) -> int:
     return two + (depth - 2) * (four - two) // 2
 
 
-def block_peak(name: str, side: int, layers: int, *, precision: str, checkpointed: bool, cuda: bool) -> int:
-    """The same with so many blocks."""
+def block_peak(
+    name: str,
+    side: int,
+    layers: int,
+    *,
+    precision: str,
+    checkpointed: bool,
+    cuda: bool,
+    streamed: bool = False,
+) -> int:
+    """The same with so many blocks; with `streamed`, weights that come for their turn are counted, too."""
     models = build(name)
     network, small = models.network, side // factor(models.vae)
     blocks = network.transformer_blocks if name == "ltx" else network.blocks
@@ -163,6 +173,8 @@ def block_peak(name: str, side: int, layers: int, *, precision: str, checkpointe
     if checkpointed:
         network.enable_gradient_checkpointing()
         network.train()
+    for block in blocks if streamed else ():
+        take_turns(block, torch.device("cpu"))
     bf16 = precision == "bf16"
     for tensor in network.parameters():
         if bf16 and not tensor.requires_grad:

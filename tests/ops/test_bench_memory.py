@@ -10,6 +10,7 @@ from torch import nn
 from app.contract.family import TrainMemory
 from app.contract.jobs import TrainParams
 from tests.bench import memory
+from tests.bench.clip_memory import block_numbers, block_peak, build
 from tests.bench.meter import peak_of
 from tests.worker.tiny import PARAMS, tiny_base
 from worker.families import catalog
@@ -99,6 +100,19 @@ def test_a_fit_finds_what_made_the_peaks() -> None:
     assert (found.step["fp32"], found.step_checkpointed["fp32"]) == pytest.approx((2, 1), abs=0.1)
     assert (found.encode, found.draw) == pytest.approx((3, 4), abs=0.1)
     assert found.measured_on
+
+
+def test_at_true_size_one_block_is_on_the_card_however_many_wait_outside() -> None:
+    known = catalog.specs()["ltx"].memory
+    assert known
+    how: dict[str, Any] = {"precision": "bf16", "checkpointed": True, "cuda": True}
+    plain, streamed = (
+        [block_peak("ltx", 256, layers, streamed=streamed, **how) for layers in (2, 4)]
+        for streamed in (False, True)
+    )
+    more = [two - one for one, two in zip(plain, streamed, strict=True)]
+    assert more == [pytest.approx(2 * known.block, rel=0.05)] * 2
+    assert sum(block_numbers(build("ltx").network)) == known.blocks
 
 
 def test_no_measured_peak_is_above_the_estimate() -> None:

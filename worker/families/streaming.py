@@ -31,7 +31,12 @@ def stream(network: nn.Module, device: torch.device) -> None:
         setattr(network, name, blocks)
         for block in blocks:
             _leave(block, outside, device)
-            block.forward = _Turn(block, device)
+            take_turns(block, device)
+
+
+def take_turns(block: nn.Module, device: torch.device) -> None:
+    """Let a block compute with copies on `device` of its frozen weights, wherever these are."""
+    block.forward = _Turn(block, device)
 
 
 def block_lists(network: nn.Module) -> Iterator[tuple[str, nn.ModuleList]]:
