@@ -165,9 +165,10 @@ def spread(pipe: Any, device: torch.device) -> None:
 def blocks_wait(needed: int, free: int, host: int, *, sparing: bool) -> bool:
     """Whether blocks stay outside of a card with `free` bytes, of models that take `needed`.
 
-    They do where drawing would be left no room, or had none, and the host has room for them.
+    They do where drawing would be left no room, or had none, and the host has room for them twice: LoRAs
+    change them in place, and keep what they were.
     """
-    return (sparing or needed > RESIDENT_SHARE * free) and needed < host
+    return (sparing or needed > RESIDENT_SHARE * free) and 2 * needed < host
 
 
 def model_bytes(model: torch.nn.Module) -> int:

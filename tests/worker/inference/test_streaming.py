@@ -44,8 +44,8 @@ def test_frames_are_the_same_to_the_bit(family: str, tmp_path: Path) -> None:
         (40, 80, 128, False, False),
         (40, 48, 128, False, True),
         (40, 80, 128, True, True),
-        (40, 48, 32, False, False),
-        (40, 48, 32, True, False),
+        (40, 48, 64, False, False),
+        (40, 48, 64, True, False),
     ],
 )
 def test_blocks_wait_outside_where_drawing_would_have_no_room(
