@@ -21,6 +21,7 @@ from app.gallery.permissions import can_edit_model
 from app.gallery.schemas import COMMERCIAL_USE, MODEL_TYPES
 from app.gallery.shapes import mini_out, model_out, version_out
 from app.web.deps import Db
+from app.web.kept import for_everybody
 
 router = APIRouter(tags=["civitai"], route_class=CivitaiRoute)
 SORTS = {
@@ -46,6 +47,7 @@ Sha256 = Annotated[str, Field(min_length=64, max_length=64)]
 
 
 @router.get("/api/v1/models")
+@for_everybody
 def list_models(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any]:
     """Models by cursor. Parameters as in Civitai's API; unknown ones are ignored."""
     query = Query(request)
@@ -111,6 +113,7 @@ def _model_filters(query: Query) -> queries.ModelFilters:
 
 
 @router.get("/api/v1/models/{model_id}")
+@for_everybody
 def get_model(
     request: Request, response: Response, db: Db, viewer: CompatUser, model_id: str, key: str | None = None
 ) -> dict[str, Any]:
@@ -130,6 +133,7 @@ def _model(db: Db, viewer: User | None, number: int, key: str | None) -> Model:
 
 
 @router.get("/api/v1/model-versions/by-hash/{digits}")
+@for_everybody
 def get_by_hash(request: Request, db: Db, viewer: CompatUser, digits: str) -> dict[str, Any]:
     """The version that has a file with this hash: AutoV1, AutoV2, AutoV3, SHA256, CRC32 or BLAKE3."""
     version = queries.find_by_hash(db, viewer, digits)
@@ -158,6 +162,7 @@ def list_ids_by_hash(
 
 
 @router.get("/api/v1/model-versions/mini/{version_id}")
+@for_everybody
 def get_mini(
     request: Request, db: Db, viewer: CompatUser, version_id: str, key: str | None = None
 ) -> dict[str, Any]:
@@ -167,6 +172,7 @@ def get_mini(
 
 
 @router.get("/api/v1/model-versions/{version_id}")
+@for_everybody
 def get_version(
     request: Request, db: Db, viewer: CompatUser, version_id: str, key: str | None = None
 ) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from app.images.queries import ImageFilters, list_images, list_random_images
 from app.images.shapes import image_out
 from app.recognition.bases import base_model_names
 from app.web.deps import Db
+from app.web.kept import for_everybody
 
 router = APIRouter(tags=["civitai"], route_class=CivitaiRoute)
 SORTS = ("Most Reactions", "Most Comments", "Most Collected", "Newest", "Oldest", "Random")
@@ -25,6 +26,7 @@ R_AND_MORE = 60
 
 
 @router.get("/api/v1/images")
+@for_everybody
 def list_pictures(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any]:
     """Public pictures by cursor; `mine=true` with a token lists one's own history."""
     query = Query(request)

@@ -14,6 +14,7 @@ from app.gallery.schemas import MODEL_TYPES
 from app.gallery.shapes import FILE_TYPES
 from app.recognition.bases import base_model_names
 from app.web.deps import Db
+from app.web.kept import for_everybody
 from app.web.links import origin
 from worker.families.catalog import specs
 
@@ -28,6 +29,7 @@ def _page(request: Request) -> tuple[Query, int, int]:
 
 
 @router.get("/api/v1/tags")
+@for_everybody
 def list_tags(request: Request, db: Db) -> dict[str, Any]:
     """Tags of public models, commonest first."""
     query, page, limit = _page(request)
@@ -38,6 +40,7 @@ def list_tags(request: Request, db: Db) -> dict[str, Any]:
 
 
 @router.get("/api/v1/creators")
+@for_everybody
 def list_creators(request: Request, db: Db) -> dict[str, Any]:
     """People who have published models."""
     query, page, limit = _page(request)

@@ -25,6 +25,7 @@ from app.images.schemas import Visibility
 from app.recognition.telling import rows
 from app.web.deps import Db
 from app.web.forms import checked
+from app.web.kept import for_everybody
 from app.web.links import origin, with_query
 from app.web.templating import is_htmx, redirect, render
 
@@ -41,6 +42,7 @@ SORTS = (
 
 @router.get("/")
 @router.get("/models")
+@for_everybody
 def gallery(
     request: Request, db: Db, viewer: OptionalUser,
     query: str = "", tag: str = "", username: str = "", type: str = "", base: str = "", category: str = "",
@@ -86,6 +88,7 @@ def _edit_page(request: Request, model: Model) -> Response:
 
 @router.get("/models/{model_id:int}")
 @router.get("/models/{model_id:int}/{slug}")
+@for_everybody
 def show(
     request: Request, db: Db, viewer: OptionalUser, model_id: int,
     version: int | None = None, key: str | None = None,

@@ -17,6 +17,7 @@ from app.images.thumbs import WIDTH
 from app.images.variants import send_variant, wanted_width, wants_still
 from app.web.deps import Db, Store
 from app.web.forms import checked
+from app.web.kept import for_everybody
 from app.web.links import with_query
 from app.web.templating import is_htmx, redirect, render
 
@@ -28,6 +29,7 @@ RATINGS = ((1, "For everybody (PG)"), (2, "PG-13"), (4, "R"), (8, "X"), (16, "XX
 
 
 @router.get("/images")
+@for_everybody
 def gallery(
     request: Request,
     db: Db,
@@ -58,6 +60,7 @@ def gallery(
 
 
 @router.get("/images/{image_id:int}")
+@for_everybody
 def show(request: Request, db: Db, viewer: OptionalUser, image_id: int, key: str | None = None) -> Response:
     """One picture with what it was made with."""
     image = service.get_image(db, viewer, image_id, key=key)

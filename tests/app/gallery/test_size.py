@@ -55,12 +55,12 @@ def _whole(db: Session, user: User, n: int) -> Model:
 
 
 COUNTS = {
-    "/": 3, "/models?sort=pictures": 3, "/models?query=tuscany": 3, "/models?tag=italy": 3,
-    "/models/{model}/tuscany-0": 8, "/images": 1, "/images?query=olive": 1,
-    "/api/v1/models": 6, "/api/v1/models?query=tuscany": 6, "/api/v1/models/{model}": 7,
-    "/api/v1/model-versions/by-hash/{sha}": 5, "/api/v1/images": 2, "/api/v1/tags": 2, "/api/v1/creators": 2,
+    "/": 4, "/models?sort=pictures": 4, "/models?query=tuscany": 4, "/models?tag=italy": 4,
+    "/models/{model}/tuscany-0": 9, "/images": 2, "/images?query=olive": 2,
+    "/api/v1/models": 7, "/api/v1/models?query=tuscany": 7, "/api/v1/models/{model}": 8,
+    "/api/v1/model-versions/by-hash/{sha}": 6, "/api/v1/images": 3, "/api/v1/tags": 3, "/api/v1/creators": 3,
 }  # fmt: skip
-"""Path → how many statements read for it, whatever the number of rows."""
+"""Path → how many statements read for it, whatever the number of rows; the first asks for the snapshot."""
 
 
 def test_the_number_of_queries_is_that_of_one_model(
