@@ -49,11 +49,13 @@ def keyset_page(
     ascending: bool = False,
     offset: int = 0,
     ways: Sequence[ColumnElement[bool]] = (),
+    sorted_here: bool = False,
 ) -> Page[Any]:
     """One page of ORM rows, ordered by `keys` (descending unless `ascending`); the last key is unique.
 
     Rows must meet one of `ways`, if there are any: each is looked up by itself, because Postgres cannot use
-    the indexes of several conditions that are joined by OR.
+    the indexes of several conditions that are joined by OR. `sorted_here` is for few rows out of many, chosen
+    by something else than their order: they are found by that and sorted, instead of met by chance in order.
     """
     if cursor:
         parts = decode_cursor(cursor, len(keys))
@@ -63,7 +65,7 @@ def keyset_page(
             raise Invalid("The cursor is not valid. Start again without it.") from error
         edge = tuple_(*keys) > tuple_(*values) if ascending else tuple_(*keys) < tuple_(*values)
         query = query.where(edge)
-    order = [k.asc() if ascending else k.desc() for k in keys]
+    order = [k.asc() if ascending else k.desc() for k in (_unindexed(keys) if sorted_here else keys)]
     if len(ways) == 1:
         query = query.where(ways[0])
     elif ways:
@@ -83,6 +85,11 @@ def _first_of_each(
     found = [query.with_only_columns(number).where(way).order_by(*order).limit(limit) for way in ways]
     numbers = union(*(one.subquery().select() for one in found)).subquery()
     return query.where(number.in_(select(numbers)))
+
+
+def _unindexed(keys: Sequence[SQLColumnExpression[Any]]) -> list[SQLColumnExpression[Any]]:
+    """The same order by expressions that no index has. The first key must be a number."""
+    return [keys[0] + 0, *keys[1:]]
 
 
 def _typed(column: Any, part: str) -> Any:

@@ -88,9 +88,12 @@ def list_models(
             ascending=sort == "oldest",
             offset=offset,
             ways=_ways(viewer, filters),
+            sorted_here=filters.period in SHORT and sort in ("downloads", "pictures"),
         )
 
 
+SHORT = ("Day", "Week")
+"""Periods of which few models are: walking through all by downloads until thirty were met takes longer."""
 SECONDS = 2.0
 """A search that takes longer is refused: it would hold up everybody else."""
 FOUND = 300

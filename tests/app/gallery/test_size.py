@@ -112,6 +112,22 @@ def test_every_order_has_its_index(
     assert "Sort" not in plan
 
 
+@pytest.mark.parametrize("sort", ["downloads", "pictures", "newest"])
+def test_a_short_period_is_walked_page_by_page(db: Session, user: User, sort: str) -> None:
+    models = [_whole(db, user, n) for n in range(3)]
+    for model, count in zip(models, (5, 9, 5), strict=True):
+        model.download_count = model.image_count = count
+    db.flush()
+    filters, seen, cursor = queries.ModelFilters(period="Week"), [], None
+    for _ in range(3):
+        page = queries.list_models(db, None, filters, sort=sort, cursor=cursor, limit=1)
+        seen += [model.id for model in page.items]
+        cursor = page.next_cursor
+    first, most, last = (model.id for model in models)
+    assert seen == ([last, most, first] if sort == "newest" else [most, last, first])
+    assert cursor is None
+
+
 def _plan(db: Session, query: Select[Any]) -> str:
     db.execute(text("set local enable_seqscan = off"))
     db.execute(text("set local enable_bitmapscan = off"))
