@@ -4,7 +4,8 @@ Such a file holds the transformer, at most a VAE too. Relatives share their text
 page of its own, or any complete checkpoint among them lends it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -113,7 +114,7 @@ def _text_encoder(db: Session, viewer: User | None, version: ModelVersion) -> Bl
         for each in _installed(db, viewer, ("Checkpoint",))
         if each.family in alike and (file := primary_of(each.files)) and file.format == "Diffusers"
     )
-    return _first([*own, *(file for file in fits if file), *lent])
+    return _first(chain(own, (file for file in fits if file), lent))
 
 
 def _vae(db: Session, viewer: User | None, version: ModelVersion) -> BlobRef | None:
@@ -125,7 +126,7 @@ def _vae(db: Session, viewer: User | None, version: ModelVersion) -> BlobRef | N
     nature = nature_of(version)
     pages = _installed(db, viewer, ("VAE",))
     fits = (primary_of(each.files) for each in pages if fit_vae(nature, nature_of(each)).usable)
-    return _first([file for file in fits if file and file.format == "SafeTensor"])
+    return _first(file for file in fits if file and file.format == "SafeTensor")
 
 
 def _is_vae(file: ModelFile) -> bool:
@@ -134,11 +135,12 @@ def _is_vae(file: ModelFile) -> bool:
 
 
 def _installed(db: Session, viewer: User | None, types: Sequence[str]) -> Iterator[ModelVersion]:
+    """The newest first; nothing is read before the first one is wanted."""
     if viewer is None:
-        return iter(())
+        return
     rows = usable_by(select(ModelVersion).join(Model), viewer, types).order_by(ModelVersion.id.desc())
-    return iter(db.scalars(rows.limit(MOST)).unique())
+    yield from db.scalars(rows.limit(MOST)).unique()
 
 
-def _first(files: Sequence[ModelFile]) -> BlobRef | None:
+def _first(files: Iterable[ModelFile]) -> BlobRef | None:
     return next((BlobRef(sha256=f.blob_sha256, size=f.size, name=f.name) for f in files), None)

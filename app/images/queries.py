@@ -58,7 +58,7 @@ def list_images(
 ) -> Page[Image]:
     """Newest first. Errors: Unauthorized for `mine` without a person, Invalid for a wrong cursor."""
     query = _filtered(_own(viewer) if filters.mine else _public(filters), filters).options(*options)
-    if oldest_first and (days := PERIODS.get(filters.period)):
+    if oldest_first and not filters.mine and (days := PERIODS.get(filters.period)):
         query = query.where(Image.id >= _first_since(utcnow() - timedelta(days=days)))
     with within(db, SECONDS) if filters.query or filters.tag_ids else nullcontext():
         return keyset_page(

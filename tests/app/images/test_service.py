@@ -119,6 +119,18 @@ def test_a_picture_from_elsewhere_is_read_and_linked(db: Session) -> None:
     assert image.negative_prompt == "blurry"
 
 
+def test_the_own_history_of_a_week_needs_no_public_picture(db: Session) -> None:
+    user = make_user(db)
+    mine = [make_image(db, user), make_image(db, user)]
+    week = ImageFilters(mine=True, period="Week")
+    assert list_images(db, user, week, oldest_first=True).items == mine
+    everybody = ImageFilters(period="Week")
+    assert list_images(db, None, everybody, oldest_first=True).items == []
+    mine[1].visibility = "public"
+    db.flush()
+    assert list_images(db, None, everybody, oldest_first=True).items == [mine[1]]
+
+
 def test_lists_show_public_pictures_and_the_own_history(db: Session) -> None:
     user, other = make_user(db), make_user(db)
     public = make_image(db, user, visibility="public", prompt="red house")

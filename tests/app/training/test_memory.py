@@ -143,30 +143,31 @@ def large_clips(db: Session, user: User) -> TrainingIn:
     return clip_body(db, user, family="wan_14b", sample_prompts=[])
 
 
-def test_blocks_of_a_large_network_wait_outside_of_the_card(db: Session) -> None:
+@pytest.mark.parametrize(
+    ("host", "field", "quantised", "words"),
+    [
+        (
+            64, "streamed", False,
+            "Blocks of the model wait in the machine's own memory for their turn (slower steps), because "
+            "NVIDIA RTX has room for 22.0 GB. About 33.1 GB of the machine's own memory are taken.",
+        ),
+        (
+            20, "quantised", True,
+            "The base model is held with 8 bits a weight (a little less exact), because NVIDIA RTX has room "
+            "for 22.0 GB and 20.0 GB of the machine's own memory are free.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_large_network_waits_outside_of_the_card_and_is_rounded_where_that_is_full(
+    db: Session, host: int, field: str, quantised: bool, words: str
+) -> None:
     user = make_user(db)
-    hello(db, 24, memory_free_bytes=64 * GB)
+    hello(db, 24, memory_free_bytes=host * GB)
     found = plan_training(db, user, large_clips(db, user))
-    assert (found.job.streamed, found.job.quantised) == (True, False)
+    assert (found.job.streamed, found.job.quantised) == (True, quantised)
     assert found.memory
-    (change,) = (change for change in found.memory.changes if change.field == "streamed")
-    assert change.detail == (
-        "Blocks of the model wait in the machine's own memory for their turn (slower steps), because NVIDIA "
-        "RTX has room for 22.0 GB. About 33.1 GB of the machine's own memory are taken."
-    )
-
-
-def test_where_the_machine_has_no_room_either_weights_are_rounded(db: Session) -> None:
-    user = make_user(db)
-    hello(db, 24, memory_free_bytes=20 * GB)
-    found = plan_training(db, user, large_clips(db, user))
-    assert (found.job.streamed, found.job.quantised) == (True, True)
-    assert found.memory
-    (change,) = (change for change in found.memory.changes if change.field == "quantised")
-    assert change.detail == (
-        "The base model is held with 8 bits a weight (a little less exact), because NVIDIA RTX has room for "
-        "22.0 GB and 20.0 GB of the machine's own memory are free."
-    )
+    (change,) = (change for change in found.memory.changes if change.field == field)
+    assert change.detail == words
 
 
 def test_too_little_of_the_machines_own_memory_is_told_before_the_start(db: Session) -> None:
