@@ -88,6 +88,7 @@ def test_broken_off_resumed_and_made_a_page(browser: Browser, site: Site, file: 
     parts = -(-len(SD1) // 2000)
     let_through = 3
     passed: list[str] = []
+    answered: list[str] = []
 
     def cut(route: Route) -> None:
         if len(passed) < let_through:
@@ -97,8 +98,14 @@ def test_broken_off_resumed_and_made_a_page(browser: Browser, site: Site, file: 
             route.abort("connectionfailed")
 
     page.route("**/parts/*", cut)
+    page.on("requestfinished", lambda r: answered.append(r.url) if r.url in passed else None)
     page.set_input_files("[data-file]", str(file))
     expect(page.locator("[data-rate]")).to_have_text("Trying again …")
+    for _ in range(600):  # a fourth part fails at once, while these three are still on their way
+        if len(answered) == let_through:
+            break
+        page.wait_for_timeout(50)
+    assert sorted(answered) == sorted(passed)
     expect(page.locator("[data-sending] h2")).to_have_text(file.name)
     page.close(run_before_unload=False)
 
