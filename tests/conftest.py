@@ -119,9 +119,11 @@ def forget_settings() -> None:
     """Let everything that is made once per process be made anew from the environment."""
     from app.core import config, db, storage
 
-    if db.get_engine.cache_info().currsize:
-        db.get_engine().dispose()
-    for cached in (config.get_settings, db.get_engine, db.get_sessionmaker, storage.get_storage):
+    for made in (db.get_engine, db.get_reader):
+        if made.cache_info().currsize:
+            made().dispose()
+    makers = (db.get_engine, db.get_reader, db.get_sessionmaker, storage.get_storage)
+    for cached in (config.get_settings, *makers):
         cached.cache_clear()
 
 

@@ -5,7 +5,8 @@ only happen after a commit (a wake-up, freeing a file) is hung on with `after_co
 """
 
 import logging
-from collections.abc import Callable, Iterator
+import select
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,7 +16,7 @@ from typing import Any
 from psycopg.errors import QueryCanceled
 from sqlalchemy import DateTime, Engine, MetaData, Table, create_engine, event, func, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column, sessionmaker
 
 from app.core.config import get_settings
@@ -69,23 +70,53 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
+READING = (*OPTIONS, "default_transaction_read_only=on", "statement_timeout=2000")
+"""What answers anybody is read so: it cannot write, and what takes longer would hold up everybody else."""
+
+
 def make_engine(url: str) -> Engine:
     """Engine for one Postgres URL; half-open connections are found before use."""
+    return create_engine(url, pool_pre_ping=True, **_pool(OPTIONS))
+
+
+def make_reader(url: str) -> Engine:
+    """Engine for reading without transactions: a statement is one message to Postgres and one back.
+
+    With a transaction, and a ping before it, four more of each would come first and last.
+    """
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", **_pool(READING))
+    event.listen(engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _pool(options: Sequence[str]) -> dict[str, Any]:
     settings = get_settings().database
-    return create_engine(
-        url,
-        pool_size=settings.pool_size,
-        max_overflow=settings.pool_size,
-        pool_pre_ping=True,
-        pool_recycle=1800,
-        echo=settings.echo,
-        connect_args={"connect_timeout": 10, "options": " ".join(f"-c {option}" for option in OPTIONS)},
-    )
+    return {
+        "pool_size": settings.pool_size,
+        "max_overflow": settings.pool_size,
+        "pool_recycle": 1800,
+        "echo": settings.echo,
+        "connect_args": {"connect_timeout": 10, "options": " ".join(f"-c {option}" for option in options)},
+    }
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """A server that goes away closes its connections: then there is something to read where nothing was
+    asked. The pool takes another connection."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        raise DisconnectionError
 
 
 @lru_cache
 def get_engine() -> Engine:
     return make_engine(get_settings().database_url)
+
+
+@lru_cache
+def get_reader() -> Engine:
+    return make_reader(get_settings().database_url)
 
 
 @lru_cache
@@ -147,13 +178,37 @@ def unit_of_work(factory: sessionmaker[Session] | None = None) -> Iterator[Sessi
 
 
 @contextmanager
+def reading() -> Iterator[Session]:
+    """For what anybody may read: no transaction, nothing can be written, two seconds for each statement.
+
+    Errors: TookTooLong.
+    """
+    with Session(get_reader(), autoflush=False, info={"reader": True}) as session, _patient():
+        yield session
+
+
+@contextmanager
 def within(db: Session, seconds: float) -> Iterator[None]:
     """Each statement of the block has so long. Errors: TookTooLong, after which nothing is left to commit."""
+    if is_reader(db):
+        yield
+        return
     db.execute(text(f"set local statement_timeout = {round(seconds * 1000)}"))
+    with _patient():
+        yield
+    db.execute(text("set local statement_timeout = 0"))
+
+
+def is_reader(db: Session) -> bool:
+    """Whether it came from `reading`."""
+    return bool(db.info.get("reader"))
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
         if isinstance(error.orig, QueryCanceled):
             raise TookTooLong("This took too long. Use fewer or rarer words, or another filter.") from error
         raise
-    db.execute(text("set local statement_timeout = 0"))
