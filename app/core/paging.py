@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, select, tuple_, union
+from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, bindparam, select, tuple_, union
 from sqlalchemy.orm import Session
 
 from app.core.errors import AppError, FieldError, Invalid
@@ -39,6 +39,29 @@ def decode_cursor(cursor: str, width: int) -> list[str]:
     )
 
 
+def after(keys: Sequence[SQLColumnExpression[Any]], *, ascending: bool = False) -> ColumnElement[bool]:
+    """For a statement that is compiled once: rows behind the cursor whose `edge_values` are given to it."""
+    edge = tuple_(*(bindparam(f"edge_{n}", type_=key.type) for n, key in enumerate(keys)))
+    return tuple_(*keys) > edge if ascending else tuple_(*keys) < edge
+
+
+def edge_values(keys: Sequence[SQLColumnExpression[Any]], cursor: str | None) -> dict[str, Any]:
+    """What `after` needs of a cursor; nothing without one. Errors: Invalid."""
+    if not cursor:
+        return {}
+    parts = decode_cursor(cursor, len(keys))
+    try:
+        return {f"edge_{n}": _typed(key, part) for n, (key, part) in enumerate(zip(keys, parts, strict=True))}
+    except ValueError as error:
+        raise Invalid("The cursor is not valid. Start again without it.") from error
+
+
+def page_of_rows(rows: Sequence[Row[Any]], limit: int, width: int) -> Page[Row[Any]]:
+    """A page of `limit` out of up to one more; the last `width` columns are the sort key."""
+    kept = list(rows[:limit])
+    return Page(kept, encode_cursor(kept[-1][-width:]) if len(rows) > limit else None)
+
+
 def keyset_page(
     db: Session,
     query: Select[Any],
@@ -58,13 +81,7 @@ def keyset_page(
     by something else than their order: they are found by that and sorted, instead of met by chance in order.
     """
     if cursor:
-        parts = decode_cursor(cursor, len(keys))
-        try:
-            values = [_typed(column, part) for column, part in zip(keys, parts, strict=True)]
-        except ValueError as error:
-            raise Invalid("The cursor is not valid. Start again without it.") from error
-        edge = tuple_(*keys) > tuple_(*values) if ascending else tuple_(*keys) < tuple_(*values)
-        query = query.where(edge)
+        query = query.where(after(keys, ascending=ascending)).params(edge_values(keys, cursor))
     order = [k.asc() if ascending else k.desc() for k in (_unindexed(keys) if sorted_here else keys)]
     if len(ways) == 1:
         query = query.where(ways[0])

@@ -1,16 +1,18 @@
-"""Statements that are compiled once.
+"""Statements that are compiled once, and objects made of their rows.
 
 Building a statement and its cache key again for each request takes longer than reading thirty rows by index.
 What is read often is therefore built once, with named parameters, and asked as text; the rows are plain.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Executable, Row
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.instrumentation import manager_of_class
 
+T = TypeVar("T")
 _DIALECT = dialect()
 
 
@@ -26,3 +28,13 @@ class Prepared:
     def rows(self, db: Session, **values: Any) -> Sequence[Row[Any]]:
         """All rows; values that the statement does not name are ignored."""
         return db.connection().exec_driver_sql(self.sql, self.constants | values).all()
+
+
+def build(kind: type[T], values: Mapping[str, Any]) -> T:
+    """An object of a table, as it would be read, that belongs to no session: it is only looked at.
+
+    What `values` leaves out is an error when it is asked for, and never another query.
+    """
+    thing: T = manager_of_class(kind).new_instance()
+    thing.__dict__.update(values)
+    return thing
