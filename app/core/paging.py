@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, bindparam, select, tuple_, union
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Row,
+    Select,
+    SQLColumnExpression,
+    bindparam,
+    select,
+    tuple_,
+    union,
+)
 from sqlalchemy.orm import Session
 
 from app.core.errors import AppError, FieldError, Invalid
@@ -41,8 +51,12 @@ def decode_cursor(cursor: str, width: int) -> list[str]:
 
 def after(keys: Sequence[SQLColumnExpression[Any]], *, ascending: bool = False) -> ColumnElement[bool]:
     """For a statement that is compiled once: rows behind the cursor whose `edge_values` are given to it."""
-    edge = tuple_(*(bindparam(f"edge_{n}", type_=key.type) for n, key in enumerate(keys)))
+    edge = tuple_(*(_parameter(f"edge_{n}", key) for n, key in enumerate(keys)))
     return tuple_(*keys) > edge if ascending else tuple_(*keys) < edge
+
+
+def _parameter(name: str, key: Any) -> BindParameter[Any]:
+    return bindparam(name, type_=key.type)
 
 
 def edge_values(keys: Sequence[SQLColumnExpression[Any]], cursor: str | None) -> dict[str, Any]:

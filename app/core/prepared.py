@@ -7,13 +7,13 @@ What is read often is therefore built once, with named parameters, and asked as 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Row
+from sqlalchemy import Dialect, Executable, Row
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.instrumentation import manager_of_class
 
 T = TypeVar("T")
-_DIALECT = dialect()
+_DIALECT: Dialect = dialect()  # type: ignore[no-untyped-call]
 
 
 class Prepared:
