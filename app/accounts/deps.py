@@ -13,19 +13,21 @@ every error page knows them, and counts the request. Routes then say whom they n
 
 import base64
 import binascii
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from app.accounts import sessions, tokens
 from app.accounts.models import ApiToken, LoginSession, User
 from app.core.config import get_settings
 from app.core.errors import Forbidden, Unauthorized
-from app.web.deps import Db, open_session
+from app.web.deps import Db, begin_work
 from app.web.middleware import SAFE_METHODS
 from app.web.ratelimit import count_request
 
@@ -72,21 +74,30 @@ def session_secret(request: Request) -> str | None:
     return request.cookies.get(cookie_name(request))
 
 
-def identify(request: Request, db: Db) -> Identity:
+async def identify(request: Request, db: Db) -> Identity:
     """Find the viewer. A Bearer token wins, and then cookies do not count. Never refuses by itself."""
+    if _bearer(request) is None and session_secret(request) is None:
+        return _remember(request, Identity())
+    return await run_in_threadpool(_find, request, db)
+
+
+def _find(request: Request, db: Session) -> Identity:
+    secret = _bearer(request)
+    return _by_cookie(request, db) if secret is None else _by_token(request, db, secret)
+
+
+def _bearer(request: Request) -> str | None:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return _by_token(request, db, secret.strip())
-    return _by_cookie(request, db)
+    return secret.strip() if scheme.lower() == "bearer" else None
 
 
-def _by_token(request: Request, db: Db, secret: str) -> Identity:
+def _by_token(request: Request, db: Session, secret: str) -> Identity:
     token = tokens.find_token(db, secret)
     found = Identity(refused=True) if token is None else Identity(user=token.user, token=token)
     return _remember(request, found)
 
 
-def _by_cookie(request: Request, db: Db) -> Identity:
+def _by_cookie(request: Request, db: Session) -> Identity:
     secret = session_secret(request)
     session = sessions.find_session(db, secret) if secret else None
     return _remember(request, Identity(user=session.user, session=session) if session else Identity())
@@ -102,14 +113,14 @@ def _remember(request: Request, identity: Identity) -> Identity:
 
 def show_viewer(request: Request) -> None:
     """For an error page of an address that no route has: the page's header knows the viewer all the same."""
-    with suppress(SQLAlchemyError), contextmanager(open_session)(request) as db:
-        identify(request, db)
+    with suppress(SQLAlchemyError), begin_work(request) as db:
+        _find(request, db)
 
 
 Identified = Annotated[Identity, Depends(identify)]
 
 
-def guard(request: Request, identity: Identified) -> None:
+async def guard(request: Request, identity: Identified) -> None:
     """For the whole application: knows the viewer, counts the request. Errors: RateLimited."""
     if identity.token is not None:
         who = f"token:{identity.token.id}"
@@ -117,7 +128,7 @@ def guard(request: Request, identity: Identified) -> None:
         who = f"user:{identity.user.id}"
     else:
         who = f"address:{request.client.host if request.client else ''}"
-    count_request(request, who, browser=identity.session is not None)
+    await count_request(request, who, browser=identity.session is not None)
 
 
 def _need_user(identity: Identity) -> User:
@@ -145,20 +156,20 @@ _scheme = HTTPBearer(auto_error=False, scheme_name="token", description="A token
 _Documented = Security(_scheme)
 
 
-def _current_user(request: Request, identity: Identified, _: Annotated[object, _Documented]) -> User:
+async def _current_user(request: Request, identity: Identified, _: Annotated[object, _Documented]) -> User:
     user = _need_user(identity)
     _need_usual_scope(request, identity)
     return user
 
 
-def _optional_user(request: Request, identity: Identified) -> Viewer:
+async def _optional_user(request: Request, identity: Identified) -> Viewer:
     if identity.refused:
         _need_user(identity)
     _need_usual_scope(request, identity)
     return identity.user
 
 
-def _admin_user(identity: Identified, _: Annotated[object, _Documented]) -> User:
+async def _admin_user(identity: Identified, _: Annotated[object, _Documented]) -> User:
     user = _need_user(identity)
     _need_scope(identity, "admin")
     if not user.is_admin:
@@ -172,7 +183,7 @@ class _ScopedUser:
             raise ValueError(f"unknown scope {scope!r}")
         self.scope = scope
 
-    def __call__(self, identity: Identified, _: Annotated[object, _Documented]) -> User:
+    async def __call__(self, identity: Identified, _: Annotated[object, _Documented]) -> User:
         user = _need_user(identity)
         _need_scope(identity, self.scope)
         return user
@@ -194,28 +205,28 @@ def _compat_secret(request: Request) -> str:
     return rest.strip() or request.query_params.get("token", "")
 
 
-def identify_leniently(request: Request, db: Db, identity: Identified) -> Identity:
+async def identify_leniently(request: Request, db: Db, identity: Identified) -> Identity:
     """For compatible routes: a token that is not valid is nobody, as Civitai does it."""
     if identity.token is not None:
         return identity
     secret = _compat_secret(request)
     if not secret.startswith(tokens.PREFIX):
         return identity
-    return _by_token(request, db, secret)
+    return await run_in_threadpool(_by_token, request, db, secret)
 
 
 LenientlyIdentified = Annotated[Identity, Depends(identify_leniently)]
 
 
-def _compat_any_user(identity: LenientlyIdentified, _: Annotated[object, _Documented]) -> User:
+async def _compat_any_user(identity: LenientlyIdentified, _: Annotated[object, _Documented]) -> User:
     return _need_user(identity)
 
 
-def _compat_user(identity: LenientlyIdentified) -> Viewer:
+async def _compat_user(identity: LenientlyIdentified) -> Viewer:
     return identity.user if "read" in identity.scopes else None
 
 
-def _compat_reader(identity: LenientlyIdentified) -> Viewer:
+async def _compat_reader(identity: LenientlyIdentified) -> Viewer:
     if identity.token is not None:
         _need_scope(identity, "read")
     return identity.user
@@ -225,7 +236,7 @@ class _CompatScopedUser:
     def __init__(self, *scopes: str) -> None:
         self.scopes = scopes
 
-    def __call__(self, identity: LenientlyIdentified, _: Annotated[object, _Documented]) -> User:
+    async def __call__(self, identity: LenientlyIdentified, _: Annotated[object, _Documented]) -> User:
         user = _need_user(identity)
         _need_scope(identity, *self.scopes)
         return user

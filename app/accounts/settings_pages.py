@@ -25,7 +25,7 @@ DAYS = ((0, "never"), (30, "30 days"), (90, "90 days"), (365, "one year"))
 Text = Annotated[str, Form()]
 
 
-def _need_browser(identity: Identified) -> None:
+async def _need_browser(identity: Identified) -> None:
     """An account is changed by its person in a browser, not with a token."""
     if identity.token is not None:
         raise Forbidden("Settings are changed in the browser, not with a token.")

@@ -5,6 +5,7 @@ browser asks, has ten times the budget. A counter that is away lets requests pas
 """
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +18,7 @@ BROWSER_FACTOR = 10
 UNCOUNTED = {"/healthz", "/readyz"}
 
 
-def count_request(request: Request, who: str, *, browser: bool) -> None:
+async def count_request(request: Request, who: str, *, browser: bool) -> None:
     """Count for `who`; RateLimitHeaders tells what is left. Errors: RateLimited."""
     if request.url.path in UNCOUNTED:
         return
@@ -26,7 +27,7 @@ def count_request(request: Request, who: str, *, browser: bool) -> None:
     budget = limits.reads_per_minute if reads else limits.writes_per_minute
     if reads and (browser or not request.url.path.startswith("/api/")):
         budget *= BROWSER_FACTOR
-    left = allow(budget, "requests", "read" if reads else "write", who)
+    left = await run_in_threadpool(allow, budget, "requests", "read" if reads else "write", who)
     request.state.allowance = left
     if left is not None and left.refused:
         words = f"More than {budget} requests in a minute. Wait {left.reset} seconds, then go on."

@@ -15,7 +15,7 @@ from app.core.errors import FieldError, Invalid
 STRICT = re.compile(r"/api/v1/(uploads|datasets|trainings|generations|jobs|webhooks|reports)(/|$)")
 
 
-def refuse_unknown_query(request: Request) -> None:
+async def refuse_unknown_query(request: Request) -> None:
     """For the whole application. Errors: Invalid, with one entry for each unknown name."""
     route = request.scope.get("route")
     if not request.query_params or not STRICT.match(request.url.path) or not isinstance(route, APIRoute):
