@@ -16,10 +16,12 @@ from app.compat.query import PERIODS, Query, path_id
 from app.core.errors import NotFound, Unauthorized
 from app.core.paging import Page
 from app.gallery import queries, service
+from app.gallery.listing import ModelFilters, list_ids, search_ids
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model
 from app.gallery.schemas import COMMERCIAL_USE, MODEL_TYPES
 from app.gallery.shapes import mini_out, model_out, version_out
+from app.gallery.whole import view_model, view_version, whole_models
 from app.web.deps import Db
 from app.web.kept import for_everybody
 
@@ -65,32 +67,32 @@ def list_models(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any]:
             model_out(request, model, viewer, level=filters.level),
             base_models=filters.base_models, only_primary=only_primary, whole=can_edit_model(model, viewer),
         )
-        for model in found.items
+        for model in whole_models(db, found.items)
     ]  # fmt: skip
     return {"items": items, "metadata": query.paged(found.next_cursor, page, limit)}
 
 
 def _found(
-    db: Db, viewer: User | None, query: Query, filters: queries.ModelFilters, *, page: int | None, limit: int
-) -> Page[Model]:
+    db: Db, viewer: User | None, query: Query, filters: ModelFilters, *, page: int | None, limit: int
+) -> Page[int]:
     """By relevance where words are looked for and no order is asked for."""
     sort = query.word("sort", tuple(SORTS))
     cursor = query.text("cursor") or None
     if filters.query and not sort:
-        return queries.search_models(db, viewer, filters, cursor=cursor, limit=limit)
+        return search_ids(db, viewer, filters, cursor=cursor, limit=limit)
     offset = 0 if page is None else (page - 1) * limit
     order = SORTS[sort or "Highest Rated"]
-    return queries.list_models(db, viewer, filters, sort=order, cursor=cursor, limit=limit, offset=offset)
+    return list_ids(db, viewer, filters, sort=order, cursor=cursor, limit=limit, offset=offset)
 
 
-def _model_filters(query: Query) -> queries.ModelFilters:
+def _model_filters(query: Query) -> ModelFilters:
     query.many("status", STATUSES)  # who may see drafts sees their own in any case
     period = query.word("period", PERIODS, "AllTime")
     mode = query.word("periodMode", ("stats", "published"), "published")
     merge = query.word("checkpointType", ("Trained", "Merge", "Standard")) == "Merge"
     trained_here, archived = query.flag("fromPlatform"), query.flag("archived")
-    flags = {name: flag for word, name in FLAGS.items() if (flag := query.flag(word)) is not None}
-    return queries.ModelFilters(
+    flags = {name: flag for word, name in FLAGS.items() if (flag := query.flag(word)) is not None}.items()
+    return ModelFilters(
         query=query.text("query"),
         tag=query.text("tag", "tagname"),
         username=query.text("username", "user"),
@@ -107,7 +109,7 @@ def _model_filters(query: Query) -> queries.ModelFilters:
         commercial_use=query.many("allowCommercialUse", ("None", *COMMERCIAL_USE)),
         formats=query.many("fileFormats", FORMATS),
         visibility=[AVAILABILITY[word] for word in query.many("availability", tuple(AVAILABILITY))],
-        flags=flags,
+        flags=tuple(flags),
         own=True,
     )
 
@@ -127,7 +129,7 @@ def get_model(
 
 def _model(db: Db, viewer: User | None, number: int, key: str | None) -> Model:
     try:
-        return service.get_model(db, viewer, number, key=key)
+        return view_model(db, viewer, number, key=key)
     except NotFound as error:
         raise NotFound(f"No model with id {number}") from error
 
@@ -136,10 +138,10 @@ def _model(db: Db, viewer: User | None, number: int, key: str | None) -> Model:
 @for_everybody
 def get_by_hash(request: Request, db: Db, viewer: CompatUser, digits: str) -> dict[str, Any]:
     """The version that has a file with this hash: AutoV1, AutoV2, AutoV3, SHA256, CRC32 or BLAKE3."""
-    version = queries.find_by_hash(db, viewer, digits)
-    if version is None:
+    number = queries.find_id_by_hash(db, viewer, digits)
+    if number is None:
         raise NotFound("Model not found")
-    return version_out(request, version, viewer)
+    return version_out(request, view_version(db, viewer, number), viewer)
 
 
 @router.post("/api/v1/model-versions/by-hash")
@@ -181,6 +183,6 @@ def get_version(
 
 def _version(db: Db, viewer: User | None, number: str, key: str | None) -> ModelVersion:
     try:
-        return service.get_version(db, viewer, path_id(number), key=key)
+        return view_version(db, viewer, path_id(number), key=key)
     except NotFound as error:
         raise NotFound("Model not found") from error

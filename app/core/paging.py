@@ -7,20 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Row,
-    Select,
-    SQLColumnExpression,
-    bindparam,
-    select,
-    tuple_,
-    union,
-)
+from sqlalchemy import BindParameter, ColumnElement, Select, SQLColumnExpression, bindparam, tuple_
 from sqlalchemy.orm import Session
 
 from app.core.errors import AppError, FieldError, Invalid
+from app.core.prepared import AnyRow
 
 T = TypeVar("T")
 
@@ -70,7 +61,7 @@ def edge_values(keys: Sequence[SQLColumnExpression[Any]], cursor: str | None) ->
         raise Invalid("The cursor is not valid. Start again without it.") from error
 
 
-def page_of_rows(rows: Sequence[Row[Any]], limit: int, width: int) -> Page[Row[Any]]:
+def page_of_rows(rows: Sequence[AnyRow], limit: int, width: int) -> Page[AnyRow]:
     """A page of `limit` out of up to one more; the last `width` columns are the sort key."""
     kept = list(rows[:limit])
     return Page(kept, encode_cursor(kept[-1][-width:]) if len(rows) > limit else None)
@@ -85,42 +76,17 @@ def keyset_page(
     limit: int,
     ascending: bool = False,
     offset: int = 0,
-    ways: Sequence[ColumnElement[bool]] = (),
-    sorted_here: bool = False,
 ) -> Page[Any]:
-    """One page of ORM rows, ordered by `keys` (descending unless `ascending`); the last key is unique.
-
-    Rows must meet one of `ways`, if there are any: each is looked up by itself, because Postgres cannot use
-    the indexes of several conditions that are joined by OR. `sorted_here` is for few rows out of many, chosen
-    by something else than their order: they are found by that and sorted, instead of met by chance in order.
-    """
+    """One page of ORM rows, ordered by `keys` (descending unless `ascending`); the last key is unique."""
     if cursor:
         query = query.where(after(keys, ascending=ascending)).params(edge_values(keys, cursor))
-    order = [k.asc() if ascending else k.desc() for k in (_unindexed(keys) if sorted_here else keys)]
-    if len(ways) == 1:
-        query = query.where(ways[0])
-    elif ways:
-        query = _first_of_each(query, ways, keys[-1], order, offset + limit + 1)
+    order = [k.asc() if ascending else k.desc() for k in keys]
     query = query.offset(offset) if offset else query
     rows = list(db.scalars(query.order_by(*order).limit(limit + 1)).unique())
     more = len(rows) > limit
     rows = rows[:limit]
     next_cursor = encode_cursor([_value(rows[-1], k) for k in keys]) if more and rows else None
     return Page(rows, next_cursor)
-
-
-def _first_of_each(
-    query: Select[Any], ways: Sequence[ColumnElement[bool]], number: Any, order: Sequence[Any], limit: int
-) -> Select[Any]:
-    """The rows of `query` that are among the first `limit` of one of `ways`; `number` is their key."""
-    found = [query.with_only_columns(number).where(way).order_by(*order).limit(limit) for way in ways]
-    numbers = union(*(one.subquery().select() for one in found)).subquery()
-    return query.where(number.in_(select(numbers)))
-
-
-def _unindexed(keys: Sequence[SQLColumnExpression[Any]]) -> list[SQLColumnExpression[Any]]:
-    """The same order by expressions that no index has. The first key must be a number."""
-    return [keys[0] + 0, *keys[1:]]
 
 
 def _typed(column: Any, part: str) -> Any:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.instrumentation import manager_of_class
 
 T = TypeVar("T")
+AnyRow = Row[*tuple[Any, ...]]
 _DIALECT: Dialect = dialect()  # type: ignore[no-untyped-call]
 
 
@@ -25,8 +26,10 @@ class Prepared:
         self.sql = str(compiled)
         self.constants = {name: value for name, value in compiled.params.items() if value is not None}
 
-    def rows(self, db: Session, **values: Any) -> Sequence[Row[Any]]:
+    def rows(self, db: Session, **values: Any) -> Sequence[AnyRow]:
         """All rows; values that the statement does not name are ignored."""
+        if db.autoflush:
+            db.flush()
         return db.connection().exec_driver_sql(self.sql, self.constants | values).all()
 
 

@@ -9,20 +9,22 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BindParameter,
     ColumnElement,
     FromClause,
     Integer,
-    Select,
     and_,
     bindparam,
+    func,
     or_,
     select,
     true,
 )
-from sqlalchemy.orm import Session, defer, lazyload
+from sqlalchemy.orm import Session
 
 from app.accounts.models import User
+from app.core.prepared import AnyRow, Prepared, build
 from app.gallery.models import Model, ModelVersion, VersionPicture
 from app.images.models import Image, is_clip
 
@@ -46,42 +48,44 @@ class Cover:
 @dataclass(frozen=True)
 class Card:
     model: Model
+    """With the columns of SHOWN alone."""
     base_model: str
     """Of the newest version that the viewer may see; empty without one."""
     cover: Cover | None
     """The first picture of the newest of these versions that has one the viewer may see."""
 
 
-LIGHT = (lazyload(Model.versions), lazyload(Model.tags), defer(Model.description))
-"""Options for a query of models whose cards are all that is shown."""
+SHOWN = ("id", "name", "type", "username", "visibility", "download_count", "image_count")
 Viewer = BindParameter[int] | None
 _COVER = tuple(getattr(Image, field.name) for field in fields(Cover))
 
 
-def cards_of(db: Session, viewer: User | None, models: Sequence[Model]) -> list[Card]:
-    """The cards of these models, in one query."""
-    if not models:
+def cards_of(db: Session, viewer: User | None, model_ids: Sequence[int]) -> list[Card]:
+    """The cards of these models, in their order, in one query; of those that are still there."""
+    if not model_ids:
         return []
-    known = {"viewer": viewer.id} if viewer else {}
-    rows = db.execute(_facts(viewer is not None), {"models": [model.id for model in models], **known})
-    found = {row[0]: row[1:] for row in rows}
-    return [_card(model, *found[model.id]) for model in models if model.id in found]
+    rows = _facts(viewer is not None).rows(db, models=list(model_ids), viewer=viewer.id if viewer else None)
+    found = {row[0]: _card(row) for row in rows}
+    return [found[number] for number in model_ids if number in found]
 
 
 @cache
-def _facts(known: bool) -> Select[Any]:
-    """Number, base and cover of each of `models`, for `viewer` where somebody is `known`; built once, because
-    building it takes as long as reading thirty rows."""
+def _facts(known: bool) -> Prepared:
+    """Columns, base and cover of each of `models`, for `viewer` where somebody is `known`."""
     viewer = bindparam("viewer", type_=Integer) if known else None
     cover = _first_picture(viewer)
-    return (
-        select(Model.id, _newest(viewer, ModelVersion.base_model), *cover.c)
+    shown = (getattr(Model, name) for name in SHOWN)
+    return Prepared(
+        select(*shown, _newest(viewer, ModelVersion.base_model), *cover.c)
         .outerjoin(cover, true())
-        .where(Model.id.in_(bindparam("models", expanding=True)))
+        .where(Model.id == func.any(bindparam("models", type_=ARRAY(Integer))))
     )
 
 
-def _card(model: Model, base: str | None, *cover: Any) -> Card:
+def _card(row: AnyRow) -> Card:
+    width = len(SHOWN)
+    base, cover = row[width], row[width + 1 :]
+    model = build(Model, dict(zip(SHOWN, row, strict=False)))
     return Card(model, base or "", Cover(*cover) if cover[0] is not None else None)
 
 

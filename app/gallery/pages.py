@@ -9,7 +9,8 @@ from starlette.responses import RedirectResponse
 from app.accounts.deps import CurrentUser, OptionalUser
 from app.accounts.models import User
 from app.gallery import file_pages, making, making_pages, queries, reports, service, words
-from app.gallery.cards import LIGHT, cards_of
+from app.gallery.cards import cards_of
+from app.gallery.listing import ModelFilters, list_ids
 from app.gallery.matching import recognised
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model, can_view_version
@@ -17,6 +18,7 @@ from app.gallery.refs import LORA_TYPES, lacks
 from app.gallery.schemas import COMMERCIAL_USE, REASONS, ModelPatch, ReportIn, VersionPatch
 from app.gallery.shapes import download_path, model_path, shown_hashes, version_pictures
 from app.gallery.standing import standing_of
+from app.gallery.whole import view_model
 from app.images.pages import PERIODS, RATINGS
 from app.images.permissions import browsing_level
 from app.images.queries import LIGHT as LIGHT_IMAGES
@@ -50,12 +52,12 @@ def gallery(
 ) -> Response:  # fmt: skip
     """Models that people have published; with one's own name in `username` the drafts too."""
     own = viewer is not None and username.lower() == viewer.username.lower()
-    filters = queries.ModelFilters(
+    filters = ModelFilters(
         query=query, tag=tag, username=username, types=[type] if type else [],
         base_models=[base] if base else [],
         category=category, period=period, level=browsing_level(viewer), trained_here=trained, own=own,
     )  # fmt: skip
-    page = queries.list_models(db, viewer, filters, sort=sort, cursor=cursor, limit=30, options=LIGHT)
+    page = list_ids(db, viewer, filters, sort=sort, cursor=cursor, limit=30)
     more = with_query(request, cursor=page.next_cursor) if page.next_cursor else ""
     return render(
         request, "gallery/index.html", block="cards" if is_htmx(request) and cursor else None,
@@ -94,7 +96,7 @@ def show(
     version: int | None = None, key: str | None = None,
 ) -> Response:  # fmt: skip
     """The model page; another or no slug goes to the right address."""
-    model = service.get_model(db, viewer, model_id, key=key)
+    model = view_model(db, viewer, model_id, key=key)
     right = model_path(model)
     if unquote(request.url.path) != unquote(right):
         return RedirectResponse(f"{right}?{request.url.query}".rstrip("?"), 302)

@@ -1,0 +1,333 @@
+"""Lists of models: their numbers, page by page; `cards` and `whole` read what is shown of them.
+
+One statement for each combination of filters that is asked for, built and compiled once: the filters that
+are set decide its text, their values are parameters.
+"""
+
+import re
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Integer,
+    Select,
+    SQLColumnExpression,
+    String,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    union,
+)
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.core.db import utcnow, within
+from app.core.errors import Invalid
+from app.core.paging import Page, after, edge_values, page_of_rows
+from app.core.prepared import Prepared
+from app.gallery.models import Model, ModelFile, ModelTag, ModelVersion
+from app.images.queries import PERIODS
+
+ORDERS: dict[str, Any] = {
+    "newest": Model.published_at,
+    "oldest": Model.published_at,
+    "downloads": Model.download_count,
+    "pictures": Model.image_count,
+    "ids": Model.id,
+}
+SHORT = ("Day", "Week")
+"""Periods of which few models are: walking through all by downloads until thirty were met takes longer."""
+SECONDS = 2.0
+"""A search that takes longer is refused: it would hold up everybody else."""
+FOUND = 300
+"""A search ranks the most downloaded of what it finds, no more: words may be in half of all models."""
+
+
+@dataclass(frozen=True)
+class ModelFilters:
+    """`level` is a bit mask of ratings. `own` adds what the viewer owns and has not published.
+
+    `flags` are columns of the model and what they must be.
+    """
+
+    query: str = ""
+    tag: str = ""
+    username: str = ""
+    types: Sequence[str] = ()
+    base_models: Sequence[str] = ()
+    category: str = ""
+    period: str = "AllTime"
+    level: int = 3
+    trained_here: bool = False
+    supports_generation: bool | None = None
+    ids: Sequence[int] = ()
+    version_ids: Sequence[int] = ()
+    commercial_use: Sequence[str] = ()
+    own: bool = False
+    without_types: Sequence[str] = ()
+    visibility: Sequence[str] = ()
+    archived: bool | None = None
+    formats: Sequence[str] = ()
+    flags: tuple[tuple[str, bool], ...] = ()
+
+
+_LISTS = ("types", "base_models", "ids", "version_ids", "without_types", "visibility", "formats")
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What makes one statement differ from another."""
+
+    filters: ModelFilters
+    """Those asked for, with nothing in place of their values."""
+    known: bool
+    """Somebody asks who may have something of their own in the list."""
+    sort: str = ""
+    behind: bool = False
+    """There is a cursor."""
+
+
+def list_ids(
+    db: Session,
+    viewer: User | None,
+    filters: ModelFilters,
+    *,
+    sort: str = "newest",
+    cursor: str | None = None,
+    limit: int = 30,
+    offset: int = 0,
+) -> Page[int]:
+    """One page; `sort` is a key of ORDERS. Errors: Invalid for a cursor that is not ours, TookTooLong."""
+    shape = _shape(viewer, filters, sort if sort in ORDERS else "newest", behind=bool(cursor))
+    keys = _keys(shape)
+    values = _values(viewer, filters) | edge_values(keys, cursor) | {"offset": offset, "limit": limit + 1}
+    with within(db, SECONDS) if filters.query else nullcontext():
+        page = page_of_rows(_listing(shape).rows(db, **values), limit, len(keys))
+    return Page([row[-1] for row in page.items], page.next_cursor)
+
+
+def search_ids(
+    db: Session, viewer: User | None, filters: ModelFilters, *, cursor: str | None = None, limit: int = 30
+) -> Page[int]:
+    """What fits `filters.query`, best first: name, its beginning, words, then downloads.
+
+    The cursor is how many came before. Errors: Invalid for another one.
+    """
+    if cursor and not re.fullmatch(r"\d{1,4}", cursor, re.ASCII):
+        raise Invalid("The cursor is not valid. Start again without it.")
+    offset = int(cursor or 0)
+    values = _values(viewer, filters) | {"offset": offset, "limit": limit + 1}
+    with within(db, SECONDS):
+        rows = _search(_shape(viewer, filters)).rows(db, **values)
+    return Page([row[0] for row in rows[:limit]], str(offset + limit) if len(rows) > limit else None)
+
+
+def _shape(viewer: User | None, filters: ModelFilters, sort: str = "", *, behind: bool = False) -> _Shape:
+    lists: dict[str, Any] = {name: ("…", "…")[: len(getattr(filters, name))] for name in _LISTS}
+    alike = replace(
+        filters, query=_kind_of(filters.query), tag="…" if filters.tag else "", level=0,
+        username="…" if filters.username else "", category="…" if filters.category else "",
+        commercial_use=tuple(sorted({"None" if use == "None" else "…" for use in filters.commercial_use})),
+        **lists,
+    )  # fmt: skip
+    return _Shape(alike, filters.own and viewer is not None, sort, behind)
+
+
+def _kind_of(words: str) -> str:
+    """Parts of names are looked for by three letters or more, and one word: anything less is in half of all
+    names."""
+    words = words.strip()
+    return ("word" if re.fullmatch(r"\S{3,}", words) else "words") if words else ""
+
+
+def _values(viewer: User | None, filters: ModelFilters) -> dict[str, Any]:
+    """All that a statement may name as a parameter."""
+    words, days = filters.query.strip(), PERIODS.get(filters.period)
+    lists = {name: _one_or_all(getattr(filters, name)) for name in _LISTS}
+    return lists | {
+        "viewer": viewer.id if viewer else None,
+        "level": filters.level,
+        "tag": filters.tag.strip().lower(),
+        "username": filters.username.lower(),
+        "category": filters.category,
+        "commercial_use": [use for use in filters.commercial_use if use != "None"],
+        "since": utcnow() - timedelta(days=days) if days else None,
+        "words": words,
+        "lowered": words.lower(),
+        "part": f"%{literally(words)}%",
+        "beginning": f"{literally(words.lower())}%",
+    }
+
+
+def _one_or_all(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else list(values)
+
+
+def literally(words: str) -> str:
+    """For LIKE: without the meaning that some letters have there."""
+    return re.sub(r"([\\%_])", r"\\\1", words)
+
+
+@lru_cache(maxsize=512)
+def _listing(shape: _Shape) -> Prepared:
+    """The page of `limit` after `offset`, each model with its sort key.
+
+    Each of the ways is looked up by itself, because Postgres cannot use the indexes of several conditions
+    that are joined by OR. Few models out of many, chosen by something else than their order, are found by
+    that and sorted, instead of met by chance in order.
+    """
+    keys, ways = _keys(shape), _ways(shape)
+    ascending = shape.sort == "oldest"
+    sorted_here = shape.filters.period in SHORT and shape.sort in ("downloads", "pictures")
+    order = [key.asc() if ascending else key.desc() for key in (_unindexed(keys) if sorted_here else keys)]
+    query = _filtered(select(*keys), shape)
+    query = query.where(after(keys, ascending=ascending)) if shape.behind else query
+    if len(ways) == 1:
+        query = query.where(ways[0])
+    else:
+        most = bindparam("offset", type_=Integer) + bindparam("limit", type_=Integer)
+        query = query.where(Model.id.in_(select(_numbers(query, ways, order, most))))
+    page = query.order_by(*order).offset(bindparam("offset", type_=Integer))
+    return Prepared(page.limit(bindparam("limit", type_=Integer)))
+
+
+@lru_cache(maxsize=512)
+def _search(shape: _Shape) -> Prepared:
+    popular = (Model.download_count.desc(), Model.id.desc())
+    found = _numbers(_filtered(select(Model.id), shape), _ways(shape), popular, FOUND)
+    query = select(Model.id).where(Model.id.in_(select(found))).order_by(*_rank(), *popular)
+    page = query.offset(bindparam("offset", type_=Integer)).limit(bindparam("limit", type_=Integer))
+    return Prepared(page)
+
+
+def _numbers(query: Select[Any], ways: Sequence[ColumnElement[bool]], order: Sequence[Any], most: Any) -> Any:
+    """The models of `query` that are among the first `most` of one of `ways`."""
+    found = [query.with_only_columns(Model.id).where(way).order_by(*order).limit(most) for way in ways]
+    return union(*(one.subquery().select() for one in found)).subquery()
+
+
+def _keys(shape: _Shape) -> list[SQLColumnExpression[Any]]:
+    order = ORDERS[shape.sort]
+    if order is Model.published_at and shape.known:
+        order = Model.listed_at  # a draft has no date of publishing
+    return [Model.id] if order is Model.id else [order, Model.id]
+
+
+def _unindexed(keys: Sequence[SQLColumnExpression[Any]]) -> list[SQLColumnExpression[Any]]:
+    """The same order by expressions that no index has. The first key must be a number."""
+    return [keys[0] + 0, *keys[1:]]
+
+
+def _rank() -> list[ColumnElement[Any]]:
+    return [
+        (func.lower(Model.name) == bindparam("lowered", type_=String)).desc(),
+        func.lower(Model.name).like(bindparam("beginning", type_=String)).desc(),
+        func.ts_rank(Model.search, _tsquery()).desc(),
+    ]
+
+
+def _tsquery() -> ColumnElement[Any]:
+    return func.websearch_to_tsquery("simple", bindparam("words", type_=String))
+
+
+def _ways(shape: _Shape) -> list[ColumnElement[bool]]:
+    """Each way in which a model may be in the list: how it may be seen, and how it fits the words."""
+    published = exists().where(ModelVersion.model_id == Model.id, ModelVersion.status == "Published")
+    rated = Model.rating.op("&")(bindparam("level", type_=Integer)) != 0
+    seen = [and_(Model.visibility == "public", published, rated)]
+    if shape.known:
+        seen.append(Model.user_id == bindparam("viewer", type_=Integer))
+    return [and_(one, fit) for one in seen for fit in _fits(shape.filters.query)]
+
+
+def _fits(kind: str) -> list[ColumnElement[bool]]:
+    """How a model can be what is looked for: words of it, its tag, its person, a part of its name."""
+    if not kind:
+        return [true()]
+    ways: list[ColumnElement[bool]] = [
+        Model.search.op("@@")(_tsquery()),
+        _has_tag("lowered"),
+        func.lower(Model.username) == bindparam("lowered", type_=String),
+    ]
+    return [*ways, Model.name.ilike(bindparam("part", type_=String))] if kind == "word" else ways
+
+
+def _has_tag(name: str) -> ColumnElement[bool]:
+    tag = bindparam(name, type_=String)
+    return exists().where(ModelTag.model_id == Model.id, ModelTag.tag == tag)
+
+
+def _filtered(query: Select[Any], shape: _Shape) -> Select[Any]:
+    filters = shape.filters
+    query = query.where(Model.taken_down_at.is_(None))
+    if filters.tag:
+        query = query.where(_has_tag("tag"))
+    if filters.username:
+        query = query.where(func.lower(Model.username) == bindparam("username", type_=String))
+    if filters.types:
+        query = query.where(_among(Model.type, "types", filters.types))
+    if filters.category:
+        query = query.where(Model.category == bindparam("category", type_=String))
+    if filters.ids:
+        query = query.where(_among(Model.id, "ids", filters.ids))
+    if filters.period in PERIODS:
+        moment = Model.listed_at if shape.known else Model.published_at
+        query = query.where(moment >= bindparam("since", type_=Model.created_at.type))
+    return _of_versions(query.where(*_page_conditions(filters)), shape)
+
+
+def _among(column: Any, name: str, values: Sequence[object]) -> ColumnElement[bool]:
+    """One of them; a single one is compared plainly, because then an index gives the order as well."""
+    if len(values) == 1:
+        same: ColumnElement[bool] = column == bindparam(name, type_=column.type)
+        return same
+    among: ColumnElement[bool] = column == func.any(bindparam(name, type_=ARRAY(column.type)))
+    return among
+
+
+def _page_conditions(filters: ModelFilters) -> list[ColumnElement[bool]]:
+    """What the owner has said of the page."""
+    wanted: list[ColumnElement[bool]] = [getattr(Model, name).is_(value) for name, value in filters.flags]
+    if filters.without_types:
+        wanted.append(~_among(Model.type, "without_types", filters.without_types))
+    if filters.visibility:
+        wanted.append(_among(Model.visibility, "visibility", filters.visibility))
+    if filters.archived is not None:
+        wanted.append(Model.archived_at.is_not(None) if filters.archived else Model.archived_at.is_(None))
+    if filters.commercial_use:
+        allowed = Model.allow_commercial_use.op("?|")(bindparam("commercial_use", type_=ARRAY(String)))
+        nothing = func.jsonb_array_length(Model.allow_commercial_use) == 0
+        wanted.append(or_(allowed, nothing) if "None" in filters.commercial_use else allowed)
+    return wanted
+
+
+def _of_versions(query: Select[Any], shape: _Shape) -> Select[Any]:
+    """Conditions that one version must meet together, and one that may be spoken of."""
+    filters, wanted = shape.filters, list[ColumnElement[bool]]()
+    if filters.base_models:
+        wanted.append(_among(ModelVersion.base_model, "base_models", filters.base_models))
+    if filters.version_ids:
+        wanted.append(_among(ModelVersion.id, "version_ids", filters.version_ids))
+    if filters.trained_here:
+        wanted.append(ModelVersion.upload_type == "Trained")
+    if filters.supports_generation is not None:
+        has = ModelVersion.family.is_not(None)
+        wanted.append(has if filters.supports_generation else ~has)
+    if filters.formats:
+        known = _among(ModelFile.format, "formats", filters.formats)
+        wanted.append(exists().where(ModelFile.version_id == ModelVersion.id, known))
+    if not wanted:
+        return query
+    told = ModelVersion.status == "Published"
+    told = or_(told, Model.user_id == bindparam("viewer", type_=Integer)) if shape.known else told
+    return query.where(exists().where(ModelVersion.model_id == Model.id, told, *wanted))
