@@ -64,6 +64,11 @@ def thousands(number: float | None) -> str:
     return "–" if number is None else f"{number:,.0f}".replace(",", "\u202f")
 
 
+def tenths(width: int, height: int) -> int:
+    """Width : height of a picture in tenths, as the classes `a-5` to `a-20` have it."""
+    return min(max(round(width * 10 / height), 5), 20)
+
+
 def duration(seconds: float | None) -> str:
     """Seconds in words, rounded as people speak: `40 seconds`, `8 minutes`, `2 hours`."""
     if seconds is None:
@@ -135,7 +140,9 @@ def environment() -> Environment:
         auto_reload=False,
     )
     env.globals.update(asset=asset, icon=icon)
-    env.filters.update(filesize=filesize, thousands=thousands, duration=duration, ago=ago, markdown=markdown)
+    env.filters.update(
+        filesize=filesize, thousands=thousands, tenths=tenths, duration=duration, ago=ago, markdown=markdown
+    )  # fmt: skip
     return env
 
 

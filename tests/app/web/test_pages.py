@@ -8,7 +8,7 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from app.web.links import origin, with_query
-from app.web.templating import environment
+from app.web.templating import environment, tenths
 from tests.app.conftest import Browser
 from tests.factories import make_user
 
@@ -73,3 +73,7 @@ def test_a_page_links_to_itself_with_other_parameters() -> None:
     assert with_query(request, tag=None, sort=None, cursor=None) == "/models"
     assert with_query(_asked(""), page=2) == "/models?page=2"
     assert origin(request) == origin(request) == "https://example.org"
+
+
+def test_a_picture_s_shape_is_one_of_the_classes_that_there_are() -> None:
+    assert [tenths(*size) for size in ((512, 768), (8, 8), (1, 4000), (4000, 1))] == [7, 10, 5, 20]
