@@ -5,7 +5,7 @@ Every variable is `BOTTEGA_<GROUP>_<NAME>`; the few that people know by other na
 """
 
 import hashlib
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from pydantic import AliasChoices, Field
@@ -126,7 +126,7 @@ class LimitSettings(BaseSettings):
     zip_bytes: int = 4 << 30
     user_bytes: int = Field(default=50 << 30, description="Storage of one member.")
     jobs_queued: int = Field(default=20, description="Unfinished jobs of one member.")
-    reads_per_minute: int = 600
+    reads_per_minute: int = Field(default=600, description="Of one reader, in each web process.")
     writes_per_minute: int = 240
 
 
@@ -162,7 +162,7 @@ class Settings:
                 return "postgresql+psycopg://" + url.removeprefix(prefix)
         return url
 
-    @property
+    @cached_property
     def installation(self) -> str:
         """Eight hex digits that differ between installations on one machine (cookies do not know ports)."""
         return hashlib.sha256(f"{self.home}|{self.server.port}".encode()).hexdigest()[:8]

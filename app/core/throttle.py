@@ -1,12 +1,15 @@
 """Counting attempts: sliding windows in Valkey when there is one, in this process otherwise.
 
-Two attitudes to a broken counter. `allow` lets the request pass, because reading must not
-depend on the broker; `demand` refuses, because guessing passwords must never be free.
+Reads are counted by the process that answers them, in `allow_reading`, because a question to Valkey takes
+longer than many answers do: each web process has a budget of its own.
+
+Two attitudes to a broken counter. `allow` lets the request pass, because work must not depend on
+the broker; `demand` refuses, because guessing passwords must never be free.
 """
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +35,38 @@ class Allowance:
     refused: bool = False
 
 
+@dataclass
+class Minutes:
+    """The sliding window of `limits`: the count of the last minute fades while this one passes.
+
+    Its own storage in memory starts a thread for nearly every count. This one is used by one thread only.
+    """
+
+    minute: int = 0
+    now: dict[str, int] = field(default_factory=dict)
+    before: dict[str, int] = field(default_factory=dict)
+
+    def hit(self, limit: int, key: str) -> Allowance:
+        """Count once, unless that would be more than `limit`."""
+        minute, passed = divmod(time.time(), 60)
+        self._turn_to(int(minute))
+        before, count, rest = self.before.get(key, 0), self.now.get(key, 0), 60 - passed
+        fading = before * rest / 60
+        refused = int(fading + count) >= limit
+        if not refused:
+            count += 1
+            self.now[key] = count
+        # The next of the last minute's attempts is forgotten after `rest % (60 / before)` seconds.
+        wait = min(rest, rest % (60 / before)) if before else rest
+        return Allowance(limit, max(0, limit - int(fading + count)), max(1, round(wait)), refused)
+
+    def _turn_to(self, minute: int) -> None:
+        """Forget what is older than two minutes, also of those who never come again."""
+        if minute != self.minute:
+            self.before = self.now if minute == self.minute + 1 else {}
+            self.minute, self.now = minute, {}
+
+
 class CounterAway(AppError):
     status, code, title = 503, "try-again", "Try again in a moment"
 
@@ -47,12 +82,20 @@ def _storage(url: str | None) -> Any:
     return storage_from_string(url, socket_connect_timeout=0.5, socket_timeout=0.5)
 
 
+reads = Minutes()
+
+
 def _store() -> Any:
     return _storage(get_settings().queue.redis_url)
 
 
 def _name(*parts: str) -> list[str]:
     return [get_settings().installation, *parts]
+
+
+def allow_reading(per_minute: int, *key: str) -> Allowance:
+    """Count one request that changes nothing. Waits for nothing; not for threads."""
+    return reads.hit(per_minute, "/".join(_name(*key, str(per_minute))))
 
 
 def allow(per_minute: int, *key: str) -> Allowance | None:

@@ -1,7 +1,8 @@
 """How many requests a minute: one budget for reading, one for writing, per token, person or address.
 
 A browser shows a page of pictures with a hundred requests, so what is not REST, and what a logged-in
-browser asks, has ten times the budget. A counter that is away lets requests pass.
+browser asks, has ten times the budget. Reads are counted in this process, writes for all processes in
+Valkey; while that is away, writes pass uncounted.
 """
 
 from fastapi import Request
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.config import get_settings
 from app.core.errors import RateLimited
-from app.core.throttle import Allowance, allow
+from app.core.throttle import Allowance, allow, allow_reading
 from app.web.middleware import SAFE_METHODS
 
 BROWSER_FACTOR = 10
@@ -22,16 +23,23 @@ async def count_request(request: Request, who: str, *, browser: bool) -> None:
     """Count for `who`; RateLimitHeaders tells what is left. Errors: RateLimited."""
     if request.url.path in UNCOUNTED:
         return
-    reads = request.method in SAFE_METHODS
-    limits = get_settings().limits
-    budget = limits.reads_per_minute if reads else limits.writes_per_minute
-    if reads and (browser or not request.url.path.startswith("/api/")):
-        budget *= BROWSER_FACTOR
-    left = await run_in_threadpool(allow, budget, "requests", "read" if reads else "write", who)
+    left = _read(request, who, browser) if request.method in SAFE_METHODS else await _write(who)
     request.state.allowance = left
     if left is not None and left.refused:
-        words = f"More than {budget} requests in a minute. Wait {left.reset} seconds, then go on."
+        words = f"More than {left.limit} requests in a minute. Wait {left.reset} seconds, then go on."
         raise RateLimited(words, left.reset)
+
+
+def _read(request: Request, who: str, browser: bool) -> Allowance:
+    budget = get_settings().limits.reads_per_minute
+    if browser or not request.url.path.startswith("/api/"):
+        budget *= BROWSER_FACTOR
+    return allow_reading(budget, "requests", "read", who)
+
+
+async def _write(who: str) -> Allowance | None:
+    budget = get_settings().limits.writes_per_minute
+    return await run_in_threadpool(allow, budget, "requests", "write", who)
 
 
 class RateLimitHeaders:

@@ -1,4 +1,4 @@
-"""Request budgets: counted per token, person or address, told in headers, open when nothing can count."""
+"""Request budgets: counted per token, person or address, told in headers; writes pass when nothing counts."""
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,6 +16,7 @@ def small_budgets(db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(get_settings().limits, "reads_per_minute", 3)
     monkeypatch.setattr(get_settings().limits, "writes_per_minute", 2)
     monkeypatch.setitem(throttle._broken_until, "at", 0.0)
+    monkeypatch.setattr(throttle, "reads", throttle.Minutes())
 
 
 def test_a_token_has_its_own_budget(db: Session, script: Script) -> None:
@@ -74,11 +75,20 @@ def test_health_is_not_counted(client: TestClient) -> None:
     assert "ratelimit-limit" not in client.get("/healthz").headers
 
 
-def test_reading_goes_on_without_the_counter(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_do_not_use_up_the_budget_of_programs(client: TestClient) -> None:
+    for _ in range(4):
+        assert client.get("/login").status_code == 200
+    assert client.get("/api/v1/me").headers["ratelimit-remaining"] == "2"
+
+
+def test_without_the_counter_reads_are_counted_and_writes_pass(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(get_settings().queue, "redis_url", "redis://127.0.0.1:1/0")
-    for _ in range(5):
-        answer = client.get("/api/v1/me")
-        assert answer.status_code == 401
+    assert [client.get("/api/v1/me").status_code for _ in range(4)] == [401, 401, 401, 429]
+    for _ in range(3):
+        answer = client.post("/logout")
+        assert answer.status_code == 303
         assert "ratelimit-limit" not in answer.headers
     assert client.post("/login", data={"username": "x", "password": "y"}).status_code == 503
 
@@ -87,4 +97,13 @@ def test_without_redis_counting_is_done_in_this_process(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(get_settings().queue, "redis_url", None)
-    assert [client.get("/api/v1/me").status_code for _ in range(4)] == [401, 401, 401, 429]
+    assert [client.post("/logout").status_code for _ in range(3)] == [303, 303, 429]
+
+
+def test_a_read_asks_no_other_process(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("Valkey is asked")
+
+    monkeypatch.setattr(throttle, "_store", refused)
+    assert client.get("/api/v1/me").headers["ratelimit-remaining"] == "2"
+    assert "ratelimit-limit" not in client.post("/logout").headers, "a counter that breaks lets writes pass"
