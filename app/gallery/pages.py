@@ -21,8 +21,8 @@ from app.gallery.standing import standing_of
 from app.gallery.whole import view_model
 from app.images.pages import PERIODS, RATINGS
 from app.images.permissions import browsing_level
-from app.images.queries import LIGHT as LIGHT_IMAGES
 from app.images.queries import ImageFilters, list_images
+from app.images.rows import TILES
 from app.images.schemas import Visibility
 from app.recognition.telling import rows
 from app.web.deps import Db
@@ -114,7 +114,7 @@ def _page(
         request, "gallery/show.html", model=model, version=chosen, versions=versions, mine=mine, key=key,
         pictures=version_pictures(chosen, viewer) if chosen else [],
         primary=service.primary_file(chosen) if chosen else None,
-        made_with=list_images(db, viewer, made, limit=18, options=LIGHT_IMAGES).items if versions else [],
+        made_with=list_images(db, viewer, made, limit=18, extent=TILES).items if versions else [],
         share_url=origin(request) + model_path(model, with_key=True) if mine else "",
         words=words, path_of=model_path, download_of=lambda f: download_path(f, key), hashes_of=shown_hashes,
         canonical=origin(request) + model_path(model), **_told(db, viewer, chosen),

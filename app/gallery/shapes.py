@@ -6,6 +6,7 @@ hashes upper case; exactly one file is primary, the others say false; counters t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -69,6 +70,9 @@ def model_path(model: Model, *, version: ModelVersion | None = None, with_key: b
 
 def download_path(file: ModelFile, key: str | None = None) -> str:
     """The primary file needs no query, another says what it is, and its number where others are alike."""
+    path = f"/api/download/models/{file.version_id}"
+    if file.is_primary and not key:
+        return path
     query = {} if file.is_primary else {"type": file.type, "format": file.format}
     if not file.is_primary:
         query |= {name: value for name, value in (("size", file.precision), ("fp", file.fp)) if value}
@@ -76,7 +80,13 @@ def download_path(file: ModelFile, key: str | None = None) -> str:
         query |= {"fileId": str(file.id)} if choose_file(file.version, wanted) is not file else {}
     if key:
         query["key"] = key
-    return f"/api/download/models/{file.version_id}" + (f"?{urlencode(query)}" if query else "")
+    return f"{path}?{_encoded(*query.items())}"
+
+
+@lru_cache(maxsize=1000)
+def _encoded(*query: tuple[str, str]) -> str:
+    """Few files differ in what they say of themselves."""
+    return urlencode(query)
 
 
 def shown_hashes(file: ModelFile) -> dict[str, str]:

@@ -6,6 +6,7 @@ named block, which is what htmx asks for.
 
 import json
 import math
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,10 @@ from app.core.config import get_settings
 
 ROOT = Path(__file__).parents[2]
 DIST = ROOT / "static" / "dist"
+LONG = 4000
+"""Letters of a text that is rendered anew each time, so that what is kept stays below 20 MB."""
+_SENTENCE = re.compile(r"[^\W\d_](?:[^\W_]|[ ,;.()!?-])*(?<! )")
+"""What Markdown leaves as it is: rendering a list's descriptions takes longer than all else in it."""
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("table")
 
 
@@ -101,6 +106,13 @@ def markdown(text: str) -> Markup:
     """Markdown of a user as safe HTML: rendered without raw HTML, then through nh3's allowlist."""
     if not text:
         return Markup("")
+    if _SENTENCE.fullmatch(text):
+        return Markup(f"<p>{text}</p>\n")  # noqa: S704 -- letters, digits and a few signs without meaning
+    return _rendered(text) if len(text) <= LONG else _rendered.__wrapped__(text)
+
+
+@lru_cache(maxsize=2000)
+def _rendered(text: str) -> Markup:
     html = nh3.clean(_MARKDOWN.render(text), link_rel="nofollow ugc noopener")
     return Markup(html)  # noqa: S704 -- nh3 has just cleaned it
 
