@@ -12,6 +12,7 @@ from app.core.paging import Page
 from app.gallery import queries
 from app.images.models import Image
 from app.images.queries import ImageFilters, list_images, list_random_images
+from app.images.rows import WHOLE, WITHOUT_META, Extent
 from app.images.shapes import image_out
 from app.recognition.bases import base_model_names
 from app.web.deps import Db
@@ -35,7 +36,8 @@ def list_pictures(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any
     filters = _filters(query, db, viewer)
     with_meta, with_tags = filters.mine or bool(query.flag("withMeta")), bool(query.flag("withTags"))
     flat = query.flag("flatMeta") is not False
-    found = _found(db, viewer, query, filters, page=page, limit=limit)
+    extent = WHOLE if with_meta else WITHOUT_META
+    found = _found(db, viewer, query, filters, page=page, limit=limit, extent=extent)
     items = [image_out(request, i, viewer, with_meta=with_meta, with_tags=with_tags) for i in found.items]
     if with_meta and not flat:
         items = [item | {"meta": {"id": item["id"], "meta": item["meta"]}} for item in items]
@@ -43,16 +45,17 @@ def list_pictures(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any
 
 
 def _found(
-    db: Db, viewer: User | None, query: Query, filters: ImageFilters, *, page: int | None, limit: int
-) -> Page[Image]:
+    db: Db, viewer: User | None, query: Query, filters: ImageFilters, *, page: int | None, limit: int,
+    extent: Extent,
+) -> Page[Image]:  # fmt: skip
     sort = query.word("sort", SORTS, SORTS[0])
     if query.integer("postId") is not None or query.text("type") == "audio":
         return Page([], None)  # there are no posts and no sounds here
     if sort == "Random":
-        return Page(list_random_images(db, viewer, filters, limit=limit), None)
+        return Page(list_random_images(db, viewer, filters, limit=limit, extent=extent), None)
     return list_images(
         db, viewer, filters, cursor=query.text("cursor") or None, limit=limit, oldest_first=sort == "Oldest",
-        offset=0 if page is None else (page - 1) * limit,
+        offset=0 if page is None else (page - 1) * limit, extent=extent,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from app.accounts.deps import OptionalUser, Scoped
 from app.accounts.models import User
 from app.images import service
+from app.images.rows import view_image
 from app.images.schemas import ImagePatch
 from app.images.sending import send_image
 from app.images.shapes import image_out
@@ -22,7 +23,7 @@ def show(
     request: Request, db: Db, viewer: OptionalUser, image_id: int, key: str | None = None
 ) -> dict[str, Any]:
     """One picture with its generation data."""
-    return image_out(request, service.get_image(db, viewer, image_id, key=key), viewer, with_tags=True)
+    return image_out(request, view_image(db, viewer, image_id, key=key), viewer, with_tags=True)
 
 
 @router.patch("/{image_id}")

@@ -9,7 +9,8 @@ from app.accounts.deps import CompatUser, CurrentUser, OptionalUser
 from app.images import service
 from app.images.models import Image
 from app.images.permissions import browsing_level, can_edit_image
-from app.images.queries import LIGHT, ImageFilters, list_images, neighbours
+from app.images.queries import ImageFilters, list_images, neighbours
+from app.images.rows import TILES, view_image
 from app.images.schemas import ImagePatch, Visibility
 from app.images.sending import send_image, send_small
 from app.images.shapes import share_url
@@ -49,7 +50,7 @@ def gallery(
         level=browsing_level(viewer), media=media,
     )  # fmt: skip
     page = list_images(
-        db, viewer, filters, cursor=cursor, limit=40, oldest_first=sort == "oldest", options=LIGHT
+        db, viewer, filters, cursor=cursor, limit=40, oldest_first=sort == "oldest", extent=TILES
     )
     more = with_query(request, cursor=page.next_cursor) if page.next_cursor else ""
     block = "pictures" if is_htmx(request) and cursor else None
@@ -63,7 +64,7 @@ def gallery(
 @for_everybody
 def show(request: Request, db: Db, viewer: OptionalUser, image_id: int, key: str | None = None) -> Response:
     """One picture with what it was made with."""
-    image = service.get_image(db, viewer, image_id, key=key)
+    image = view_image(db, viewer, image_id, key=key)
     mine = can_edit_image(image, viewer)
     filters = ImageFilters(mine=mine, level=browsing_level(viewer))
     listed = mine or image.visibility == "public"

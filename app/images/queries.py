@@ -1,21 +1,41 @@
-"""Lists of pictures by keyset; the number of queries does not grow with the number of rows."""
+"""Lists of pictures by keyset; the number of queries does not grow with the number of rows.
+
+One statement for each combination of filters that is asked for, built and compiled once: the filters that
+are set decide its text, their values are parameters of the same names.
+"""
 
 import secrets
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ScalarSelect, Select, exists, func, select, union_all
-from sqlalchemy.orm import Session, defer, lazyload, load_only
-from sqlalchemy.sql.base import ExecutableOption
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    ColumnElement,
+    Integer,
+    ScalarSelect,
+    String,
+    and_,
+    any_,
+    bindparam,
+    exists,
+    func,
+    select,
+    union_all,
+)
+from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.core.db import utcnow, within
 from app.core.errors import Unauthorized
-from app.core.paging import Page, encode_cursor, keyset_page
+from app.core.paging import Page, after, edge_values, encode_cursor
+from app.core.prepared import Prepared
 from app.images.models import Image, ImageResource
+from app.images.rows import WHOLE, Extent, columns_of, images_of
 
 PERIODS = {"Day": 1, "Week": 7, "Month": 30, "Year": 365}
 """Days; any other word means all time."""
@@ -40,9 +60,13 @@ class ImageFilters:
     """`image` or `video`; empty means both."""
 
 
-LIGHT = (lazyload(Image.resources), *(defer(column) for column in (Image.meta, Image.infotext)))
-"""Options for a query of pictures of which only tiles are shown."""
-_NUMBERS = (lazyload(Image.resources), load_only(Image.id))
+SECONDS = 2.0
+"""A search that takes longer is refused: it would hold up everybody else."""
+OVERTAKEN = 1000
+RANDOM_WINDOW = 1000
+"""So many rows beside each other are shuffled: a whole table cannot be, at its size."""
+_KEY = (Image.id,)
+Names = tuple[str, ...]
 
 
 def list_images(
@@ -54,86 +78,115 @@ def list_images(
     limit: int = 50,
     oldest_first: bool = False,
     offset: int = 0,
-    options: Sequence[ExecutableOption] = (),
+    extent: Extent = WHOLE,
 ) -> Page[Image]:
-    """Newest first. Errors: Unauthorized for `mine` without a person, Invalid for a wrong cursor."""
-    query = _filtered(_own(viewer) if filters.mine else _public(filters), filters).options(*options)
-    if oldest_first and not filters.mine and (days := PERIODS.get(filters.period)):
-        query = query.where(Image.id >= _first_since(utcnow() - timedelta(days=days)))
+    """Newest first, pictures to look at.
+
+    Errors: Unauthorized for `mine` without a person, Invalid for a wrong cursor, TookTooLong.
+    """
+    asked = _asked(viewer, filters)
+    if oldest_first and not filters.mine and "since" in asked:
+        asked["about_since"] = True
+    values = asked | edge_values(_KEY, cursor) | {"offset": offset, "limit": limit + 1}
+    statement = _listing(tuple(asked), extent, ascending=oldest_first, behind=bool(cursor))
     with within(db, SECONDS) if filters.query or filters.tag_ids else nullcontext():
-        return keyset_page(
-            db, query, [Image.id], cursor=cursor, limit=limit, ascending=oldest_first, offset=offset
-        )
-
-
-SECONDS = 2.0
-"""A search that takes longer is refused: it would hold up everybody else."""
-
-
-RANDOM_WINDOW = 1000
-"""So many rows beside each other are shuffled: a whole table cannot be, at its size."""
+        rows = statement.rows(db, **values)
+    images = images_of(rows[:limit], extent)
+    return Page(images, encode_cursor([images[-1].id]) if len(rows) > limit else None)
 
 
 def list_random_images(
-    db: Session, viewer: User | None, filters: ImageFilters, *, limit: int = 50
+    db: Session, viewer: User | None, filters: ImageFilters, *, limit: int = 50, extent: Extent = WHOLE
 ) -> list[Image]:
     """Some pictures in any order, from any place of the list; there is no next page."""
-    last = db.scalar(select(func.max(Image.id)).where(Image.visibility == "public")) or 0
-    start = secrets.randbelow(last + 1)
-    shown = _filtered(_own(viewer) if filters.mine else _public(filters), filters)
-    listed = shown.with_only_columns(Image.id)
-    older = listed.where(Image.id <= start).order_by(Image.id.desc()).limit(RANDOM_WINDOW)
-    newer = listed.where(Image.id > start).order_by(Image.id).limit(RANDOM_WINDOW)
-    window = union_all(older.subquery().select(), newer.subquery().select()).subquery()
-    query = select(Image).where(Image.id.in_(select(window.c.id))).order_by(func.random()).limit(limit)
-    return list(db.scalars(query).unique())
+    [[last]] = _last().rows(db)
+    asked = _asked(viewer, filters)
+    start = secrets.randbelow((last or 0) + 1)
+    return images_of(_random(tuple(asked), extent).rows(db, **asked, start=start, limit=limit), extent)
 
 
-def _own(viewer: User | None) -> Select[Any]:
-    if viewer is None:
+def neighbours(
+    db: Session, viewer: User | None, image: Image, filters: ImageFilters
+) -> tuple[int | None, int | None]:
+    """Ids of the newer and the older picture beside this one in the same list; None at an end."""
+    asked = _asked(viewer, filters)
+    [(newer, older)] = _beside(tuple(asked)).rows(db, **asked, edge_0=image.id)
+    return newer, older
+
+
+def _asked(viewer: User | None, filters: ImageFilters) -> dict[str, Any]:
+    """Condition → the value of its parameter; of a condition without a parameter True."""
+    if filters.mine and viewer is None:
         raise Unauthorized("Log in to see your own pictures.")
-    return select(Image).where(
-        Image.user_id == viewer.id, Image.origin != "page", Image.taken_down_at.is_(None)
-    )
+    days = PERIODS.get(filters.period)
+    asked = {
+        "mine": viewer.id if filters.mine and viewer else None,
+        "level": None if filters.mine else filters.level,
+        "query": filters.query or None,
+        "username": filters.username.lower() or None,
+        "user_id": filters.user_id,
+        "image_id": filters.image_id,
+        **_one_or_all("version", filters.version_ids),
+        **_one_or_all("base_model", filters.base_models or None),
+        "with_meta": filters.with_meta_only or None,
+        "tag_ids": list(filters.tag_ids) or None,
+        "video": filters.media == "video" or None,
+        "still": filters.media == "image" or None,
+        "since": utcnow() - timedelta(days=days) if days else None,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
-def _public(filters: ImageFilters) -> Select[Any]:
-    return select(Image).where(
-        Image.visibility == "public",
-        Image.taken_down_at.is_(None),
-        Image.rating.op("&")(filters.level) != 0,
-    )
+def _one_or_all(name: str, values: Sequence[Any] | None) -> dict[str, Any]:
+    """A single one is compared plainly, because then an index gives the order as well."""
+    if values is None:
+        return {}
+    return {name: values[0]} if len(values) == 1 else {f"{name}s": list(values)}
 
 
-def _filtered(query: Select[Any], filters: ImageFilters) -> Select[Any]:
-    if filters.query:
-        query = query.where(Image.search.op("@@")(func.websearch_to_tsquery("simple", filters.query)))
-    if filters.username:
-        query = query.where(func.lower(Image.username) == filters.username.lower())
-    if filters.user_id is not None:
-        query = query.where(Image.user_id == filters.user_id)
-    if filters.image_id is not None:
-        query = query.where(Image.id == filters.image_id)
-    if filters.version_ids is not None:
-        used = exists().where(
-            ImageResource.image_id == Image.id, ImageResource.model_version_id.in_(filters.version_ids)
-        )
-        query = query.where(used)
-    if filters.base_models:
-        query = query.where(Image.base_model.in_(filters.base_models))
-    if filters.with_meta_only:
-        query = query.where(Image.prompt != "")
-    if filters.tag_ids:
-        query = query.where(Image.tag_numbers.overlap(filters.tag_ids))
-    if filters.media:
-        video = Image.media_type.like("video/%")
-        query = query.where(video if filters.media == "video" else ~video)
-    if days := PERIODS.get(filters.period):
-        query = query.where(Image.created_at >= utcnow() - timedelta(days=days))
-    return query
+@cache
+def _conditions() -> dict[str, ColumnElement[bool]]:
+    return {
+        "mine": and_(Image.user_id == _number("mine"), Image.origin != "page"),
+        "level": and_(Image.visibility == "public", Image.rating.op("&")(_number("level")) != 0),
+        "query": Image.search.op("@@")(func.websearch_to_tsquery("simple", _word("query"))),
+        "username": func.lower(Image.username) == _word("username"),
+        "user_id": Image.user_id == _number("user_id"),
+        "image_id": Image.id == _number("image_id"),
+        "version": _made_with(ImageResource.model_version_id == _number("version")),
+        "versions": _made_with(ImageResource.model_version_id == any_(_list("versions", Integer()))),
+        "base_model": Image.base_model == _word("base_model"),
+        "base_models": Image.base_model == any_(_list("base_models", String())),
+        "with_meta": Image.prompt != "",
+        "tag_ids": Image.tag_numbers.overlap(_list("tag_ids", Integer())),
+        "video": Image.media_type.like("video/%"),
+        "still": ~Image.media_type.like("video/%"),
+        "since": Image.created_at >= _moment("since"),
+        "about_since": Image.id >= _first_since(_moment("since")),
+    }
 
 
-def _first_since(moment: datetime) -> ScalarSelect[int]:
+def _number(name: str) -> BindParameter[int]:
+    return bindparam(name, type_=Integer)
+
+
+def _word(name: str) -> BindParameter[str]:
+    return bindparam(name, type_=String)
+
+
+def _moment(name: str) -> BindParameter[datetime]:
+    return bindparam(name, type_=Image.created_at.type)
+
+
+def _list(name: str, kind: Any) -> BindParameter[Any]:
+    return bindparam(name, type_=ARRAY(kind))
+
+
+def _made_with(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists().where(ImageResource.image_id == Image.id, which)
+
+
+def _first_since(moment: BindParameter[datetime]) -> ScalarSelect[int]:
     """About the first number of a public picture since then: where to begin, instead of at the very first.
 
     Numbers and moments are given together, but not in one step: a few may have overtaken others.
@@ -142,26 +195,40 @@ def _first_since(moment: datetime) -> ScalarSelect[int]:
     return first.order_by(Image.created_at).limit(1).scalar_subquery()
 
 
-OVERTAKEN = 1000
+def _shown(names: Names) -> list[ColumnElement[bool]]:
+    return [Image.taken_down_at.is_(None), *(_conditions()[name] for name in names)]
 
 
-def neighbours(
-    db: Session, viewer: User | None, image: Image, filters: ImageFilters
-) -> tuple[int | None, int | None]:
-    """Ids of the newer and the older picture beside this one in the same list; None at an end."""
-    newer = list_images(
-        db, viewer, filters, limit=1, oldest_first=True, cursor=_cursor(image), options=_NUMBERS
-    )
-    older = list_images(db, viewer, filters, limit=1, cursor=_cursor(image), options=_NUMBERS)
-    return _first(newer), _first(older)
+@lru_cache(maxsize=512)
+def _listing(names: Names, extent: Extent, *, ascending: bool, behind: bool) -> Prepared:
+    """The page of `limit` after `offset`."""
+    query = select(*columns_of(extent)).where(*_shown(names))
+    query = query.where(after(_KEY, ascending=ascending)) if behind else query
+    page = query.order_by(Image.id.asc() if ascending else Image.id.desc()).limit(_number("limit"))
+    return Prepared(page.offset(_number("offset")))
 
 
-def _cursor(image: Image) -> str:
-    return encode_cursor([image.id])
+@cache
+def _last() -> Prepared:
+    return Prepared(select(func.max(Image.id)).where(Image.visibility == "public"))
 
 
-def _first(page: Page[Image]) -> int | None:
-    return page.items[0].id if page.items else None
+@lru_cache(maxsize=128)
+def _random(names: Names, extent: Extent) -> Prepared:
+    listed, start = select(Image.id).where(*_shown(names)), _number("start")
+    older = listed.where(Image.id <= start).order_by(Image.id.desc()).limit(RANDOM_WINDOW)
+    newer = listed.where(Image.id > start).order_by(Image.id).limit(RANDOM_WINDOW)
+    window = union_all(older.subquery().select(), newer.subquery().select()).subquery()
+    query = select(*columns_of(extent)).where(Image.id.in_(select(window.c.id)))
+    return Prepared(query.order_by(func.random()).limit(_number("limit")))
+
+
+@lru_cache(maxsize=128)
+def _beside(names: Names) -> Prepared:
+    listed = select(Image.id).where(*_shown(names)).limit(1)
+    newer = listed.where(after(_KEY, ascending=True)).order_by(Image.id)
+    older = listed.where(after(_KEY)).order_by(Image.id.desc())
+    return Prepared(select(newer.scalar_subquery(), older.scalar_subquery()))
 
 
 def pictures_of_jobs(db: Session, job_ids: Sequence[str]) -> dict[str, dict[int, Image]]:

@@ -1,0 +1,81 @@
+"""Pictures that are only looked at: objects without a session, each of one row with all that made it.
+
+How much of a picture is read depends on what is shown of it: a tile needs a third of what its page needs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, bindparam, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.orm import Session, class_mapper
+
+from app.accounts.models import User
+from app.core.errors import NotFound
+from app.core.prepared import AnyRow, Prepared, build
+from app.images.models import Image, ImageResource
+from app.images.permissions import can_view_image
+
+_ALL = tuple(c.key for c in class_mapper(Image).column_attrs if not c.deferred)
+_RESOURCE = ("position", "kind", "name", "model_version_id", "weight", "hash")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Which columns are read, and whether the resources are."""
+
+    names: tuple[str, ...]
+    resources: bool = True
+
+
+WHOLE = Extent(_ALL)
+WITHOUT_META = Extent(tuple(name for name in _ALL if name != "meta"))
+TILES = Extent(
+    ("id", "user_id", "username", "visibility", "share_key", "taken_down_at", "rating", "origin",
+     "media_type", "width", "height", "frames", "fps", "title", "prompt"),
+    resources=False,
+)  # fmt: skip
+
+
+def columns_of(extent: Extent) -> list[ColumnElement[Any]]:
+    columns = [getattr(Image, name) for name in extent.names]
+    return [*columns, _resources()] if extent.resources else columns
+
+
+def _resources() -> ColumnElement[Any]:
+    """A JSON list of one list for each."""
+    parts = func.json_build_array(*(getattr(ImageResource, name) for name in _RESOURCE))
+    listed = select(func.json_agg(aggregate_order_by(parts, ImageResource.position)))
+    return listed.where(ImageResource.image_id == Image.id).correlate(Image).scalar_subquery()
+
+
+def images_of(rows: Sequence[AnyRow], extent: Extent) -> list[Image]:
+    """`rows` begin with the columns of `extent`."""
+    return [_image(row, extent) for row in rows]
+
+
+def _image(row: AnyRow, extent: Extent) -> Image:
+    values = dict(zip(extent.names, row, strict=False))
+    if extent.resources:
+        used = row[len(extent.names)] or ()
+        values["resources"] = [_resource(values["id"], parts) for parts in used]
+    return build(Image, values)
+
+
+def _resource(image_id: int, parts: list[Any]) -> ImageResource:
+    return build(ImageResource, dict(zip(_RESOURCE, parts, strict=True)) | {"image_id": image_id})
+
+
+def view_image(db: Session, viewer: User | None, image_id: int, *, key: str | None = None) -> Image:
+    """A picture to look at, never to change. Errors: NotFound, also for what this person may not see."""
+    found = images_of(_one().rows(db, id=image_id), WHOLE)
+    if not found or not can_view_image(found[0], viewer, key):
+        raise NotFound("This picture does not exist, or it is not shared with you.")
+    return found[0]
+
+
+@cache
+def _one() -> Prepared:
+    return Prepared(select(*columns_of(WHOLE)).where(Image.id == bindparam("id", type_=Integer)))
