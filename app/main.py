@@ -24,6 +24,7 @@ from app.web.errors import add_error_handlers
 from app.web.middleware import Preflight, RefuseForgedWrites, SecurityHeaders, TrustedProxy
 from app.web.ratelimit import RateLimitHeaders
 from app.web.rendered import add_rendered_handler
+from app.web.routing import Directory
 from app.web.templating import DIST
 from app.web.unknown_query import refuse_unknown_query
 
@@ -80,6 +81,7 @@ def create_app() -> FastAPI:
         app.include_router(router)
     for router in _routers("pages"):
         app.include_router(router, include_in_schema=False)
+    app.router.routes.insert(0, Directory(app.router.routes))
     DIST.mkdir(parents=True, exist_ok=True)
     app.mount("/static", StaticFiles(directory=DIST), name="static")
     add_error_handlers(app)
