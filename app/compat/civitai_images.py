@@ -12,7 +12,7 @@ from app.core.paging import Page
 from app.gallery import queries
 from app.images.models import Image
 from app.images.queries import ImageFilters, list_images, list_random_images
-from app.images.rows import WHOLE, WITHOUT_META, Extent
+from app.images.rows import LISTED, WHOLE, Extent
 from app.images.shapes import image_out
 from app.recognition.bases import base_model_names
 from app.web.deps import Db
@@ -36,7 +36,7 @@ def list_pictures(request: Request, db: Db, viewer: CompatUser) -> dict[str, Any
     filters = _filters(query, db, viewer)
     with_meta, with_tags = filters.mine or bool(query.flag("withMeta")), bool(query.flag("withTags"))
     flat = query.flag("flatMeta") is not False
-    extent = WHOLE if with_meta else WITHOUT_META
+    extent = WHOLE if with_meta or viewer is not None else LISTED
     found = _found(db, viewer, query, filters, page=page, limit=limit, extent=extent)
     items = [image_out(request, i, viewer, with_meta=with_meta, with_tags=with_tags) for i in found.items]
     if with_meta and not flat:

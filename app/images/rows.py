@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, bindparam, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
-from sqlalchemy.orm import Session, class_mapper
+from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.core.errors import NotFound
@@ -18,7 +18,6 @@ from app.core.prepared import AnyRow, Prepared, build
 from app.images.models import Image, ImageResource
 from app.images.permissions import can_view_image
 
-_ALL = tuple(c.key for c in class_mapper(Image).column_attrs if not c.deferred)
 _RESOURCE = ("position", "kind", "name", "model_version_id", "weight", "hash")
 
 
@@ -30,13 +29,15 @@ class Extent:
     resources: bool = True
 
 
-WHOLE = Extent(_ALL)
-WITHOUT_META = Extent(tuple(name for name in _ALL if name != "meta"))
-TILES = Extent(
-    ("id", "user_id", "username", "visibility", "share_key", "taken_down_at", "rating", "origin",
-     "media_type", "width", "height", "frames", "fps", "title", "prompt"),
-    resources=False,
+_TILE = (
+    "id", "user_id", "username", "visibility", "share_key", "taken_down_at", "rating", "origin",
+    "media_type", "width", "height", "frames", "fps", "title", "prompt",
 )  # fmt: skip
+_LISTED = (*_TILE, "created_at", "base_model", "tags")
+TILES = Extent(_TILE, resources=False)
+LISTED = Extent(_LISTED)
+"""What an answer says of a picture to others than its owner, but for `meta`."""
+WHOLE = Extent((*_LISTED, "description", "negative_prompt", "meta", "infotext", "job_id"))
 
 
 def columns_of(extent: Extent) -> list[ColumnElement[Any]]:
