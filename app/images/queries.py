@@ -18,6 +18,7 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     ScalarSelect,
+    Select,
     String,
     and_,
     any_,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     exists,
     func,
     select,
+    true,
     union_all,
 )
 from sqlalchemy.orm import Session
@@ -126,8 +128,9 @@ def _asked(viewer: User | None, filters: ImageFilters) -> dict[str, Any]:
         "username": filters.username.lower() or None,
         "user_id": filters.user_id,
         "image_id": filters.image_id,
-        **_one_or_all("version", filters.version_ids),
-        **_one_or_all("base_model", filters.base_models or None),
+        "versions": None if filters.version_ids is None else list(filters.version_ids),
+        "base_model": filters.base_models[0] if len(filters.base_models) == 1 else None,
+        "base_models": list(filters.base_models) if len(filters.base_models) > 1 else None,
         "with_meta": filters.with_meta_only or None,
         "tag_ids": list(filters.tag_ids) or None,
         "video": filters.media == "video" or None,
@@ -135,13 +138,6 @@ def _asked(viewer: User | None, filters: ImageFilters) -> dict[str, Any]:
         "since": utcnow() - timedelta(days=days) if days else None,
     }
     return {name: value for name, value in asked.items() if value is not None}
-
-
-def _one_or_all(name: str, values: Sequence[Any] | None) -> dict[str, Any]:
-    """A single one is compared plainly, because then an index gives the order as well."""
-    if values is None:
-        return {}
-    return {name: values[0]} if len(values) == 1 else {f"{name}s": list(values)}
 
 
 @cache
@@ -153,8 +149,11 @@ def _conditions() -> dict[str, ColumnElement[bool]]:
         "username": func.lower(Image.username) == _word("username"),
         "user_id": Image.user_id == _number("user_id"),
         "image_id": Image.id == _number("image_id"),
-        "version": _made_with(ImageResource.model_version_id == _number("version")),
-        "versions": _made_with(ImageResource.model_version_id == any_(_list("versions", Integer()))),
+        "versions": exists().where(
+            ImageResource.image_id == Image.id,
+            ImageResource.model_version_id == any_(_list("versions", Integer())),
+        ),
+        # A single one is compared plainly, because then an index gives the order as well.
         "base_model": Image.base_model == _word("base_model"),
         "base_models": Image.base_model == any_(_list("base_models", String())),
         "with_meta": Image.prompt != "",
@@ -182,10 +181,6 @@ def _list(name: str, kind: Any) -> BindParameter[Any]:
     return bindparam(name, type_=ARRAY(kind))
 
 
-def _made_with(which: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists().where(ImageResource.image_id == Image.id, which)
-
-
 def _first_since(moment: BindParameter[datetime]) -> ScalarSelect[int]:
     """About the first number of a public picture since then: where to begin, instead of at the very first.
 
@@ -202,10 +197,25 @@ def _shown(names: Names) -> list[ColumnElement[bool]]:
 @lru_cache(maxsize=512)
 def _listing(names: Names, extent: Extent, *, ascending: bool, behind: bool) -> Prepared:
     """The page of `limit` after `offset`."""
-    query = select(*columns_of(extent)).where(*_shown(names))
-    query = query.where(after(_KEY, ascending=ascending)) if behind else query
-    page = query.order_by(Image.id.asc() if ascending else Image.id.desc()).limit(_number("limit"))
+    order = Image.id.asc() if ascending else Image.id.desc()
+    shown = _shown(tuple(name for name in names if name != "versions"))
+    shown += [after(_KEY, ascending=ascending)] if behind else []
+    if "versions" in names:
+        shown = [Image.id.in_(_first_of_each(shown, order))]
+    page = select(*columns_of(extent)).where(*shown).order_by(order).limit(_number("limit"))
     return Prepared(page.offset(_number("offset")))
+
+
+def _first_of_each(shown: Sequence[ColumnElement[bool]], order: Any) -> Select[Any]:
+    """Numbers of the first pictures that were made with each of the versions: an index has those in order.
+
+    Asked for all versions at once, Postgres walks through all pictures until it has met enough of them.
+    """
+    version = func.unnest(_list("versions", Integer())).table_valued("number").render_derived("version")
+    used = select(Image.id).join(ImageResource, ImageResource.image_id == Image.id).distinct()
+    used = used.where(ImageResource.model_version_id == version.c.number, *shown).correlate(version)
+    first = used.order_by(order).limit(_number("offset") + _number("limit")).lateral("first")
+    return select(first.c.id).select_from(version).join(first, true())
 
 
 @cache

@@ -88,6 +88,25 @@ def test_pages_join_and_may_begin_anywhere(db: Session, images: dict[str, Image]
     assert [image.id for image in late.items] == order[2:]
 
 
+def test_what_was_made_with_several_versions_is_met_once(db: Session) -> None:
+    """Also what was made with the same one twice, and at the edge of a page."""
+    user = make_user(db)
+    used = ([7, 7], [8, 7], [9], [8])
+    made = [
+        make_image(db, user, visibility="public", resources=[_lora(v, n) for n, v in enumerate(versions)])
+        for versions in used
+    ]
+    wanted = [image.id for image in made if image is not made[2]]
+    filters, seen, cursor = ImageFilters(version_ids=[7, 8]), [], None
+    for _ in wanted:
+        page = list_images(db, None, filters, cursor=cursor, limit=1)
+        seen += [image.id for image in page.items]
+        cursor = page.next_cursor
+    assert (seen, cursor) == (wanted[::-1], None)
+    later = list_images(db, None, filters, offset=1, limit=2, oldest_first=True)
+    assert ([image.id for image in later.items], later.next_cursor) == (wanted[1:], None)
+
+
 def test_neighbours_are_of_the_same_list(db: Session, images: dict[str, Image]) -> None:
     old, clip, adult = (images[name] for name in ("old", "clip", "adult"))
     assert neighbours(db, None, clip, ImageFilters(level=63)) == (adult.id, old.id)
