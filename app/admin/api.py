@@ -12,7 +12,7 @@ router = APIRouter(tags=["Health"])
 
 
 @router.get("/healthz", response_class=PlainTextResponse)
-def get_health() -> str:
+async def get_health() -> str:
     """The web process is up."""
     return "ok\n"
 

@@ -3,7 +3,6 @@
 Only what anybody would get may be kept by a shared cache; an error never is.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Coroutine
@@ -19,6 +18,7 @@ from starlette.exceptions import HTTPException as PlainHTTPException
 
 from app.core.errors import AppError, Forbidden, Unauthorized
 from app.core.ids import new_id
+from app.web.kept import KeptResponse, tag_of
 from app.web.rendered import Rendered
 
 log = logging.getLogger("bottega.compat")
@@ -77,7 +77,8 @@ def _kept(request: Request, response: Response) -> Response:
     shared = SHARED_HASH if request.url.path.startswith(HASHES) else SHARED
     response.headers["Cache-Control"] = shared if anybody else "private, no-cache"
     response.headers["Vary"] = "Authorization, Cookie"
-    tag = f'W/"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+    kept = response.answer.tag if isinstance(response, KeptResponse) else tag_of(bytes(response.body))
+    tag = f'W/"{kept}"'
     response.headers.setdefault("ETag", tag)
     known = {word.strip().removeprefix("W/") for word in request.headers.get("if-none-match", "").split(",")}
     if response.headers["ETag"] == tag and tag.removeprefix("W/") in known:

@@ -4,28 +4,37 @@ Whether one is still true is asked of Postgres: as long as its snapshot is the s
 writes has begun or ended, so the answer would be made of the same rows. That holds for every writer and every
 process, with nothing to invalidate and nothing that could be forgotten. A request that has written itself,
 and one of somebody who is known, is always answered anew.
+
+What nobody in particular asks is read without a transaction, each statement for itself. Where somebody writes
+between two of them the answer is made of old and new rows, but it is kept under the snapshot from before the
+first, and no snapshot ever comes back: nobody who asks later gets it.
 """
 
+import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, ParamSpec
 
 from fastapi import Request, Response
 from pydantic_core import to_json
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
+
+from app.core.db import reading
+from app.core.prepared import Prepared
 
 P = ParamSpec("P")
 Key = tuple[str, ...]
 SECONDS = 20.0
 """No longer, because some answers tell how long ago something was."""
 BYTES, LARGEST = 32 << 20, 1 << 20
-_SNAPSHOT = text(
-    "select case when pg_current_xact_id_if_assigned() is null then pg_current_snapshot()::text end"
+_SNAPSHOT = Prepared(
+    text("select case when pg_current_xact_id_if_assigned() is null then pg_current_snapshot()::text end")
 )
 
 
@@ -35,6 +44,11 @@ class Answer:
     media_type: str
     snapshot: str
     made_at: float
+
+    @cached_property
+    def tag(self) -> str:
+        """For an ETag."""
+        return tag_of(self.body)
 
 
 @dataclass
@@ -85,25 +99,56 @@ def for_everybody(endpoint: Callable[P, Any]) -> Callable[P, Any]:
 
     @wraps(endpoint)
     def answer(*args: P.args, **kwargs: P.kwargs) -> Any:
-        request, db = kwargs["request"], kwargs["db"]
+        request, given = kwargs["request"], kwargs["db"]
         assert isinstance(request, Request)
-        assert isinstance(db, Session)
-        if kwargs.get("viewer") is not None or request.query_params.get("sort") == "Random":
+        assert isinstance(given, Session)
+        if kwargs.get("viewer") is not None:
             return endpoint(*args, **kwargs)
-        snapshot = db.scalar(_SNAPSHOT)
-        if snapshot is None:
-            return endpoint(*args, **kwargs)
-        key = _key(request)
-        found = shelf.find(key, snapshot)
-        if found is None:
-            result = _plain(endpoint(*args, **kwargs))
-            if result.status_code != 200:
-                return result
-            found = Answer(bytes(result.body), result.media_type or "", snapshot, time.monotonic())
-            shelf.keep(key, found)
-        return Response(found.body, media_type=found.media_type)
+        with _reading(request, given) as db:
+            kwargs["db"] = db
+            return _answer(request, db, lambda: endpoint(*args, **kwargs))
 
     return answer
+
+
+@contextmanager
+def _reading(request: Request, given: Session) -> Iterator[Session]:
+    """Without a transaction; not where tests work in one of their own, which nobody else looks into."""
+    if getattr(request.app.state, "sessions", None) or isinstance(given.bind, Connection):
+        yield given
+        return
+    with reading() as db:
+        yield db
+
+
+def _answer(request: Request, db: Session, make: Callable[[], Any]) -> Response:
+    snapshot = _snapshot(db) if request.query_params.get("sort") != "Random" else None
+    if snapshot is None:
+        return _plain(make())
+    key = _key(request)
+    found = shelf.find(key, snapshot)
+    if found is None:
+        result = _plain(make())
+        if result.status_code != 200:
+            return result
+        found = Answer(bytes(result.body), result.media_type or "", snapshot, time.monotonic())
+        shelf.keep(key, found)
+    return KeptResponse(found)
+
+
+def _snapshot(db: Session) -> str | None:
+    found: str | None = _SNAPSHOT.rows(db)[0][0]
+    return found
+
+
+class KeptResponse(Response):
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.body, media_type=answer.media_type)
+        self.answer = answer
+
+
+def tag_of(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:32]
 
 
 def _key(request: Request) -> Key:

@@ -5,16 +5,21 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from sqlalchemy import event, text
+from sqlalchemy.orm import Session
 
 from app.accounts import tokens
 from app.accounts.models import User
-from app.core.db import get_engine, unit_of_work
+from app.core.db import get_engine, get_reader, unit_of_work
+from app.core.errors import TookTooLong
+from app.core.prepared import Prepared
 from app.gallery.models import Model
 from app.main import create_app
 from app.web import kept
-from app.web.kept import Answer, Shelf
+from app.web.deps import Db
+from app.web.kept import Answer, Shelf, for_everybody
 from tests.app.gallery.things import published
 from tests.factories import make_user
 
@@ -49,9 +54,11 @@ def seen(client: TestClient) -> Iterator[list[str]]:
     def note(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
         statements.append(statement)
 
-    event.listen(get_engine(), "before_cursor_execute", note)
+    for engine in (get_engine(), get_reader()):
+        event.listen(engine, "before_cursor_execute", note)
     yield statements
-    event.remove(get_engine(), "before_cursor_execute", note)
+    for engine in (get_engine(), get_reader()):
+        event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -59,7 +66,7 @@ def test_the_second_answer_asks_only_whether_it_is_still_true(
     client: TestClient, model_id: int, seen: list[str], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Other tests write to the same server all the time, and each write is another snapshot.
-    monkeypatch.setattr(kept, "_SNAPSHOT", text("select '1:1:' as snapshot"))
+    monkeypatch.setattr(kept, "_SNAPSHOT", Prepared(text("select '1:1:' as snapshot")))
     first = client.get(path.format(id=model_id))
     assert first.status_code == 200
     assert len(seen) > 1
@@ -106,10 +113,66 @@ def test_an_answer_depends_on_address_theme_and_fragment(client: TestClient, mod
 
 def test_a_request_that_has_written_keeps_nothing(client: TestClient, model_id: int) -> None:
     with unit_of_work() as db:
-        assert db.scalar(kept._SNAPSHOT) is not None
+        assert kept._snapshot(db) is not None
         db.get_one(Model, model_id).description = "new"
         db.flush()
-        assert db.scalar(kept._SNAPSHOT) is None
+        assert kept._snapshot(db) is None
+
+
+def test_nobody_needs_a_transaction(client: TestClient, model_id: int) -> None:
+    taken: list[object] = []
+    event.listen(get_engine(), "checkout", lambda *_: taken.append(1))
+    for path in PATHS:
+        assert client.get(path.format(id=model_id)).status_code == 200
+    assert not taken
+    assert client.get("/readyz").status_code in (200, 503)
+    assert taken
+
+
+def test_what_is_written_while_an_answer_is_made_is_not_kept(
+    client: TestClient, model_id: int, seen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = kept._snapshot
+
+    def then_write(db: Session) -> str | None:
+        found = ask(db)
+        with unit_of_work() as other:
+            other.get_one(Model, model_id).name = "Clay towns"
+        return found
+
+    monkeypatch.setattr(kept, "_snapshot", then_write)
+    assert "Clay towns" in client.get(f"/api/v1/models/{model_id}").text
+    monkeypatch.setattr(kept, "_snapshot", ask)
+    assert len(kept.shelf.answers) == 1
+    seen.clear()
+    assert "Clay towns" in client.get(f"/api/v1/models/{model_id}").text
+    assert len(seen) > 1, "made anew"
+
+
+def test_what_takes_too_long_is_said(model_id: int) -> None:
+    application = create_app()
+
+    @application.get("/api/try/slow")
+    @for_everybody
+    def slow(request: Request, db: Db) -> list[str]:
+        db.execute(text("set statement_timeout = 20"))
+        return list(db.scalars(text("select pg_sleep(2)::text")))
+
+    answer = TestClient(application).get("/api/try/slow")
+    assert (answer.status_code, answer.json()["code"]) == (TookTooLong.status, TookTooLong.code)
+
+
+def test_nobody_writes(model_id: int) -> None:
+    application = create_app()
+
+    @application.get("/api/try/writing")
+    @for_everybody
+    def writing(request: Request, db: Db) -> None:
+        db.execute(text("update model set name = 'x'"))
+
+    assert TestClient(application, raise_server_exceptions=False).get("/api/try/writing").status_code == 500
+    with unit_of_work() as db:
+        assert db.get_one(Model, model_id).name == "Stone towns"
 
 
 def test_the_shelf_is_bounded_and_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
