@@ -32,8 +32,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.core.db import utcnow, within
-from app.core.errors import Invalid
-from app.core.paging import Page, after, edge_values, page_of_rows
+from app.core.paging import Page, after, edge_values, encode_cursor, page_of_rows
 from app.core.prepared import Prepared
 from app.gallery.models import Model, ModelFile, ModelTag, ModelVersion
 from app.images.queries import PERIODS
@@ -49,7 +48,8 @@ SHORT = ("Day", "Week")
 """Periods of which few models are: walking through all by downloads until thirty were met takes longer."""
 SECONDS = 2.0
 """A search that takes longer is refused: it would hold up everybody else."""
-FOUND = 300
+POPULAR = (Model.download_count.desc(), Model.id.desc())
+RANKED = 50
 """A search ranks the most downloaded of what it finds, no more: words may be in half of all models."""
 
 
@@ -95,6 +95,8 @@ class _Shape:
     sort: str = ""
     behind: bool = False
     """There is a cursor."""
+    others: bool = False
+    """Without what a search shows first for its name."""
 
 
 def list_ids(
@@ -108,10 +110,17 @@ def list_ids(
     offset: int = 0,
 ) -> Page[int]:
     """One page; `sort` is a key of ORDERS. Errors: Invalid for a cursor that is not ours, TookTooLong."""
-    shape = _shape(viewer, filters, sort if sort in ORDERS else "newest", behind=bool(cursor))
+    sort = sort if sort in ORDERS else "newest"
+    shape = _Shape(_alike(filters), filters.own and viewer is not None, sort, behind=bool(cursor))
+    return _page(db, shape, _values(viewer, filters), cursor, limit, offset)
+
+
+def _page(
+    db: Session, shape: _Shape, values: dict[str, Any], cursor: str | None, limit: int, offset: int = 0
+) -> Page[int]:
     keys = _keys(shape)
-    values = _values(viewer, filters) | edge_values(keys, cursor) | {"offset": offset, "limit": limit + 1}
-    with within(db, SECONDS) if filters.query else nullcontext():
+    values |= edge_values(keys, cursor) | {"offset": offset, "limit": limit + 1}
+    with within(db, SECONDS) if shape.filters.query else nullcontext():
         page = page_of_rows(_listing(shape).rows(db, **values), limit, len(keys))
     return Page([row[-1] for row in page.items], page.next_cursor)
 
@@ -119,28 +128,34 @@ def list_ids(
 def search_ids(
     db: Session, viewer: User | None, filters: ModelFilters, *, cursor: str | None = None, limit: int = 30
 ) -> Page[int]:
-    """What fits `filters.query`, best first: name, its beginning, words, then downloads.
+    """What fits `filters.query`: the RANKED most downloaded by how well they fit, then others by downloads.
 
-    The cursor is how many came before. Errors: Invalid for another one.
+    Those of that very name are ranked in any case. The cursor is how many came before, and that of a list
+    among the others. Errors: Invalid for one that is neither, TookTooLong.
     """
+    shape, values = _Shape(_alike(filters), filters.own and viewer is not None), _values(viewer, filters)
     if cursor and not re.fullmatch(r"\d{1,4}", cursor, re.ASCII):
-        raise Invalid("The cursor is not valid. Start again without it.")
-    offset = int(cursor or 0)
-    values = _values(viewer, filters) | {"offset": offset, "limit": limit + 1}
+        others = replace(shape, sort="downloads", behind=True, others=True)
+        return _page(db, others, values, cursor, limit)
+    begin, end = int(cursor or 0), int(cursor or 0) + limit
     with within(db, SECONDS):
-        rows = _search(_shape(viewer, filters)).rows(db, **values)
-    return Page([row[0] for row in rows[:limit]], str(offset + limit) if len(rows) > limit else None)
+        rows = _search(shape).rows(db, **values)
+    popular = [(downloads, number) for number, downloads, is_popular in rows if is_popular]
+    following = str(end) if len(rows) > end else None
+    if following is None and len(popular) == RANKED:
+        following = encode_cursor(min(popular))
+    return Page([row[0] for row in rows[begin:end]], following)
 
 
-def _shape(viewer: User | None, filters: ModelFilters, sort: str = "", *, behind: bool = False) -> _Shape:
+def _alike(filters: ModelFilters) -> ModelFilters:
+    """The same for all filters that differ in their values alone."""
     lists: dict[str, Any] = {name: ("…", "…")[: len(getattr(filters, name))] for name in _LISTS}
-    alike = replace(
+    return replace(
         filters, query=_kind_of(filters.query), tag="…" if filters.tag else "", level=0,
         username="…" if filters.username else "", category="…" if filters.category else "",
         commercial_use=tuple(sorted({"None" if use == "None" else "…" for use in filters.commercial_use})),
         **lists,
     )  # fmt: skip
-    return _Shape(alike, filters.own and viewer is not None, sort, behind)
 
 
 def _kind_of(words: str) -> str:
@@ -192,6 +207,7 @@ def _listing(shape: _Shape) -> Prepared:
     order = [key.asc() if ascending else key.desc() for key in (_unindexed(keys) if sorted_here else keys)]
     query = _filtered(select(*keys), shape)
     query = query.where(after(keys, ascending=ascending)) if shape.behind else query
+    query = query.where(Model.id.not_in(_of_that_name(shape))) if shape.others else query
     if len(ways) == 1:
         query = query.where(ways[0])
     else:
@@ -203,11 +219,25 @@ def _listing(shape: _Shape) -> Prepared:
 
 @lru_cache(maxsize=512)
 def _search(shape: _Shape) -> Prepared:
-    popular = (Model.download_count.desc(), Model.id.desc())
-    found = _numbers(_filtered(select(Model.id), shape), _ways(shape), popular, FOUND)
-    query = select(Model.id).where(Model.id.in_(select(found))).order_by(*_rank(), *popular)
-    page = query.offset(bindparam("offset", type_=Integer)).limit(bindparam("limit", type_=Integer))
-    return Prepared(page)
+    """The ranked ones, best first, each with its downloads and whether it is among the most downloaded."""
+    found = _numbers(_filtered(select(Model.id), shape), _ways(shape), POPULAR, RANKED)
+    popular = select(Model.id).where(Model.id.in_(select(found))).order_by(*POPULAR).limit(RANKED).cte()
+    numbers = union(select(popular.c.id), _of_that_name(shape).subquery().select()).subquery()
+    query = select(Model.id, Model.download_count, popular.c.id.is_not(None))
+    ranked = query.join(numbers, numbers.c.id == Model.id).outerjoin(popular, popular.c.id == Model.id)
+    return Prepared(ranked.order_by(*_rank(), *POPULAR))
+
+
+def _of_that_name(shape: _Shape) -> Select[Any]:
+    """The models that are called just as the words, found by their name: nobody need have fetched them."""
+    query = _filtered(select(Model.id), shape).where(or_(*_seen(shape)), _is_name())
+    by_downloads = _unindexed([Model.download_count, Model.id])
+    return query.order_by(*(key.desc() for key in by_downloads)).limit(RANKED)
+
+
+def _is_name() -> ColumnElement[bool]:
+    same: ColumnElement[bool] = func.lower(Model.name) == bindparam("lowered", type_=String)
+    return same
 
 
 def _numbers(query: Select[Any], ways: Sequence[ColumnElement[bool]], order: Sequence[Any], most: Any) -> Any:
@@ -230,7 +260,7 @@ def _unindexed(keys: Sequence[SQLColumnExpression[Any]]) -> list[SQLColumnExpres
 
 def _rank() -> list[ColumnElement[Any]]:
     return [
-        (func.lower(Model.name) == bindparam("lowered", type_=String)).desc(),
+        _is_name().desc(),
         func.lower(Model.name).like(bindparam("beginning", type_=String)).desc(),
         func.ts_rank(Model.search, _tsquery()).desc(),
     ]
@@ -242,12 +272,14 @@ def _tsquery() -> ColumnElement[Any]:
 
 def _ways(shape: _Shape) -> list[ColumnElement[bool]]:
     """Each way in which a model may be in the list: how it may be seen, and how it fits the words."""
-    published = exists().where(ModelVersion.model_id == Model.id, ModelVersion.status == "Published")
+    return [and_(one, fit) for one in _seen(shape) for fit in _fits(shape.filters.query)]
+
+
+def _seen(shape: _Shape) -> list[ColumnElement[bool]]:
+    """A public model has a published version: the rules of `service` see to that."""
     rated = Model.rating.op("&")(bindparam("level", type_=Integer)) != 0
-    seen = [and_(Model.visibility == "public", published, rated)]
-    if shape.known:
-        seen.append(Model.user_id == bindparam("viewer", type_=Integer))
-    return [and_(one, fit) for one in seen for fit in _fits(shape.filters.query)]
+    public = and_(Model.visibility == "public", rated)
+    return [public, Model.user_id == bindparam("viewer", type_=Integer)] if shape.known else [public]
 
 
 def _fits(kind: str) -> list[ColumnElement[bool]]:

@@ -43,6 +43,7 @@ class Model(Base, Created):
         _listed("ix_model_public_type_pictures", "type", "image_count DESC"),
         _listed("ix_model_public_person", "lower(username)", "published_at DESC"),
         Index("ix_model_lower_username", text("lower(username)")),
+        Index("ix_model_lower_name", text("lower(name)")),
         Index("ix_model_search", "search", postgresql_using="gin"),
         Index("ix_model_name_part", "name", postgresql_using="gin", postgresql_ops={"name": "gin_trgm_ops"}),
     )

@@ -109,6 +109,8 @@ join model on model.id = 1 + mod(place.number * 7919, %(models)s)
 cross join lateral (select pg_temp.of_list(
     '{{SD 1.5,SDXL 1.0,Pony,Illustrious,Flux.1 D,NoobAI,Wan Video,SD 3.5,Bottega Starter,Other}}',
     '{{.34,.22,.15,.12,.08,.05,.02,.01,.001,.009}}') || repeat('x', 0 * n) as name) base;
+update model set visibility = 'private' where visibility <> 'private' and not exists
+    (select from model_version version where version.model_id = model.id and status = 'Published');
 """
 
 FILES = """
