@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from app.accounts.deps import OptionalUser, Scoped
 from app.accounts.models import User
 from app.images import service
-from app.images.rows import view_image
+from app.images.rows import view_file, view_image
 from app.images.schemas import ImagePatch
 from app.images.sending import send_image
 from app.images.shapes import image_out
@@ -57,5 +57,5 @@ def file(
     request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int, key: str | None = None
 ) -> Response:
     """The bytes, with generation data inside where the picture was drawn here and its owner lets it be."""
-    image = service.get_image(db, viewer, image_id, key=key)
-    return send_image(request, store, image, plain=service.is_sent_plain(db, viewer, image))
+    image, plain = view_file(db, viewer, image_id, key=key)
+    return send_image(request, store, image, plain=plain)

@@ -10,7 +10,7 @@ from app.images import service
 from app.images.models import Image
 from app.images.permissions import browsing_level, can_edit_image
 from app.images.queries import ImageFilters, list_images, neighbours
-from app.images.rows import TILES, view_image
+from app.images.rows import TILES, view_file, view_image
 from app.images.schemas import ImagePatch, Visibility
 from app.images.sending import send_image, send_small
 from app.images.shapes import share_url
@@ -111,8 +111,8 @@ def file(
 ) -> Response:  # fmt: skip
     """The picture; with `width` up to 450 its thumbnail; with `download` to keep; without `data` it tells
     nothing of how it was made."""
-    image = service.get_image(db, viewer, image_id, key=key)
-    plain = not data or service.is_sent_plain(db, viewer, image)
+    image, plain = view_file(db, viewer, image_id, key=key)
+    plain = plain or not data
     if width is not None and 0 < width <= WIDTH:
         return send_small(request, store, image, plain=plain)
     return send_image(request, store, image, plain=plain, attachment=download)
@@ -129,8 +129,8 @@ def named_file(
     key: str | None = None,
 ) -> Response:
     """The same for programs that tell the kind of a file by the end of its address."""
-    image = service.get_image(db, viewer, image_id, key=key)
-    return send_image(request, store, image, plain=service.is_sent_plain(db, viewer, image))
+    image, plain = view_file(db, viewer, image_id, key=key)
+    return send_image(request, store, image, plain=plain)
 
 
 @router.head("/images/{image_id:int}/{variant}/{name}")
@@ -140,8 +140,8 @@ def variant(
     name: str, key: str | None = None,
 ) -> Response:  # fmt: skip
     """The picture as `original=true` or in a width, `width=450`: addresses that the API gives out."""
-    image = service.get_image(db, viewer, image_id, key=key)
-    plain, still = service.is_sent_plain(db, viewer, image), wants_still(variant, name)
+    image, plain = view_file(db, viewer, image_id, key=key)
+    still = wants_still(variant, name)
     return send_variant(request, store, image, wanted_width(variant, image), plain=plain, still=still)
 
 
@@ -150,8 +150,8 @@ def variant(
 def thumb(
     request: Request, db: Db, store: Store, viewer: OptionalUser, image_id: int, key: str | None = None
 ) -> Response:
-    image = service.get_image(db, viewer, image_id, key=key)
-    return send_small(request, store, image, plain=service.is_sent_plain(db, viewer, image))
+    image, plain = view_file(db, viewer, image_id, key=key)
+    return send_small(request, store, image, plain=plain)
 
 
 @router.post("/images/{image_id:int}/visibility")

@@ -16,7 +16,7 @@ from app.accounts.models import User
 from app.core.errors import NotFound
 from app.core.prepared import AnyRow, Prepared, build
 from app.images.models import Image, ImageResource
-from app.images.permissions import can_view_image
+from app.images.permissions import can_have_data, can_view_image
 
 _RESOURCE = ("position", "kind", "name", "model_version_id", "weight", "hash")
 
@@ -37,6 +37,11 @@ _LISTED = (*_TILE, "created_at", "base_model", "tags")
 TILES = Extent(_TILE, resources=False)
 LISTED = Extent(_LISTED)
 """What an answer says of a picture to others than its owner, but for `meta`."""
+FILE = Extent(
+    ("id", "user_id", "visibility", "share_key", "taken_down_at", "rating", "origin", "media_type", "width",
+     "height", "blob_sha256", "thumb_sha256", "poster_sha256"),
+    resources=False,
+)  # fmt: skip
 WHOLE = Extent((*_LISTED, "description", "negative_prompt", "meta", "infotext", "job_id"))
 
 
@@ -71,12 +76,38 @@ def _resource(image_id: int, parts: list[Any]) -> ImageResource:
 
 def view_image(db: Session, viewer: User | None, image_id: int, *, key: str | None = None) -> Image:
     """A picture to look at, never to change. Errors: NotFound, also for what this person may not see."""
-    found = images_of(_one().rows(db, id=image_id), WHOLE)
+    return _seen(images_of(_whole().rows(db, id=image_id), WHOLE), viewer, key)
+
+
+def view_file(
+    db: Session, viewer: User | None, image_id: int, *, key: str | None = None
+) -> tuple[Image, bool]:
+    """A picture whose bytes are sent, and whether the data of how it was made is taken out for this person.
+
+    Errors: NotFound.
+    """
+    rows = _file().rows(db, id=image_id)
+    image = _seen(images_of(rows, FILE), viewer, key)
+    return image, not can_have_data(image, build(User, {"preferences": rows[0][-1]}), viewer)
+
+
+def _seen(found: list[Image], viewer: User | None, key: str | None) -> Image:
     if not found or not can_view_image(found[0], viewer, key):
         raise NotFound("This picture does not exist, or it is not shared with you.")
     return found[0]
 
 
 @cache
-def _one() -> Prepared:
-    return Prepared(select(*columns_of(WHOLE)).where(Image.id == bindparam("id", type_=Integer)))
+def _whole() -> Prepared:
+    return Prepared(select(*columns_of(WHOLE)).where(_asked_for()))
+
+
+@cache
+def _file() -> Prepared:
+    """With what the owner prefers."""
+    owned = select(*columns_of(FILE), User.preferences).join(User, User.id == Image.user_id)
+    return Prepared(owned.where(_asked_for()))
+
+
+def _asked_for() -> ColumnElement[bool]:
+    return Image.id == bindparam("id", type_=Integer)
