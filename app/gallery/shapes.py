@@ -4,6 +4,7 @@ Decisions: `allowCommercialUse` is a list; descriptions are never null; sizes ar
 hashes upper case; exactly one file is primary, the others say false; counters that do not exist here are 0.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,6 +44,7 @@ MAX_IMAGES = 10
 EVERYTHING = 63
 """All bits of ratings."""
 RESERVED = {"edit"}
+_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,7 @@ class Shown:
 
 def slug(name: str) -> str:
     """The readable part of a page's address."""
-    words = "".join(c.lower() if c.isalnum() else " " for c in name).split()
-    joined = quote("-".join(words)[:60]) or "model"
+    joined = quote("-".join(_WORD.findall(name.lower()))[:60]) or "model"
     return f"{joined}-model" if joined in RESERVED else joined
 
 
