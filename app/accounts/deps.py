@@ -74,7 +74,7 @@ def session_secret(request: Request) -> str | None:
     return request.cookies.get(cookie_name(request))
 
 
-async def identify(request: Request, db: Db) -> Identity:
+async def _identify(request: Request, db: Session) -> Identity:
     """Find the viewer. A Bearer token wins, and then cookies do not count. Never refuses by itself."""
     if _bearer(request) is None and session_secret(request) is None:
         return _remember(request, Identity())
@@ -105,6 +105,7 @@ def _by_cookie(request: Request, db: Session) -> Identity:
 
 def _remember(request: Request, identity: Identity) -> Identity:
     user = identity.user
+    request.state.identity = identity
     request.state.viewer = (
         PageViewer(user.id, user.username, user.role, dict(user.preferences)) if user else None
     )
@@ -117,11 +118,9 @@ def show_viewer(request: Request) -> None:
         _find(request, db)
 
 
-Identified = Annotated[Identity, Depends(identify)]
-
-
-async def guard(request: Request, identity: Identified) -> None:
+async def guard(request: Request, db: Db) -> None:
     """For the whole application: knows the viewer, counts the request. Errors: RateLimited."""
+    identity = await _identify(request, db)
     if identity.token is not None:
         who = f"token:{identity.token.id}"
     elif identity.user is not None:
@@ -129,6 +128,15 @@ async def guard(request: Request, identity: Identified) -> None:
     else:
         who = f"address:{request.client.host if request.client else ''}"
     await count_request(request, who, browser=identity.session is not None)
+
+
+async def _identified(request: Request) -> Identity:
+    """What `guard` has found. A dependency that has none of its own costs the least."""
+    found: Identity = request.state.identity
+    return found
+
+
+Identified = Annotated[Identity, Depends(_identified)]
 
 
 def _need_user(identity: Identity) -> User:
@@ -162,7 +170,8 @@ async def _current_user(request: Request, identity: Identified, _: Annotated[obj
     return user
 
 
-async def _optional_user(request: Request, identity: Identified) -> Viewer:
+async def _optional_user(request: Request) -> Viewer:
+    identity = await _identified(request)
     if identity.refused:
         _need_user(identity)
     _need_usual_scope(request, identity)
@@ -205,8 +214,9 @@ def _compat_secret(request: Request) -> str:
     return rest.strip() or request.query_params.get("token", "")
 
 
-async def identify_leniently(request: Request, db: Db, identity: Identified) -> Identity:
+async def identify_leniently(request: Request, db: Db) -> Identity:
     """For compatible routes: a token that is not valid is nobody, as Civitai does it."""
+    identity = await _identified(request)
     if identity.token is not None:
         return identity
     secret = _compat_secret(request)
