@@ -32,15 +32,11 @@ NAMING = {
 }
 
 
-OPTIONS = (
-    "timezone=utc", "jit=off", "random_page_cost=1.1", "max_parallel_workers_per_gather=0",
-    "plan_cache_mode=force_custom_plan",
-)  # fmt: skip
-"""Lists are read by index from memory or a fast disk, many at once: none of them may take all the cores.
-
-A plan is made for the values at hand: what is right for a tag that few have reads half a million rows for a
-tag that many have.
-"""
+OPTIONS = ("timezone=utc", "jit=off", "random_page_cost=1.1", "max_parallel_workers_per_gather=0")
+"""Lists are read by index from memory or a fast disk, many at once: none of them may take all the cores."""
+CAREFUL = (*OPTIONS, "plan_cache_mode=force_custom_plan")
+"""A plan is made for the values at hand: what is right for a tag that few have reads half a million rows for
+a tag that many have."""
 
 
 class Base(DeclarativeBase):
@@ -76,7 +72,7 @@ READING = (*OPTIONS, "default_transaction_read_only=on", "statement_timeout=2000
 
 def make_engine(url: str) -> Engine:
     """Engine for one Postgres URL; half-open connections are found before use."""
-    return create_engine(url, pool_pre_ping=True, **_pool(OPTIONS))
+    return create_engine(url, pool_pre_ping=True, **_pool(CAREFUL))
 
 
 def make_reader(url: str) -> Engine:
@@ -86,7 +82,14 @@ def make_reader(url: str) -> Engine:
     """
     engine = create_engine(url, isolation_level="AUTOCOMMIT", **_pool(READING))
     event.listen(engine, "checkout", _refuse_closed)
+    event.listen(engine, "do_execute", _execute)
     return engine
+
+
+def _execute(cursor: Any, statement: str, values: Any, context: Any) -> bool:
+    """A steady statement is planned once for all values, any other for those at hand."""
+    cursor.execute(statement, values, prepare=bool(context.execution_options.get("steady")))
+    return True
 
 
 def _pool(options: Sequence[str]) -> dict[str, Any]:

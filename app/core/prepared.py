@@ -19,9 +19,14 @@ _DIALECT: Dialect = dialect()  # type: ignore[no-untyped-call]
 
 class Prepared:
     """One statement. Parameters are `bindparam("name")` with a type, or constants; lists go to `any_()`,
-    because an IN of unknown length cannot be compiled beforehand."""
+    because an IN of unknown length cannot be compiled beforehand.
 
-    def __init__(self, statement: Executable) -> None:
+    It is `steady` where one way to look up the rows is right for all values, as by their number: then
+    planning, which takes longer than reading them, is done once for a connection.
+    """
+
+    def __init__(self, statement: Executable, *, steady: bool = False) -> None:
+        self.options = {"steady": steady}
         compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
         self.sql = str(compiled)
         self.constants = {name: value for name, value in compiled.params.items() if value is not None}
@@ -30,7 +35,8 @@ class Prepared:
         """All rows; values that the statement does not name are ignored."""
         if db.autoflush:
             db.flush()
-        return db.connection().exec_driver_sql(self.sql, self.constants | values).all()
+        connection = db.connection()
+        return connection.exec_driver_sql(self.sql, self.constants | values, self.options).all()
 
 
 def build(kind: type[T], values: dict[str, Any]) -> T:

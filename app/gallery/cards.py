@@ -78,7 +78,8 @@ def _facts(known: bool) -> Prepared:
     return Prepared(
         select(*shown, _newest(viewer, ModelVersion.base_model), *cover.c)
         .outerjoin(cover, true())
-        .where(Model.id == func.any(bindparam("models", type_=ARRAY(Integer))))
+        .where(Model.id == func.any(bindparam("models", type_=ARRAY(Integer)))),
+        steady=True,
     )
 
 

@@ -54,7 +54,7 @@ def _facets() -> Prepared:
         commonest.where(Term.kind == "type").limit(60),
         topics.limit(8),
     ]
-    return Prepared(union_all(*(one.subquery().select() for one in several)))
+    return Prepared(union_all(*(one.subquery().select() for one in several)), steady=True)
 
 
 def _versions_visible(viewer: User | None) -> ColumnElement[bool]:
@@ -92,7 +92,7 @@ def _by_hash(known: bool, *, short: bool) -> Prepared:
         matches = or_(matches, and_(FileHash.kind == "AutoV3", begins))
     seen = _seen(bindparam("viewer", type_=Integer) if known else None)
     query = select(ModelVersion.id).join(Model).join(ModelFile).join(FileHash)
-    return Prepared(query.where(matches, seen).order_by(*OLDEST_FIRST).limit(1))
+    return Prepared(query.where(matches, seen).order_by(*OLDEST_FIRST).limit(1), steady=True)
 
 
 def find_by_hash(db: Session, viewer: User | None, digits: str) -> ModelVersion | None:

@@ -76,14 +76,14 @@ _FILE = _names(ModelFile, without=("hash_values",))
 def _models() -> Prepared:
     versions = _list_of(ModelVersion, _version_parts(), ModelVersion.id.desc())
     mine = versions.where(ModelVersion.model_id == Model.id).correlate(Model).scalar_subquery()
-    return Prepared(_model_query(mine).where(Model.id == _numbers()))
+    return Prepared(_model_query(mine).where(Model.id == _numbers()), steady=True)
 
 
 @cache
 def _versions() -> Prepared:
     alone = func.json_build_array(func.json_build_array(*_version_parts()))
     query = _model_query(alone).join(ModelVersion, ModelVersion.model_id == Model.id)
-    return Prepared(query.where(ModelVersion.id == _numbers()))
+    return Prepared(query.where(ModelVersion.id == _numbers()), steady=True)
 
 
 def _numbers() -> ColumnElement[Any]:

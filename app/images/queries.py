@@ -238,7 +238,7 @@ def _beside(names: Names) -> Prepared:
     listed = select(Image.id).where(*_shown(names)).limit(1)
     newer = listed.where(after(_KEY, ascending=True)).order_by(Image.id)
     older = listed.where(after(_KEY)).order_by(Image.id.desc())
-    return Prepared(select(newer.scalar_subquery(), older.scalar_subquery()))
+    return Prepared(select(newer.scalar_subquery(), older.scalar_subquery()), steady=True)
 
 
 def pictures_of_jobs(db: Session, job_ids: Sequence[str]) -> dict[str, dict[int, Image]]:

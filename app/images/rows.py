@@ -99,14 +99,14 @@ def _seen(found: list[Image], viewer: User | None, key: str | None) -> Image:
 
 @cache
 def _whole() -> Prepared:
-    return Prepared(select(*columns_of(WHOLE)).where(_asked_for()))
+    return Prepared(select(*columns_of(WHOLE)).where(_asked_for()), steady=True)
 
 
 @cache
 def _file() -> Prepared:
     """With what the owner prefers."""
     owned = select(*columns_of(FILE), User.preferences).join(User, User.id == Image.user_id)
-    return Prepared(owned.where(_asked_for()))
+    return Prepared(owned.where(_asked_for()), steady=True)
 
 
 def _asked_for() -> ColumnElement[bool]:

@@ -34,7 +34,8 @@ SECONDS = 20.0
 """No longer, because some answers tell how long ago something was."""
 BYTES, LARGEST = 32 << 20, 1 << 20
 _SNAPSHOT = Prepared(
-    text("select case when pg_current_xact_id_if_assigned() is null then pg_current_snapshot()::text end")
+    text("select case when pg_current_xact_id_if_assigned() is null then pg_current_snapshot()::text end"),
+    steady=True,
 )
 
 
@@ -153,9 +154,10 @@ def tag_of(body: bytes) -> str:
 
 def _key(request: Request) -> Key:
     """All that an answer to nobody in particular depends on."""
-    asked = request.headers
+    asked, scope = request.headers, request.scope
     return (
-        str(request.url), request.cookies.get("theme", ""), asked.get("hx-request", ""),
+        scope["scheme"], asked.get("host", str(scope["server"])), scope["path"], scope["query_string"].decode(),
+        request.cookies.get("theme", ""), asked.get("hx-request", ""),
         asked.get("hx-history-restore-request", ""), asked.get("hx-target", ""),
     )  # fmt: skip
 
