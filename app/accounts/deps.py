@@ -71,7 +71,7 @@ def cookie_name(request: Request) -> str:
 
 
 def session_secret(request: Request) -> str | None:
-    return request.cookies.get(cookie_name(request))
+    return request.cookies.get(cookie_name(request)) if "cookie" in request.headers else None
 
 
 async def _identify(request: Request, db: Session) -> Identity:

@@ -21,7 +21,7 @@ UNCOUNTED = {"/healthz", "/readyz"}
 
 async def count_request(request: Request, who: str, *, browser: bool) -> None:
     """Count for `who`; RateLimitHeaders tells what is left. Errors: RateLimited."""
-    if request.url.path in UNCOUNTED:
+    if request.scope["path"] in UNCOUNTED:
         return
     left = _read(request, who, browser) if request.method in SAFE_METHODS else await _write(who)
     request.state.allowance = left
@@ -32,7 +32,7 @@ async def count_request(request: Request, who: str, *, browser: bool) -> None:
 
 def _read(request: Request, who: str, browser: bool) -> Allowance:
     budget = get_settings().limits.reads_per_minute
-    if browser or not request.url.path.startswith("/api/"):
+    if browser or not request.scope["path"].startswith("/api/"):
         budget *= BROWSER_FACTOR
     return allow_reading(budget, "requests", "read", who)
 
