@@ -25,6 +25,7 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
+    literal_column,
     select,
     true,
     union_all,
@@ -68,6 +69,8 @@ OVERTAKEN = 1000
 RANDOM_WINDOW = 1000
 """So many rows beside each other are shuffled: a whole table cannot be, at its size."""
 _KEY = (Image.id,)
+_PUBLIC = Image.visibility == literal_column("'public'")
+"""Written out, or a plan for all values could not use the indexes of public pictures."""
 Names = tuple[str, ...]
 
 
@@ -144,7 +147,7 @@ def _asked(viewer: User | None, filters: ImageFilters) -> dict[str, Any]:
 def _conditions() -> dict[str, ColumnElement[bool]]:
     return {
         "mine": and_(Image.user_id == _number("mine"), Image.origin != "page"),
-        "level": and_(Image.visibility == "public", Image.rating.op("&")(_number("level")) != 0),
+        "level": and_(_PUBLIC, Image.rating.op("&")(_number("level")) != 0),
         "query": Image.search.op("@@")(func.websearch_to_tsquery("simple", _word("query"))),
         "username": func.lower(Image.username) == _word("username"),
         "user_id": Image.user_id == _number("user_id"),
@@ -186,7 +189,7 @@ def _first_since(moment: BindParameter[datetime]) -> ScalarSelect[int]:
 
     Numbers and moments are given together, but not in one step: a few may have overtaken others.
     """
-    first = select(Image.id - OVERTAKEN).where(Image.visibility == "public", Image.created_at >= moment)
+    first = select(Image.id - OVERTAKEN).where(_PUBLIC, Image.created_at >= moment)
     return first.order_by(Image.created_at).limit(1).scalar_subquery()
 
 
@@ -220,7 +223,7 @@ def _first_of_each(shown: Sequence[ColumnElement[bool]], order: Any) -> Select[A
 
 @cache
 def _last() -> Prepared:
-    return Prepared(select(func.max(Image.id)).where(Image.visibility == "public"))
+    return Prepared(select(func.max(Image.id)).where(_PUBLIC))
 
 
 @lru_cache(maxsize=128)
@@ -235,7 +238,7 @@ def _random(names: Names, extent: Extent) -> Prepared:
 
 @lru_cache(maxsize=128)
 def _beside(names: Names) -> Prepared:
-    listed = select(Image.id).where(*_shown(names)).limit(1)
+    listed = select(Image.id).where(*_shown(names)).limit(literal_column("1"))
     newer = listed.where(after(_KEY, ascending=True)).order_by(Image.id)
     older = listed.where(after(_KEY)).order_by(Image.id.desc())
     return Prepared(select(newer.scalar_subquery(), older.scalar_subquery()), steady=True)

@@ -1,9 +1,11 @@
 """Lists of pictures: what each filter finds, what of a picture is read, and that no look costs a query."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event, insert, text
 from sqlalchemy.orm import Session
 
 from app.core.db import utcnow
@@ -112,6 +114,26 @@ def test_neighbours_are_of_the_same_list(db: Session, images: dict[str, Image]) 
     assert neighbours(db, None, clip, ImageFilters(level=63)) == (adult.id, old.id)
     assert neighbours(db, None, clip, ImageFilters()) == (None, old.id)
     assert neighbours(db, None, old, ImageFilters(media="image")) == (None, None)
+
+
+def test_neighbours_are_found_past_many_that_are_private(db: Session) -> None:
+    """By the index of public pictures, also in a plan that is made for all values."""
+    user = make_user(db)
+    one = make_image(db, user, visibility="public")
+    kept = ("user_id", "username", "blob_sha256", "size", "width", "height")
+    db.execute(insert(Image), [{name: getattr(one, name) for name in kept}] * 500)
+    other = make_image(db, user, visibility="public")
+    db.execute(text("analyze image"))
+    asked: list[str] = []
+
+    def note(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    event.listen(db.connection(), "before_cursor_execute", note)
+    assert neighbours(db, None, one, ImageFilters()) == (other.id, None)
+    places = {name: f"${n}" for n, name in enumerate(re.findall(r"%\((\w+)\)s", asked[0]), 1)}
+    rows = db.connection().exec_driver_sql(f"explain (generic_plan) {asked[0] % places}")
+    assert "\n".join(row[0] for row in rows).count("using ix_image_public ") == 2
 
 
 def test_a_whole_picture_is_as_it_is_in_the_table(db: Session, images: dict[str, Image]) -> None:
