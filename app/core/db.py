@@ -172,12 +172,18 @@ def unit_of_work(factory: sessionmaker[Session] | None = None) -> Iterator[Sessi
     session = (factory or get_sessionmaker())()
     try:
         yield session
-        session.commit()
+        if not is_untouched(session):
+            session.commit()
     except BaseException:
         session.rollback()
         raise
     finally:
         session.close()
+
+
+def is_untouched(session: Session) -> bool:
+    """Nothing was asked of the database or given to it, and nothing waits for a commit."""
+    return not session.in_transaction() and not session.info
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from app.core.config import Settings, get_settings
-from app.core.db import unit_of_work
+from app.core.db import is_untouched, unit_of_work
 from app.core.storage import Storage, get_storage
 
 
@@ -43,7 +43,7 @@ async def _leave(work: AbstractContextManager[Session], db: Session, error: Base
     """
     kind: type[BaseException] | None = type(error) if error else None
     trace: TracebackType | None = error.__traceback__ if error else None
-    if not db.in_transaction() and not db.info:
+    if is_untouched(db):
         work.__exit__(kind, error, trace)
         return
     with CancelScope(shield=True):
