@@ -6,7 +6,6 @@ can be meant. What it does not find goes the usual way: wrong methods, a slash t
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any
 
 from fastapi.routing import RouteContext, iter_route_contexts
@@ -22,21 +21,8 @@ class Directory(BaseRoute):
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         self.routes = tuple(routes)
-
-    @cached_property
-    def shelves(self) -> Shelves:
-        """(method, beginning of the path) → the routes, each with its place in the order of all."""
-        shelves: Shelves = {}
-        for place, context in enumerate(iter_route_contexts(self.routes)):
-            if not context.methods:
-                raise TypeError(f"{context.path} takes any method: put it behind the directory")
-            for method in context.methods:
-                shelves.setdefault((method, beginning(context.path or "")), []).append((place, context))
-        return shelves
-
-    @cached_property
-    def depth(self) -> int:
-        return max(start.count("/") for _, start in self.shelves)
+        self.shelves = _sorted(self.routes)
+        self.depth = max((start.count("/") for _, start in self.shelves), default=0)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] != "http" or scope.get("root_path"):
@@ -62,6 +48,17 @@ class Directory(BaseRoute):
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
         raise NoMatchFound(name, path_params)
+
+
+def _sorted(routes: Sequence[BaseRoute]) -> Shelves:
+    """(method, beginning of the path) → the routes, each with its place in the order of all."""
+    shelves: Shelves = {}
+    for place, context in enumerate(iter_route_contexts(routes)):
+        if not context.methods:
+            raise TypeError(f"{context.path} takes any method: put it behind the directory")
+        for method in context.methods:
+            shelves.setdefault((method, beginning(context.path or "")), []).append((place, context))
+    return shelves
 
 
 def beginning(path: str) -> str:

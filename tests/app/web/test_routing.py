@@ -108,9 +108,8 @@ def test_a_path_of_many_slashes_is_not_taken_apart(application: FastAPI) -> None
 def test_what_takes_any_method_stays_outside() -> None:
     application = FastAPI()
     application.mount("/files", PlainTextResponse("file"))
-    application.router.routes.insert(0, Directory(application.router.routes))
     with pytest.raises(TypeError, match="/files"):
-        TestClient(application).get("/files/a")
+        Directory(application.router.routes)
 
 
 def test_names_are_found_behind_it(application: FastAPI) -> None:
