@@ -1,7 +1,7 @@
 """Models with all that they have, in one statement: for answers that show versions, files and pictures.
 
-Postgres makes one JSON value of each model's versions. The objects belong to no session: they are looked at
-by the same rules and shapes as those that a change has loaded.
+Postgres makes one JSON text of each. What is made of it belongs to no session, and is looked at by the same
+rules and shapes as what a change has loaded.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,14 @@ from functools import cache
 from typing import Any
 from weakref import proxy
 
-from sqlalchemy import ARRAY, ColumnElement, Integer, Select, bindparam, func, select
+from pydantic_core import from_json
+from sqlalchemy import ARRAY, ColumnElement, Integer, Select, Text, bindparam, cast, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session, class_mapper
 
 from app.accounts.models import User
 from app.core.errors import NotFound
-from app.core.prepared import AnyRow, Prepared, build
+from app.core.prepared import Prepared, build
 from app.gallery.models import FileHash, Model, ModelFile, ModelTag, ModelVersion, VersionPicture
 from app.gallery.permissions import can_view_model, can_view_version
 from app.images.models import Image, ImageResource
@@ -28,18 +29,24 @@ _PICTURE = (
 _RESOURCE = ("kind", "name", "model_version_id", "weight")
 
 
-def whole_models(db: Session, model_ids: Sequence[int]) -> list[Model]:
-    """These models, in their order; of those that are still there."""
-    rows = _models().rows(db, numbers=list(model_ids)) if model_ids else ()
-    found = {row[0]: _model(row) for row in rows}
+def model_texts(db: Session, model_ids: Sequence[int]) -> list[str]:
+    """Each of these models as a text that `model_of` reads, in their order; of those that are still there."""
+    found = {row[0]: row[1] for row in _models().rows(db, numbers=list(model_ids))} if model_ids else {}
     return [found[number] for number in model_ids if number in found]
 
 
-def whole_versions(db: Session, version_ids: Sequence[int]) -> list[ModelVersion]:
-    """These versions, in their order, each with its model, which knows of no version."""
-    rows = _versions().rows(db, numbers=list(version_ids)) if version_ids else ()
-    found = {version.id: version for version in map(_lone_version, rows)}
-    return [found[number] for number in version_ids if number in found]
+def model_of(text: str) -> Model:
+    """Its versions see it as long as it is there: thousands of objects in a circle would wait for the garbage
+    collector, and it takes twenty milliseconds for them."""
+    *values, versions = from_json(text)
+    model = _bare_model(values)
+    model.versions = [_version(proxy(model), parts) for parts in versions or ()]
+    return model
+
+
+def whole_models(db: Session, model_ids: Sequence[int]) -> list[Model]:
+    """These models, in their order; of those that are still there."""
+    return [model_of(text) for text in model_texts(db, model_ids)]
 
 
 def view_model(db: Session, viewer: User | None, model_id: int, *, key: str | None = None) -> Model:
@@ -53,8 +60,9 @@ def view_model(db: Session, viewer: User | None, model_id: int, *, key: str | No
 def view_version(
     db: Session, viewer: User | None, version_id: int, *, key: str | None = None
 ) -> ModelVersion:
-    """Errors: NotFound, also for what this person may not see."""
-    version = next(iter(whole_versions(db, [version_id])), None)
+    """With its model, which knows of no version. Errors: NotFound, also for what this person may not see."""
+    rows = _version_alone().rows(db, number=version_id)
+    version = _lone_version(rows[0][0]) if rows else None
     if version is None or not can_view_version(version, viewer, key):
         raise NotFound("This version does not exist, or it is not shared with you.")
     return version
@@ -76,24 +84,22 @@ _FILE = _names(ModelFile, without=("hash_values",))
 def _models() -> Prepared:
     versions = _list_of(ModelVersion, _version_parts(), ModelVersion.id.desc())
     mine = versions.where(ModelVersion.model_id == Model.id).correlate(Model).scalar_subquery()
-    return Prepared(_model_query(mine).where(Model.id == _numbers()), steady=True)
+    wanted = func.any(bindparam("numbers", type_=ARRAY(Integer)))
+    return Prepared(select(Model.id, _text(mine)).where(Model.id == wanted), steady=True)
 
 
 @cache
-def _versions() -> Prepared:
-    alone = func.json_build_array(func.json_build_array(*_version_parts()))
-    query = _model_query(alone).join(ModelVersion, ModelVersion.model_id == Model.id)
-    return Prepared(query.where(ModelVersion.id == _numbers()), steady=True)
+def _version_alone() -> Prepared:
+    alone = _text(func.json_build_array(*_version_parts()))
+    query = select(alone).join_from(Model, ModelVersion, ModelVersion.model_id == Model.id)
+    return Prepared(query.where(ModelVersion.id == bindparam("number", type_=Integer)), steady=True)
 
 
-def _numbers() -> ColumnElement[Any]:
-    return func.any(bindparam("numbers", type_=ARRAY(Integer)))
-
-
-def _model_query(versions: ColumnElement[Any]) -> Select[Any]:
-    tags = select(ModelTag.tag).where(ModelTag.model_id == Model.id).order_by(ModelTag.tag)
-    tagged = func.array(tags.correlate(Model).scalar_subquery())
-    return select(*(getattr(Model, name) for name in _MODEL), tagged, versions)
+def _text(versions: ColumnElement[Any]) -> ColumnElement[str]:
+    """A model's columns, its tags, and `versions`."""
+    tags = select(func.json_agg(aggregate_order_by(ModelTag.tag, ModelTag.tag)))
+    tagged = tags.where(ModelTag.model_id == Model.id).correlate(Model).scalar_subquery()
+    return cast(func.json_build_array(*_columns(Model, _MODEL), tagged, versions), Text)
 
 
 def _version_parts() -> list[ColumnElement[Any]]:
@@ -128,22 +134,15 @@ def _list_of(kind: type[Any], parts: Sequence[ColumnElement[Any]], order: Any) -
     return select(func.json_agg(aggregate_order_by(func.json_build_array(*parts), order))).select_from(kind)
 
 
-def _model(row: AnyRow) -> Model:
-    """Its versions see it as long as it is there: thousands of objects in a circle would wait for the garbage
-    collector, and it takes twenty milliseconds for them."""
-    model = _bare_model(row)
-    model.versions = [_version(proxy(model), parts) for parts in row[-1] or ()]
-    return model
+def _lone_version(text: str) -> ModelVersion:
+    *values, version = from_json(text)
+    return _version(_bare_model(values), version)
 
 
-def _lone_version(row: AnyRow) -> ModelVersion:
-    return _version(_bare_model(row), row[-1][0])
-
-
-def _bare_model(row: AnyRow) -> Model:
-    *values, tags, _ = row
-    model = build(Model, dict(zip(_MODEL, values, strict=True)))
-    model.tags = [build(ModelTag, {"model_id": model.id, "tag": tag}) for tag in tags]
+def _bare_model(parts: list[Any]) -> Model:
+    *values, tags = parts
+    model = build(Model, dict(zip(_MODEL, _with_moments(values, _MODEL_MOMENTS), strict=True)))
+    model.tags = [build(ModelTag, {"model_id": model.id, "tag": tag}) for tag in tags or ()]
     return model
 
 
@@ -178,6 +177,7 @@ def _moments(kind: type[Any], names: Sequence[str]) -> tuple[int, ...]:
     return tuple(place for place, name in enumerate(names) if columns[name].type.python_type is datetime)
 
 
+_MODEL_MOMENTS = _moments(Model, _MODEL)
 _VERSION_MOMENTS = _moments(ModelVersion, _VERSION)
 _FILE_MOMENTS = _moments(ModelFile, _FILE)
 
