@@ -156,7 +156,7 @@ def _key(request: Request) -> Key:
     """All that an answer to nobody in particular depends on."""
     asked, scope = request.headers, request.scope
     return (
-        scope["scheme"], asked.get("host", ""), str(scope["server"]),
+        scope["scheme"], asked.get("host", ""), str(scope.get("server")),
         scope["path"], scope["query_string"].decode("latin-1"),
         request.cookies.get("theme", ""), asked.get("hx-request", ""),
         asked.get("hx-history-restore-request", ""), asked.get("hx-target", ""),
