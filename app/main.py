@@ -21,7 +21,7 @@ from app.gallery.summary import recount_in_turn
 from app.jobs.reaper import Reaper, every_tick
 from app.training.service import expire_checkpoints
 from app.web.errors import add_error_handlers
-from app.web.middleware import EscapedQuery, Preflight, RefuseForgedWrites, SecurityHeaders, TrustedProxy
+from app.web.middleware import Preflight, RefuseForgedWrites, SecurityHeaders, TrustedProxy
 from app.web.ratelimit import RateLimitHeaders
 from app.web.rendered import add_rendered_handler
 from app.web.routing import Directory
@@ -91,5 +91,4 @@ def create_app() -> FastAPI:
     app.add_middleware(RefuseForgedWrites, public_url=settings.server.public_url)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(TrustedProxy, trusted=settings.server.trusted_proxies)
-    app.add_middleware(EscapedQuery)
     return app

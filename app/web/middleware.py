@@ -1,12 +1,11 @@
-"""What every request passes: readable queries, believed proxy headers, no forged writes, security headers.
+"""What every request passes: believed proxy headers, refusal of forged writes, security headers.
 
 Plain ASGI, because Starlette's BaseHTTPMiddleware breaks streaming answers.
 """
 
 import ipaddress
 import re
-from string import punctuation
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -27,18 +26,6 @@ SECURITY_HEADERS = {
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "cross-origin-opener-policy": "same-origin",
 }
-
-
-class EscapedQuery:
-    """Bytes of a query that are not ASCII are escaped, as browsers do it: else some would be no text."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not scope["query_string"].isascii():
-            scope["query_string"] = quote(scope["query_string"], safe=punctuation).encode()
-        await self.app(scope, receive, send)
 
 
 class TrustedProxy:

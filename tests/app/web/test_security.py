@@ -1,13 +1,10 @@
 """What every answer carries, and what nobody gets to run."""
 
-import anyio
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
-from starlette.types import Message, Receive, Scope, Send
 
-from app.web.middleware import EscapedQuery
 from tests.app.conftest import Browser, Visitor
 from tests.factories import make_admin, make_user
 
@@ -85,41 +82,3 @@ def test_a_crash_tells_a_number_and_nothing_else(own_application: FastAPI, db: S
         assert "Tell the admin this number: err_" in answer.text
         assert "secret detail" not in answer.text
         assert "Traceback" not in answer.text
-
-
-@pytest.mark.parametrize(
-    "path", ["/", "/models", "/api/v1/models", "/api/v1/uploads", "/nothing", "/healthz"]
-)
-@pytest.mark.parametrize("query", [b"query=\xff", b"q=\xc3\xa9", b"\xff\xfe", b"cursor=%FF"])
-def test_a_query_that_is_no_text_breaks_nothing(
-    db: Session, application: FastAPI, path: str, query: bytes
-) -> None:
-    """Browsers escape what is not ASCII, and programs need not."""
-    said: list[Message] = []
-    scope = {
-        "type": "http", "method": "GET", "path": path, "query_string": query, "scheme": "http",
-        "headers": [(b"host", b"testserver")], "server": ("testserver", 80), "client": ("testclient", 1),
-    }  # fmt: skip
-
-    async def ask() -> None:
-        await application(scope, receive, send)
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Message) -> None:
-        said.append(message)
-
-    anyio.run(ask)
-    assert said[0]["status"] < 500
-
-
-def test_letters_in_a_query_are_read_however_they_are_sent() -> None:
-    scope = {"type": "http", "query_string": "query=été&sort=a%20b+c".encode(), "headers": []}
-    seen: list[str] = []
-
-    async def app(inner: Scope, _receive: Receive, _send: Send) -> None:
-        seen.extend(Request(inner).query_params.values())
-
-    anyio.run(EscapedQuery(app), scope, None, None)
-    assert seen == ["été", "a b c"]
