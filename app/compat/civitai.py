@@ -21,7 +21,7 @@ from app.gallery.listing import ModelFilters, list_ids, search_ids
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model
 from app.gallery.schemas import COMMERCIAL_USE, MODEL_TYPES
-from app.gallery.shapes import mini_out, model_out, version_out
+from app.gallery.shapes import Shown, mini_out, model_out, version_out
 from app.gallery.whole import model_of, model_texts, view_model, view_version
 from app.web.deps import Db
 from app.web.kept import for_everybody
@@ -67,7 +67,7 @@ def list_models(request: Request, db: Db, viewer: CompatUser) -> Any:
     only_primary = bool(query.flag("primaryFileOnly"))
     items = [
         _item(request, text, viewer, filters, only_primary=only_primary)
-        for text in model_texts(db, found.items)
+        for text in model_texts(db, found.items, details=False)
     ]
     metadata = to_json(query.paged(found.next_cursor, page, limit))
     body = b'{"items":[' + b",".join(items) + b'],"metadata":' + metadata + b"}"
@@ -84,7 +84,7 @@ def _item(
 
     def make() -> bytes:
         model = model_of(text)
-        told = model_out(request, model, viewer, level=filters.level)
+        told = model_out(request, model, viewer, Shown(filters.level, details=False))
         whole = can_edit_model(model, viewer)
         bases = filters.base_models
         return to_json(faces.in_list(told, base_models=bases, only_primary=only_primary, whole=whole))
@@ -147,7 +147,7 @@ def get_model(
     own = can_edit_model(model, viewer)
     if own:
         response.headers["ETag"] = service.model_etag(model)
-    return faces.alone(model_out(request, model, viewer, key=key), whole=own)
+    return faces.alone(model_out(request, model, viewer, Shown(key=key)), whole=own)
 
 
 def _model(db: Db, viewer: User | None, number: int, key: str | None) -> Model:

@@ -17,12 +17,14 @@ def _without(thing: Json, names: Sequence[str]) -> Json:
 
 
 def in_list(model: Json, *, base_models: Sequence[str], only_primary: bool, whole: bool) -> Json:
-    """An item of GET /models: versions of the wanted base models alone, primary files alone if asked."""
+    """An item of GET /models: versions of the wanted base models alone, primary files alone if asked.
+
+    `model` comes without the details of its pictures.
+    """
     versions = [v for v in model["modelVersions"] if not base_models or v["baseModel"] in base_models]
     for version in versions:
         if only_primary:
             version["files"] = [file for file in version["files"] if file["primary"]]
-        version["images"] = [_without(image, ONLY_OF_VERSIONS) for image in version["images"]]
     shown = versions if whole else [_without(version, NOT_IN_LISTS) for version in versions]
     return model | {"modelVersions": shown}
 

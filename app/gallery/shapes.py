@@ -53,6 +53,11 @@ class Shown:
 
     level: int = EVERYTHING
     key: str | None = None
+    details: bool = True
+    """Of pictures: how they were made, too."""
+
+
+WHOLE = Shown()
 
 
 def slug(name: str) -> str:
@@ -159,7 +164,7 @@ def _version_core(
             "ratingCount": 0, "rating": 0,
         },
         "files": [file_out(request, file, primary, shown.key) for file in version.files] if given else [],
-        "images": [version_image_out(request, image) for image in pictures],
+        "images": [version_image_out(request, image, details=shown.details) for image in pictures],
         **({"downloadUrl": origin(request) + download_path(primary, shown.key)} if primary else {}),
     }  # fmt: skip
 
@@ -242,12 +247,9 @@ def mini_out(
     }
 
 
-def model_out(
-    request: Request, model: Model, viewer: User | None, *, level: int = EVERYTHING, key: str | None = None
-) -> dict[str, Any]:
-    """A model with the versions that the viewer may see, and their pictures of these ratings (bit mask)."""
-    shown = [v for v in model.versions if can_view_version(v, viewer, key)]
-    how = Shown(level, key)
+def model_out(request: Request, model: Model, viewer: User | None, how: Shown = WHOLE) -> dict[str, Any]:
+    """A model with the versions that the viewer may see, and of their pictures what is to be shown."""
+    shown = [v for v in model.versions if can_view_version(v, viewer, how.key)]
     out = [_version_in_model(request, v, viewer, n, how) for n, v in enumerate(shown)]
     rating = model.rating
     for version in out:

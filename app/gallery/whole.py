@@ -11,7 +11,19 @@ from typing import Any
 from weakref import proxy
 
 from pydantic_core import from_json
-from sqlalchemy import ARRAY, ColumnElement, Integer, Select, Text, bindparam, cast, func, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    null,
+    select,
+)
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session, class_mapper
 
@@ -26,12 +38,18 @@ _PICTURE = (
     "id", "user_id", "visibility", "share_key", "rating", "taken_down_at", "origin", "media_type", "size",
     "width", "height", "frames", "fps", "prompt", "meta",
 )  # fmt: skip
+"""Without details, of the last two only whether they are empty."""
+_EMPTY: ColumnElement[Any] = literal_column("'{}'::jsonb")
 _RESOURCE = ("kind", "name", "model_version_id", "weight")
 
 
-def model_texts(db: Session, model_ids: Sequence[int]) -> list[str]:
-    """Each of these models as a text that `model_of` reads, in their order; of those that are still there."""
-    found = {row[0]: row[1] for row in _models().rows(db, numbers=list(model_ids))} if model_ids else {}
+def model_texts(db: Session, model_ids: Sequence[int], *, details: bool = True) -> list[str]:
+    """Each of these models as a text that `model_of` reads, in their order; of those that are still there.
+
+    Without `details` it is not read how their pictures were made.
+    """
+    rows = _models(details=details).rows(db, numbers=list(model_ids)) if model_ids else ()
+    found = {row[0]: row[1] for row in rows}
     return [found[number] for number in model_ids if number in found]
 
 
@@ -81,8 +99,8 @@ _FILE = _names(ModelFile, without=("hash_values",))
 
 
 @cache
-def _models() -> Prepared:
-    versions = _list_of(ModelVersion, _version_parts(), ModelVersion.id.desc())
+def _models(*, details: bool) -> Prepared:
+    versions = _list_of(ModelVersion, _version_parts(details=details), ModelVersion.id.desc())
     mine = versions.where(ModelVersion.model_id == Model.id).correlate(Model).scalar_subquery()
     wanted = func.any(bindparam("numbers", type_=ARRAY(Integer)))
     return Prepared(select(Model.id, _text(mine)).where(Model.id == wanted), steady=True)
@@ -90,7 +108,7 @@ def _models() -> Prepared:
 
 @cache
 def _version_alone() -> Prepared:
-    alone = _text(func.json_build_array(*_version_parts()))
+    alone = _text(func.json_build_array(*_version_parts(details=True)))
     query = select(alone).join_from(Model, ModelVersion, ModelVersion.model_id == Model.id)
     return Prepared(query.where(ModelVersion.id == bindparam("number", type_=Integer)), steady=True)
 
@@ -102,9 +120,9 @@ def _text(versions: ColumnElement[Any]) -> ColumnElement[str]:
     return cast(func.json_build_array(*_columns(Model, _MODEL), tagged, versions), Text)
 
 
-def _version_parts() -> list[ColumnElement[Any]]:
+def _version_parts(*, details: bool) -> list[ColumnElement[Any]]:
     files = _list_of(ModelFile, [*_columns(ModelFile, _FILE), _hashes()], ModelFile.id)
-    pictures = _list_of(Image, [*_columns(Image, _PICTURE), _resources()], VersionPicture.position)
+    pictures = _list_of(Image, _picture_parts(details=details), VersionPicture.position)
     pictured = pictures.join(VersionPicture, VersionPicture.image_id == Image.id)
     return [
         *_columns(ModelVersion, _VERSION),
@@ -113,6 +131,12 @@ def _version_parts() -> list[ColumnElement[Any]]:
         .correlate(ModelVersion)
         .scalar_subquery(),
     ]
+
+
+def _picture_parts(*, details: bool) -> list[ColumnElement[Any]]:
+    if details:
+        return [*_columns(Image, _PICTURE), _resources()]
+    return [*_columns(Image, _PICTURE[:-2]), Image.prompt != "", Image.meta != _EMPTY, null()]
 
 
 def _hashes() -> ColumnElement[Any]:

@@ -100,9 +100,9 @@ def _film(image: Image) -> dict[str, Any]:
     return {"audio": False, "duration": image.duration} if image.is_clip else {}
 
 
-def version_image_out(request: Request, image: Image) -> dict[str, Any]:
-    """A picture inside a version."""
-    return {
+def version_image_out(request: Request, image: Image, *, details: bool = True) -> dict[str, Any]:
+    """A picture inside a version; without `details` as lists have it."""
+    short = {
         "id": image.id,
         "url": origin(request) + variant_path(image),
         "nsfwLevel": image.rating,
@@ -116,6 +116,12 @@ def version_image_out(request: Request, image: Image) -> dict[str, Any]:
         "hasPositivePrompt": bool(image.prompt),
         "onSite": image.origin != "uploaded",
         "remixOfId": None,
+    }
+    return short | _details(image) if details else short
+
+
+def _details(image: Image) -> dict[str, Any]:
+    return {
         "availability": "Public" if image.visibility == "public" else "Private",
         "metadata": {
             "hash": None,
