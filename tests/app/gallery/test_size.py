@@ -175,6 +175,31 @@ def test_pages_of_a_list_hold_everything_once(db: Session, user: User, sort: str
         assert len(found) == len(public + drafts)
 
 
+@pytest.mark.parametrize("few", [listing.FEW, -1])
+def test_a_search_goes_on_after_what_it_ranks(
+    db: Session, user: User, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """The very name first, however few have fetched it; then the ranked ones, then all others, each once."""
+    monkeypatch.setattr(listing, "RANKED", 3)
+    monkeypatch.setattr(listing, "FEW", few)
+    for statements in (listing._search, listing._listing):
+        statements.cache_clear()
+    names = ["Stone", "Stone wall", "Old stone", *(f"Old stone {n}" for n in range(5))]
+    models = [published(db, user, tensors=name.encode(), name=name) for name in names]
+    for downloads, model in enumerate(models):
+        model.download_count = downloads
+    found, cursor = list[int](), None
+    for _ in models:
+        page = listing.search_ids(db, None, listing.ModelFilters(query="STONE"), cursor=cursor, limit=2)
+        found, cursor = found + page.items, page.next_cursor
+        if cursor is None:
+            break
+    exact, *others = (model.id for model in models)
+    assert found == [exact, *reversed(others)]
+    for statements in (listing._search, listing._listing):
+        statements.cache_clear()
+
+
 def test_a_search_that_takes_too_long_is_refused(db: Session) -> None:
     with pytest.raises(TookTooLong), db.begin_nested(), within(db, 0.05):
         db.execute(text("select pg_sleep(5)"))
