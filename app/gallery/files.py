@@ -14,7 +14,7 @@ from app.core.hashing import hash_stream
 from app.core.security import digest
 from app.core.storage import get_storage
 from app.gallery.headers import facts_of, recognise_blob, recognised_from
-from app.gallery.models import Download, FileHash, Model, ModelFile, ModelVersion
+from app.gallery.models import Download, Model, ModelFile, ModelVersion
 from app.gallery.permissions import can_download_here, can_download_model, can_view_version
 from app.images.models import Image
 from app.images.permissions import can_view_image
@@ -92,7 +92,7 @@ def add_file(
         precision=precision or (seen.pruned if seen else None),
         size=blob.size,
         is_primary=not any(f.is_primary for f in version.files),
-        hashes=[FileHash(kind=kind, value=value) for kind, value in found.items()],
+        hash_values=found,
     )
     db.add(file)
     db.flush()
@@ -208,7 +208,7 @@ A1111_VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
 def sidecar(file: ModelFile) -> dict[str, object]:
     """What A1111, Forge and InvokeAI read from `<stem>.json` beside a LoRA."""
     version = file.version
-    autov3 = (file.hash_values or {}).get("AutoV3", "")
+    autov3 = file.hash_values.get("AutoV3", "")
     bases = architectures_of(version.base_model)
     return {
         "description": version.model.description[:2000],

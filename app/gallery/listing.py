@@ -236,7 +236,7 @@ def _listing(shape: _Shape) -> Prepared:
         most = bindparam("offset", type_=Integer) + bindparam("limit", type_=Integer)
         query = query.where(Model.id.in_(select(_numbers(query, ways, order, most))))
     page = query.order_by(*order).offset(bindparam("offset", type_=Integer))
-    return Prepared(page.limit(bindparam("limit", type_=Integer)))
+    return Prepared(page.limit(bindparam("limit", type_=Integer)), steady=shape.few)
 
 
 @lru_cache(maxsize=512)
@@ -248,7 +248,7 @@ def _search(shape: _Shape) -> Prepared:
     numbers = union(select(popular.c.id), _of_that_name(shape).subquery().select()).subquery()
     query = select(Model.id, Model.download_count, popular.c.id.is_not(None))
     ranked = query.join(numbers, numbers.c.id == Model.id).outerjoin(popular, popular.c.id == Model.id)
-    return Prepared(ranked.order_by(*_rank(), *POPULAR))
+    return Prepared(ranked.order_by(*_rank(), *POPULAR), steady=shape.few)
 
 
 def _of_that_name(shape: _Shape) -> Select[Any]:

@@ -15,11 +15,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
-    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import TSVECTOR
-from sqlalchemy.orm import Mapped, column_property, deferred, mapped_column, relationship
+from sqlalchemy.orm import Mapped, column_property, deferred, mapped_column, relationship, validates
 
 from app.core.db import Base, Created
 from app.images.models import Image
@@ -175,10 +174,15 @@ class ModelFile(Base, Created):
     is_primary: Mapped[bool] = mapped_column(default=True)
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
     """What was read from the header: rank, alpha, keys."""
-    if TYPE_CHECKING:
-        hash_values: Mapped[dict[str, Any] | None]
-        """Each kind of hash and its value, in one piece: lists hold many files, and a file six hashes."""
+    hash_values: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """Each kind of hash and its value: a list shows many files, and a file has six."""
     hashes: Mapped[list["FileHash"]] = relationship(cascade="all, delete-orphan")
+    """The same for looking files up; follows `hash_values` by itself."""
+
+    @validates("hash_values")
+    def _list_hashes(self, _name: str, values: dict[str, Any]) -> dict[str, Any]:
+        self.hashes = [FileHash(kind=kind, value=value) for kind, value in values.items()]
+        return values
 
 
 class FileHash(Base):
@@ -189,14 +193,6 @@ class FileHash(Base):
     file_id: Mapped[int] = mapped_column(ForeignKey("model_file.id", ondelete="CASCADE"), primary_key=True)
     kind: Mapped[str] = mapped_column(String(10), primary_key=True)
     value: Mapped[str] = mapped_column(String(64), index=True)
-
-
-ModelFile.hash_values = column_property(
-    select(func.jsonb_object_agg(FileHash.kind, FileHash.value))
-    .where(FileHash.file_id == ModelFile.id)
-    .correlate_except(FileHash)
-    .scalar_subquery()
-)
 
 
 class VersionPicture(Base):

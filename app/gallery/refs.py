@@ -180,7 +180,7 @@ def lora_ref(
 
 
 def _autov3(file: ModelFile) -> str:
-    return str((file.hash_values or {}).get("AutoV3", "")).lower()
+    return str(file.hash_values.get("AutoV3", "")).lower()
 
 
 def embedding_ref(

@@ -96,7 +96,7 @@ def _encoded(*query: tuple[str, str]) -> str:
 
 
 def shown_hashes(file: ModelFile) -> dict[str, str]:
-    return {kind: value for kind, value in (file.hash_values or {}).items() if kind != TENSOR}
+    return {kind: value for kind, value in file.hash_values.items() if kind != TENSOR}
 
 
 def file_out(

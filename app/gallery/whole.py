@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session, class_mapper
 from app.accounts.models import User
 from app.core.errors import NotFound
 from app.core.prepared import Prepared, build
-from app.gallery.models import FileHash, Model, ModelFile, ModelTag, ModelVersion, VersionPicture
+from app.gallery.models import Model, ModelFile, ModelTag, ModelVersion, VersionPicture
 from app.gallery.permissions import can_view_model, can_view_version
 from app.images.models import Image, ImageResource
 
@@ -95,7 +95,7 @@ def _names(kind: type[Any], *, without: tuple[str, ...] = ()) -> tuple[str, ...]
 
 _MODEL = _names(Model, without=("listed_at",))
 _VERSION = _names(ModelVersion)
-_FILE = _names(ModelFile, without=("hash_values",))
+_FILE = _names(ModelFile)
 
 
 @cache
@@ -121,7 +121,7 @@ def _text(versions: ColumnElement[Any]) -> ColumnElement[str]:
 
 
 def _version_parts(*, details: bool) -> list[ColumnElement[Any]]:
-    files = _list_of(ModelFile, [*_columns(ModelFile, _FILE), _hashes()], ModelFile.id)
+    files = _list_of(ModelFile, _columns(ModelFile, _FILE), ModelFile.id)
     pictures = _list_of(Image, _picture_parts(details=details), VersionPicture.position)
     pictured = pictures.join(VersionPicture, VersionPicture.image_id == Image.id)
     return [
@@ -137,11 +137,6 @@ def _picture_parts(*, details: bool) -> list[ColumnElement[Any]]:
     if details:
         return [*_columns(Image, _PICTURE), _resources()]
     return [*_columns(Image, _PICTURE[:-2]), Image.prompt != "", Image.meta != _EMPTY, null()]
-
-
-def _hashes() -> ColumnElement[Any]:
-    pairs = select(func.json_object_agg(FileHash.kind, FileHash.value))
-    return pairs.where(FileHash.file_id == ModelFile.id).correlate(ModelFile).scalar_subquery()
 
 
 def _resources() -> ColumnElement[Any]:
@@ -179,10 +174,10 @@ def _version(model: Model, parts: list[Any]) -> ModelVersion:
     return version
 
 
-def _file(version: ModelVersion, parts: list[Any]) -> ModelFile:
-    *values, hashes = parts
-    known = {"version": version, "hash_values": hashes}
-    return build(ModelFile, dict(zip(_FILE, _with_moments(values, _FILE_MOMENTS), strict=True)) | known)
+def _file(version: ModelVersion, values: list[Any]) -> ModelFile:
+    file = build(ModelFile, dict(zip(_FILE, _with_moments(values, _FILE_MOMENTS), strict=True)))
+    file.version = version
+    return file
 
 
 def _picture(version: ModelVersion, position: int, parts: list[Any]) -> VersionPicture:

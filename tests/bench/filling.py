@@ -114,22 +114,25 @@ update model set visibility = 'private' where visibility <> 'private' and not ex
 """
 
 FILES = """
-insert into model_file (version_id, blob_sha256, name, type, format, fp, precision, size, is_primary,
-    created_at)
-select version.id, %(blob)s, 'file-' || n || case when n <= %(versions)s then '.safetensors' else '.ckpt' end,
+insert into model_file (id, version_id, blob_sha256, name, type, format, fp, precision, size, is_primary,
+    created_at, hash_values)
+select n, version.id, %(blob)s,
+    'file-' || n || case when n <= %(versions)s then '.safetensors' else '.ckpt' end,
     'Model', case when n <= %(versions)s then 'SafeTensor' else 'PickleTensor' end,
     case when n <= %(versions)s then 'fp16' else 'fp32' end, 'pruned', 1 + n, n <= %(versions)s,
-    version.created_at
+    version.created_at, (select jsonb_object_agg(kind.name,
+        upper(left(md5(n || kind.name) || md5(kind.name || n), kind.digits)))
+        from (values {kinds}) kind (name, digits))
 from generate_series(1, %(files)s) n
 join model_version version on version.id = case when n <= %(versions)s then n
     when n <= 2 * %(versions)s - %(versions)s / 4 then n - %(versions)s
     else 1 + (mod(n::bigint * 7919, %(versions)s / 4)) end;
+select setval('model_file_id_seq', %(files)s);
 """
 
 HASHES = """
 insert into file_hash (file_id, kind, value)
-select file.id, kind.name, upper(left(md5(file.id || kind.name) || md5(kind.name || file.id), kind.digits))
-from model_file file cross join (values {kinds}) kind (name, digits);
+select file.id, hash.key, hash.value from model_file file cross join jsonb_each_text(hash_values) hash;
 """
 
 PICTURES = f"""
@@ -158,9 +161,9 @@ from image where image.origin = 'page';
 """
 
 PARTS = {
-    "people": PEOPLE, "models": MODELS, "tags": TAGS, "versions": VERSIONS, "files": FILES,
-    "hashes": HASHES.format(kinds=", ".join(f"('{kind}', {digits})" for kind, digits in KINDS)),
-    "images": PICTURES,
+    "people": PEOPLE, "models": MODELS, "tags": TAGS, "versions": VERSIONS,
+    "files": FILES.format(kinds=", ".join(f"('{kind}', {digits})" for kind, digits in KINDS)),
+    "hashes": HASHES, "images": PICTURES,
 }  # fmt: skip
 TABLES = (
     "model", "model_tag", "model_version", "model_file", "file_hash", "image", "image_resource",

@@ -8,7 +8,7 @@ from app.accounts.models import User
 from app.core.db import utcnow
 from app.core.hashing import hash_stream
 from app.gallery import service
-from app.gallery.models import FileHash, Model, ModelFile, ModelVersion
+from app.gallery.models import Model, ModelFile, ModelVersion
 from app.gallery.summary import recount
 from app.images.models import Image, ImageResource
 from app.images.service import create_sample
@@ -45,8 +45,7 @@ def _picture(db: Session, user: User, version: ModelVersion, rating: int = 1, po
 
 def _file(db: Session, version: ModelVersion, content: bytes, **fields: object) -> ModelFile:
     blob, hashes = make_blob(db, content), hash_stream([content])
-    rows = [FileHash(kind=kind, value=value) for kind, value in hashes.items()]
-    file = ModelFile(version=version, blob_sha256=blob.sha256, size=blob.size, hashes=rows, **fields)
+    file = ModelFile(version=version, blob_sha256=blob.sha256, size=blob.size, hash_values=hashes, **fields)
     db.add(file)
     db.flush()
     return file

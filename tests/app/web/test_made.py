@@ -1,5 +1,7 @@
 """What is made of the same text is made once, within bounds."""
 
+from functools import partial
+
 from app.web.made import Made
 
 
@@ -11,8 +13,8 @@ def test_the_same_text_is_made_once() -> None:
         return text.encode()
 
     for text in ("one", "two", "one", "one"):
-        assert made.of((text, "https://here"), lambda text=text: make(text)) == text.encode()
-    assert made.of(("one", "https://there"), lambda: make("one there")) == b"one there"
+        assert made.of((text, "https://here"), partial(make, text)) == text.encode()
+    assert made.of(("one", "https://there"), partial(make, "one there")) == b"one there"
     assert asked == ["one", "two", "one there"]
 
 
