@@ -6,6 +6,7 @@ here that happens to have the same numbers.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlalchemy.orm import Session
 
@@ -54,10 +55,15 @@ def air(version: ModelVersion) -> str:
 
 
 def ecosystem(version: ModelVersion) -> str:
-    spec = specs().get(version.family or "") or next(
-        (s for s in specs().values() if s.base_model.lower() == version.base_model.lower()), None
+    return _ecosystem(version.family, version.base_model)
+
+
+@lru_cache(maxsize=500)
+def _ecosystem(family: str | None, base_model: str) -> str:
+    spec = specs().get(family or "") or next(
+        (s for s in specs().values() if s.base_model.lower() == base_model.lower()), None
     )
-    return spec.air if spec else next(iter(sorted(architectures_of(version.base_model))), "other")
+    return spec.air if spec else next(iter(sorted(architectures_of(base_model))), "other")
 
 
 def _kind(version: ModelVersion) -> str:

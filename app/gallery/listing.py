@@ -50,7 +50,7 @@ SHORT = ("Day", "Week")
 SECONDS = 2.0
 """A search that takes longer is refused: it would hold up everybody else."""
 POPULAR = (Model.download_count.desc(), Model.id.desc())
-FEW = 8000
+FEW = 5000
 """So many models with two words are sooner found by these and sorted than met in the order of a list."""
 RANKED = 50
 """A search ranks the most downloaded of what it finds, no more: words may be in half of all models."""

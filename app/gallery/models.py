@@ -121,6 +121,9 @@ class ModelVersion(Base, Created):
     __tablename__ = "model_version"
     __table_args__ = (
         Index("ix_model_version_base_model", "base_model", "model_id"),
+        Index(
+            "ix_model_version_told", "model_id", "base_model", postgresql_where=text("status = 'Published'")
+        ),
         Index("ix_model_version_trained", "model_id", postgresql_where=text("upload_type = 'Trained'")),
     )
 

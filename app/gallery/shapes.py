@@ -76,23 +76,28 @@ def model_path(model: Model, *, version: ModelVersion | None = None, with_key: b
 
 def download_path(file: ModelFile, key: str | None = None) -> str:
     """The primary file needs no query, another says what it is, and its number where others are alike."""
-    path = f"/api/download/models/{file.version_id}"
-    if file.is_primary and not key:
-        return path
-    query = {} if file.is_primary else {"type": file.type, "format": file.format}
-    if not file.is_primary:
-        query |= {name: value for name, value in (("size", file.precision), ("fp", file.fp)) if value}
-        wanted = Wanted(file.type, file.format, file.precision or "", file.fp or "")
-        query |= {"fileId": str(file.id)} if choose_file(file.version, wanted) is not file else {}
+    query = "" if file.is_primary else _said_of(file.type, file.format, file.precision, file.fp)
+    if not file.is_primary and _has_doubles(file):
+        query += f"&fileId={file.id}"
     if key:
-        query["key"] = key
-    return f"{path}?{_encoded(*query.items())}"
+        query += f"&{urlencode({'key': key})}"
+    path = f"/api/download/models/{file.version_id}"
+    return f"{path}?{query.removeprefix('&')}" if query else path
 
 
 @lru_cache(maxsize=1000)
-def _encoded(*query: tuple[str, str]) -> str:
-    """Few files differ in what they say of themselves."""
-    return urlencode(query)
+def _said_of(kind: str, file_format: str, precision: str | None, fp: str | None) -> str:
+    told = {"type": kind, "format": file_format, "size": precision, "fp": fp}
+    return urlencode({name: value for name, value in told.items() if value})
+
+
+def _has_doubles(file: ModelFile) -> bool:
+    """Whether what it says of itself means another file."""
+    alike = [f for f in file.version.files if f.type == file.type and f.format == file.format]
+    if len(alike) == 1:
+        return False  # none of the others fits
+    wanted = Wanted(file.type, file.format, file.precision or "", file.fp or "")
+    return choose_file(file.version, wanted) is not file
 
 
 def shown_hashes(file: ModelFile) -> dict[str, str]:

@@ -7,4 +7,5 @@ def iso(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC with milliseconds and `Z`, as JavaScript writes it."""
     if moment is None:
         return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    there = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return there.isoformat(timespec="milliseconds")[:-6] + "Z"

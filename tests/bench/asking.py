@@ -1,18 +1,20 @@
 """Many requests over loopback from a process of its own: a fixed number at once, each address asked in turn.
 
 The client shares the cores with the server, so it does as little as it can: plain sockets that stay open,
-answers read to their end and thrown away.
+answers read to their end and thrown away. A client of the standard library takes half a millisecond for each.
 """
 
-import http.client
 import multiprocessing
+import re
+import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import quantiles
 
-HEADERS = {"accept": "text/html,application/json;q=0.9", "accept-encoding": "identity"}
+ACCEPT = "text/html,application/json;q=0.9"
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -44,25 +46,65 @@ def _ask_all(port: int, paths: Sequence[str], at_once: int) -> list[tuple[float,
     found: list[tuple[float, int, int]] = [(0.0, 0, 0)] * len(paths)
 
     def walk(first: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        line = Line(port)
         for place in range(first, len(paths), at_once):
             begun = time.perf_counter()
-            status, size = _get(connection, paths[place])
+            status, size = line.get(paths[place])
             found[place] = ((time.perf_counter() - begun) * 1000, status, size)
-        connection.close()
+        line.close()
 
     with ThreadPoolExecutor(at_once) as threads:
         list(threads.map(walk, range(at_once)))
     return found
 
 
-def _get(connection: http.client.HTTPConnection, path: str) -> tuple[int, int]:
-    """Status and size; once more where the server had just closed a connection that was idle."""
-    try:
-        connection.request("GET", path, headers=HEADERS)
-        answer = connection.getresponse()
-    except http.client.RemoteDisconnected:
-        connection.close()
-        connection.request("GET", path, headers=HEADERS)
-        answer = connection.getresponse()
-    return answer.status, len(answer.read())
+class Line:
+    """A connection that stays open."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.rest = memoryview(bytearray(1 << 20))
+        self._open()
+
+    def _open(self) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def get(self, path: str) -> tuple[int, int]:
+        """Status and size; once more where the server had just closed the connection because it was idle."""
+        try:
+            return self._get(path)
+        except ConnectionError:
+            self.close()
+            self._open()
+            return self._get(path)
+
+    def _get(self, path: str) -> tuple[int, int]:
+        host = f"127.0.0.1:{self.port}"
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: {ACCEPT}\r\n\r\n".encode())
+        head, body = self._head()
+        length = _LENGTH.search(head)
+        if length is None:
+            raise ValueError(f"{path} was answered without a length")
+        size = int(length[1])
+        left = size - len(body)
+        while left:
+            left -= self._receive(self.rest[:left])
+        return int(head[9:12]), size
+
+    def _head(self) -> tuple[bytes, bytes]:
+        """The head of an answer, and what came of its body with it."""
+        came = b""
+        while b"\r\n\r\n" not in came:
+            came += bytes(self.rest[: self._receive(self.rest)])
+        end = came.index(b"\r\n\r\n") + 4
+        return came[:end], came[end:]
+
+    def _receive(self, into: memoryview) -> int:
+        amount = self.socket.recv_into(into)
+        if not amount:
+            raise ConnectionResetError("The server closed the connection.")
+        return amount
