@@ -5,6 +5,7 @@ are set decide its text, their values are parameters.
 """
 
 import re
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
+    literal_column,
     or_,
     select,
     text,
@@ -34,7 +36,7 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.core.db import utcnow, within
 from app.core.paging import Page, after, edge_values, encode_cursor, page_of_rows
-from app.core.prepared import Prepared
+from app.core.prepared import AnyRow, Prepared
 from app.gallery.models import Model, ModelFile, ModelTag, ModelVersion
 from app.images.queries import PERIODS
 
@@ -52,6 +54,9 @@ SECONDS = 2.0
 POPULAR = (Model.download_count.desc(), Model.id.desc())
 FEW = 5000
 """So many models with two words are sooner found by these and sorted than met in the order of a list."""
+FETCHED = 100
+OFTEN = range(400, 12_000)
+"""So many models with two words are looked for among those first that were fetched FETCHED times."""
 RANKED = 50
 """A search ranks the most downloaded of what it finds, no more: words may be in half of all models."""
 
@@ -101,7 +106,9 @@ class _Shape:
     others: bool = False
     """Without what a search shows first for its name."""
     few: bool = False
-    """No more than FEW models have the words that are looked for."""
+    """No more than FEW models have the words, or the bases, that are looked for."""
+    fetched: bool = False
+    """Of those alone that were fetched FETCHED times."""
 
 
 def list_ids(
@@ -116,7 +123,7 @@ def list_ids(
 ) -> Page[int]:
     """One page; `sort` is a key of ORDERS. Errors: Invalid for a cursor that is not ours, TookTooLong."""
     sort = sort if sort in ORDERS else "newest"
-    shape = replace(_shape(db, viewer, filters), sort=sort, behind=bool(cursor))
+    shape = replace(_shape(filters, viewer, _estimate(db, filters)), sort=sort, behind=bool(cursor))
     return _page(db, shape, _values(viewer, filters), cursor, limit, offset)
 
 
@@ -138,35 +145,75 @@ def search_ids(
     Those of that very name are ranked in any case. The cursor is how many came before, and that of a list
     among the others. Errors: Invalid for one that is neither, TookTooLong.
     """
-    shape, values = _shape(db, viewer, filters), _values(viewer, filters)
+    values = _values(viewer, filters) | {"estimate": _estimate(db, filters)}
+    shape = _shape(filters, viewer, values["estimate"])
     if cursor and not re.fullmatch(r"\d{1,4}", cursor, re.ASCII):
         others = replace(shape, sort="downloads", behind=True, others=True)
         return _page(db, others, values, cursor, limit)
     begin, end = int(cursor or 0), int(cursor or 0) + limit
     with within(db, SECONDS):
-        rows = _search(shape).rows(db, **values)
-    popular = [(downloads, number) for number, downloads, is_popular in rows if is_popular]
+        rows, popular = _ranked(db, shape, values)
     following = str(end) if len(rows) > end else None
     if following is None and len(popular) == RANKED:
         following = encode_cursor(min(popular))
     return Page([row[0] for row in rows[begin:end]], following)
 
 
-def _shape(db: Session, viewer: User | None, filters: ModelFilters) -> _Shape:
-    few = bool(filters.query) and _estimate(db, filters.query.strip()) <= FEW
-    return _Shape(_alike(filters), filters.own and viewer is not None, few=few)
+def _ranked(
+    db: Session, shape: _Shape, values: dict[str, Any]
+) -> tuple[Sequence[AnyRow], list[tuple[int, int]]]:
+    """Rows of `_search`, and (downloads, number) of the most downloaded among them.
+
+    Where many models have the words, they are looked for among those that were fetched often: if enough have
+    them, nobody else can be among the most downloaded.
+    """
+    ways = [replace(shape, few=True, fetched=True), shape] if values["estimate"] in OFTEN else [shape]
+    for way in ways:
+        rows = _search(way).rows(db, **values)
+        popular = [(downloads, number) for number, downloads, is_popular in rows if is_popular]
+        if len(popular) == RANKED:
+            break
+    return rows, popular
 
 
-def _estimate(db: Session, words: str) -> int:
-    """How many models have these words, as Postgres believes. It knows that well, but not that comparing
-    words takes ten times as long as it reckons."""
-    plan = _WITH_WORDS.rows(db, words=words)[0][0]
-    return int(re.search(r"rows=(\d+)", plan)[1])  # type: ignore[index]
+def _shape(filters: ModelFilters, viewer: User | None, estimate: int) -> _Shape:
+    return _Shape(_alike(filters), filters.own and viewer is not None, few=estimate <= FEW)
+
+
+def _estimate(db: Session, filters: ModelFilters) -> int:
+    """How many models have the words, or else the bases, as Postgres believes; very many without either.
+
+    It knows that well, but not that meeting them in a list takes ten times as long as it reckons.
+    """
+    if words := filters.query.strip():
+        return _rows_of(_WITH_WORDS.rows(db, words=words))
+    return _with_bases(db, tuple(filters.base_models)) if filters.base_models else 1 << 30
+
+
+def _with_bases(db: Session, bases: tuple[str, ...]) -> int:
+    """There are few bases, and what Postgres believes of them hardly changes: it is asked now and then."""
+    asked_at, believed = _believed.get(bases, (-MINUTE, 0))
+    if time.monotonic() - asked_at > MINUTE:
+        believed = _rows_of(_WITH_BASES.rows(db, bases=list(bases)))
+        if len(_believed) > MOST_BASES:
+            _believed.clear()
+        _believed[bases] = (time.monotonic(), believed)
+    return believed
+
+
+MINUTE, MOST_BASES = 60.0, 1000
+_believed: dict[tuple[str, ...], tuple[float, int]] = {}
+
+
+def _rows_of(plan: Sequence[AnyRow]) -> int:
+    found = re.search(r"rows=(\d+)", plan[0][0])
+    return int(found[1]) if found else 0
 
 
 _WITH_WORDS = Prepared(
     text("explain select from model where search @@ websearch_to_tsquery('simple', :words)")
 )
+_WITH_BASES = Prepared(text("explain select from model_version where base_model = any(:bases)"))
 
 
 def _alike(filters: ModelFilters) -> ModelFilters:
@@ -243,7 +290,9 @@ def _listing(shape: _Shape) -> Prepared:
 def _search(shape: _Shape) -> Prepared:
     """The ranked ones, best first, each with its downloads and whether it is among the most downloaded."""
     order = _by_downloads() if shape.few else POPULAR
-    found = _numbers(_filtered(select(Model.id), shape), _ways(shape), order, RANKED)
+    models = _filtered(select(Model.id), shape)
+    often = Model.download_count >= literal_column(str(FETCHED))  # in the text, for the sake of its index
+    found = _numbers(models.where(often) if shape.fetched else models, _ways(shape), order, RANKED)
     popular = select(Model.id).where(Model.id.in_(select(found))).order_by(*POPULAR).limit(RANKED).cte()
     numbers = union(select(popular.c.id), _of_that_name(shape).subquery().select()).subquery()
     query = select(Model.id, Model.download_count, popular.c.id.is_not(None))

@@ -44,6 +44,12 @@ class Model(Base, Created):
         Index("ix_model_lower_username", text("lower(username)")),
         Index("ix_model_lower_name", text("lower(name)")),
         Index("ix_model_search", "search", postgresql_using="gin"),
+        Index(
+            "ix_model_search_fetched",
+            "search",
+            postgresql_using="gin",
+            postgresql_where=text("download_count >= 100"),
+        ),
         Index("ix_model_name_part", "name", postgresql_using="gin", postgresql_ops={"name": "gin_trgm_ops"}),
     )
 
