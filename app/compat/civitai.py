@@ -17,10 +17,11 @@ from app.compat.query import PERIODS, Query, path_id
 from app.core.errors import NotFound, Unauthorized
 from app.core.paging import Page
 from app.gallery import queries, service
-from app.gallery.listing import ModelFilters, list_ids, search_ids
+from app.gallery.listing import ModelFilters, list_ids
 from app.gallery.models import Model, ModelVersion
 from app.gallery.permissions import can_edit_model
 from app.gallery.schemas import COMMERCIAL_USE, MODEL_TYPES
+from app.gallery.searching import search_ids
 from app.gallery.shapes import Shown, mini_out, model_out, version_out
 from app.gallery.whole import model_of, model_texts, view_model, view_version
 from app.web.deps import Db

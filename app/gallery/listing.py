@@ -5,7 +5,6 @@ are set decide its text, their values are parameters.
 """
 
 import re
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,11 +19,11 @@ from sqlalchemy import (
     Select,
     SQLColumnExpression,
     String,
+    Text,
     and_,
     bindparam,
     exists,
     func,
-    literal_column,
     or_,
     select,
     text,
@@ -35,8 +34,8 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.core.db import utcnow, within
-from app.core.paging import Page, after, edge_values, encode_cursor, page_of_rows
-from app.core.prepared import AnyRow, Prepared
+from app.core.paging import Page, after, edge_values, page_of_rows
+from app.core.prepared import Prepared
 from app.gallery.models import Model, ModelFile, ModelTag, ModelVersion
 from app.images.queries import PERIODS
 
@@ -54,9 +53,6 @@ SECONDS = 2.0
 POPULAR = (Model.download_count.desc(), Model.id.desc())
 FEW = 5000
 """So many models with two words are sooner found by these and sorted than met in the order of a list."""
-FETCHED = 100
-OFTEN = range(400, 12_000)
-"""So many models with two words are looked for among those first that were fetched FETCHED times."""
 RANKED = 50
 """A search ranks the most downloaded of what it finds, no more: words may be in half of all models."""
 
@@ -93,7 +89,7 @@ _LISTS = ("types", "base_models", "ids", "version_ids", "without_types", "visibi
 
 
 @dataclass(frozen=True)
-class _Shape:
+class Shape:
     """What makes one statement differ from another."""
 
     filters: ModelFilters
@@ -106,9 +102,9 @@ class _Shape:
     others: bool = False
     """Without what a search shows first for its name."""
     few: bool = False
-    """No more than FEW models have the words, or the bases, that are looked for."""
+    """No more than FEW models have the words that are looked for."""
     fetched: bool = False
-    """Of those alone that were fetched FETCHED times."""
+    """Of those alone that were fetched often."""
 
 
 def list_ids(
@@ -123,12 +119,14 @@ def list_ids(
 ) -> Page[int]:
     """One page; `sort` is a key of ORDERS. Errors: Invalid for a cursor that is not ours, TookTooLong."""
     sort = sort if sort in ORDERS else "newest"
-    shape = replace(_shape(filters, viewer, _estimate(db, filters)), sort=sort, behind=bool(cursor))
-    return _page(db, shape, _values(viewer, filters), cursor, limit, offset)
+    shape = replace(
+        shape_of(filters, viewer, estimate_of(db, filters.query.strip())), sort=sort, behind=bool(cursor)
+    )
+    return page_of(db, shape, values_of(viewer, filters), cursor, limit, offset)
 
 
-def _page(
-    db: Session, shape: _Shape, values: dict[str, Any], cursor: str | None, limit: int, offset: int = 0
+def page_of(
+    db: Session, shape: Shape, values: dict[str, Any], cursor: str | None, limit: int, offset: int = 0
 ) -> Page[int]:
     keys = _keys(shape)
     values |= edge_values(keys, cursor) | {"offset": offset, "limit": limit + 1}
@@ -137,83 +135,25 @@ def _page(
     return Page([row[-1] for row in page.items], page.next_cursor)
 
 
-def search_ids(
-    db: Session, viewer: User | None, filters: ModelFilters, *, cursor: str | None = None, limit: int = 30
-) -> Page[int]:
-    """What fits `filters.query`: the RANKED most downloaded by how well they fit, then others by downloads.
+def shape_of(filters: ModelFilters, viewer: User | None, estimate: int) -> Shape:
+    return Shape(_alike(filters), filters.own and viewer is not None, few=estimate <= FEW)
 
-    Those of that very name are ranked in any case. The cursor is how many came before, and that of a list
-    among the others. Errors: Invalid for one that is neither, TookTooLong.
+
+def estimate_of(db: Session, words: str) -> int:
+    """How many models have the words, as Postgres believes; very many without words.
+
+    It knows that well, but not that comparing words takes ten times as long as it reckons.
     """
-    values = _values(viewer, filters) | {"estimate": _estimate(db, filters)}
-    shape = _shape(filters, viewer, values["estimate"])
-    if cursor and not re.fullmatch(r"\d{1,4}", cursor, re.ASCII):
-        others = replace(shape, sort="downloads", behind=True, others=True)
-        return _page(db, others, values, cursor, limit)
-    begin, end = int(cursor or 0), int(cursor or 0) + limit
-    with within(db, SECONDS):
-        rows, popular = _ranked(db, shape, values)
-    following = str(end) if len(rows) > end else None
-    if following is None and len(popular) == RANKED:
-        following = encode_cursor(min(popular))
-    return Page([row[0] for row in rows[begin:end]], following)
-
-
-def _ranked(
-    db: Session, shape: _Shape, values: dict[str, Any]
-) -> tuple[Sequence[AnyRow], list[tuple[int, int]]]:
-    """Rows of `_search`, and (downloads, number) of the most downloaded among them.
-
-    Where many models have the words, they are looked for among those that were fetched often: if enough have
-    them, nobody else can be among the most downloaded.
-    """
-    ways = [replace(shape, few=True, fetched=True), shape] if values["estimate"] in OFTEN else [shape]
-    for way in ways:
-        rows = _search(way).rows(db, **values)
-        popular = [(downloads, number) for number, downloads, is_popular in rows if is_popular]
-        if len(popular) == RANKED:
-            break
-    return rows, popular
-
-
-def _shape(filters: ModelFilters, viewer: User | None, estimate: int) -> _Shape:
-    return _Shape(_alike(filters), filters.own and viewer is not None, few=estimate <= FEW)
-
-
-def _estimate(db: Session, filters: ModelFilters) -> int:
-    """How many models have the words, or else the bases, as Postgres believes; very many without either.
-
-    It knows that well, but not that meeting them in a list takes ten times as long as it reckons.
-    """
-    if words := filters.query.strip():
-        return _rows_of(_WITH_WORDS.rows(db, words=words))
-    return _with_bases(db, tuple(filters.base_models)) if filters.base_models else 1 << 30
-
-
-def _with_bases(db: Session, bases: tuple[str, ...]) -> int:
-    """There are few bases, and what Postgres believes of them hardly changes: it is asked now and then."""
-    asked_at, believed = _believed.get(bases, (-MINUTE, 0))
-    if time.monotonic() - asked_at > MINUTE:
-        believed = _rows_of(_WITH_BASES.rows(db, bases=list(bases)))
-        if len(_believed) > MOST_BASES:
-            _believed.clear()
-        _believed[bases] = (time.monotonic(), believed)
-    return believed
-
-
-MINUTE, MOST_BASES = 60.0, 1000
-_believed: dict[tuple[str, ...], tuple[float, int]] = {}
-
-
-def _rows_of(plan: Sequence[AnyRow]) -> int:
-    found = re.search(r"rows=(\d+)", plan[0][0])
+    if not words:
+        return 1 << 30
+    plan = _WITH_WORDS.rows(db, words=words)[0][0]
+    found = re.search(r"rows=(\d+)", plan)
     return int(found[1]) if found else 0
 
 
 _WITH_WORDS = Prepared(
     text("explain select from model where search @@ websearch_to_tsquery('simple', :words)")
 )
-_WITH_BASES = Prepared(text("explain select from model_version where base_model = any(:bases)"))
 
 
 def _alike(filters: ModelFilters) -> ModelFilters:
@@ -234,7 +174,7 @@ def _kind_of(words: str) -> str:
     return ("word" if re.fullmatch(r"\S{3,}", words) else "words") if words else ""
 
 
-def _values(viewer: User | None, filters: ModelFilters) -> dict[str, Any]:
+def values_of(viewer: User | None, filters: ModelFilters) -> dict[str, Any]:
     """All that a statement may name as a parameter."""
     words, days = filters.query.strip(), PERIODS.get(filters.period)
     lists = {name: _one_or_all(getattr(filters, name)) for name in _LISTS}
@@ -245,6 +185,7 @@ def _values(viewer: User | None, filters: ModelFilters) -> dict[str, Any]:
         "username": filters.username.lower(),
         "category": filters.category,
         "commercial_use": [use for use in filters.commercial_use if use != "None"],
+        "bases": list(filters.base_models),
         "since": utcnow() - timedelta(days=days) if days else None,
         "words": words,
         "lowered": words.lower(),
@@ -263,65 +204,53 @@ def literally(words: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def _listing(shape: _Shape) -> Prepared:
+def _listing(shape: Shape) -> Prepared:
     """The page of `limit` after `offset`, each model with its sort key.
 
     Each of the ways is looked up by itself, because Postgres cannot use the indexes of several conditions
     that are joined by OR. Few models out of many, chosen by something else than their order, are found by
     that and sorted, instead of met by chance in order.
     """
-    keys, ways = _keys(shape), _ways(shape)
+    keys, ways = _keys(shape), ways_of(shape)
     ascending = shape.sort == "oldest"
     sorted_here = shape.few or (shape.filters.period in SHORT and shape.sort in ("downloads", "pictures"))
     order = [key.asc() if ascending else key.desc() for key in (_unindexed(keys) if sorted_here else keys)]
-    query = _filtered(select(*keys), shape)
+    query = filtered(select(*keys), shape)
     query = query.where(after(keys, ascending=ascending)) if shape.behind else query
-    query = query.where(Model.id.not_in(_of_that_name(shape))) if shape.others else query
+    query = query.where(Model.id.not_in(of_that_name(shape))) if shape.others else query
     if len(ways) == 1:
         query = query.where(ways[0])
     else:
         most = bindparam("offset", type_=Integer) + bindparam("limit", type_=Integer)
-        query = query.where(Model.id.in_(select(_numbers(query, ways, order, most))))
+        query = query.where(Model.id.in_(select(numbers_of(query, ways, order, most))))
     page = query.order_by(*order).offset(bindparam("offset", type_=Integer))
     return Prepared(page.limit(bindparam("limit", type_=Integer)), steady=shape.few)
 
 
-@lru_cache(maxsize=512)
-def _search(shape: _Shape) -> Prepared:
-    """The ranked ones, best first, each with its downloads and whether it is among the most downloaded."""
-    order = _by_downloads() if shape.few else POPULAR
-    models = _filtered(select(Model.id), shape)
-    often = Model.download_count >= literal_column(str(FETCHED))  # in the text, for the sake of its index
-    found = _numbers(models.where(often) if shape.fetched else models, _ways(shape), order, RANKED)
-    popular = select(Model.id).where(Model.id.in_(select(found))).order_by(*POPULAR).limit(RANKED).cte()
-    numbers = union(select(popular.c.id), _of_that_name(shape).subquery().select()).subquery()
-    query = select(Model.id, Model.download_count, popular.c.id.is_not(None))
-    ranked = query.join(numbers, numbers.c.id == Model.id).outerjoin(popular, popular.c.id == Model.id)
-    return Prepared(ranked.order_by(*_rank(), *POPULAR), steady=shape.few)
-
-
-def _of_that_name(shape: _Shape) -> Select[Any]:
+def of_that_name(shape: Shape) -> Select[Any]:
     """The models that are called just as the words, found by their name: nobody need have fetched them."""
-    query = _filtered(select(Model.id), shape).where(or_(*_seen(shape)), _is_name())
-    return query.order_by(*_by_downloads()).limit(RANKED)
+    query = filtered(select(Model.id), shape).where(or_(*seen_by(shape)), is_name())
+    return query.order_by(*by_downloads()).limit(RANKED)
 
 
-def _by_downloads() -> list[ColumnElement[Any]]:
+def by_downloads() -> list[ColumnElement[Any]]:
     return [key.desc() for key in _unindexed([Model.download_count, Model.id])]
 
 
-def _is_name() -> ColumnElement[bool]:
+def is_name() -> ColumnElement[bool]:
     same: ColumnElement[bool] = func.lower(Model.name) == bindparam("lowered", type_=String)
     return same
 
 
-def _numbers(query: Select[Any], ways: Sequence[ColumnElement[bool]], order: Sequence[Any], most: Any) -> Any:
+def numbers_of(
+    query: Select[Any], ways: Sequence[ColumnElement[bool]], order: Sequence[Any], most: Any
+) -> Any:
     """The models of `query` that are among the first `most` of one of `ways`."""
     found = [query.with_only_columns(Model.id).where(way).order_by(*order).limit(most) for way in ways]
     return union(*(one.subquery().select() for one in found)).subquery()
 
 
-def _keys(shape: _Shape) -> list[SQLColumnExpression[Any]]:
+def _keys(shape: Shape) -> list[SQLColumnExpression[Any]]:
     order = ORDERS[shape.sort]
     if order is Model.published_at and shape.known:
         order = Model.listed_at  # a draft has no date of publishing
@@ -334,24 +263,16 @@ def _unindexed(keys: Sequence[Any]) -> list[SQLColumnExpression[Any]]:
     return [keys[0] + nothing, *keys[1:]]
 
 
-def _rank() -> list[ColumnElement[Any]]:
-    return [
-        _is_name().desc(),
-        func.lower(Model.name).like(bindparam("beginning", type_=String)).desc(),
-        func.ts_rank(Model.search, _tsquery()).desc(),
-    ]
-
-
-def _tsquery() -> ColumnElement[Any]:
+def words_asked() -> ColumnElement[Any]:
     return func.websearch_to_tsquery("simple", bindparam("words", type_=String))
 
 
-def _ways(shape: _Shape) -> list[ColumnElement[bool]]:
+def ways_of(shape: Shape) -> list[ColumnElement[bool]]:
     """Each way in which a model may be in the list: how it may be seen, and how it fits the words."""
-    return [and_(one, fit) for one in _seen(shape) for fit in _fits(shape.filters.query)]
+    return [and_(one, fit) for one in seen_by(shape) for fit in _fits(shape.filters.query)]
 
 
-def _seen(shape: _Shape) -> list[ColumnElement[bool]]:
+def seen_by(shape: Shape) -> list[ColumnElement[bool]]:
     """A public model has a published version: the rules of `service` see to that."""
     rated = Model.rating.op("&")(bindparam("level", type_=Integer)) != 0
     public = and_(Model.visibility == "public", rated)
@@ -363,7 +284,7 @@ def _fits(kind: str) -> list[ColumnElement[bool]]:
     if not kind:
         return [true()]
     ways: list[ColumnElement[bool]] = [
-        Model.search.op("@@")(_tsquery()),
+        Model.search.op("@@")(words_asked()),
         _has_tag("lowered"),
         func.lower(Model.username) == bindparam("lowered", type_=String),
     ]
@@ -375,7 +296,7 @@ def _has_tag(name: str) -> ColumnElement[bool]:
     return exists().where(ModelTag.model_id == Model.id, ModelTag.tag == tag)
 
 
-def _filtered(query: Select[Any], shape: _Shape) -> Select[Any]:
+def filtered(query: Select[Any], shape: Shape) -> Select[Any]:
     filters = shape.filters
     query = query.where(Model.taken_down_at.is_(None))
     if filters.tag:
@@ -419,11 +340,9 @@ def _page_conditions(filters: ModelFilters) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def _of_versions(query: Select[Any], shape: _Shape) -> Select[Any]:
+def _of_versions(query: Select[Any], shape: Shape) -> Select[Any]:
     """Conditions that one version must meet together, and one that may be spoken of."""
     filters, wanted = shape.filters, list[ColumnElement[bool]]()
-    if filters.base_models:
-        wanted.append(_among(ModelVersion.base_model, "base_models", filters.base_models))
     if filters.version_ids:
         wanted.append(_among(ModelVersion.id, "version_ids", filters.version_ids))
     if filters.trained_here:
@@ -434,6 +353,10 @@ def _of_versions(query: Select[Any], shape: _Shape) -> Select[Any]:
     if filters.formats:
         known = _among(ModelFile.format, "formats", filters.formats)
         wanted.append(exists().where(ModelFile.version_id == ModelVersion.id, known))
+    if filters.base_models:
+        if not wanted and not shape.known:  # what is published alone is in the model's own row
+            return query.where(Model.bases.overlap(bindparam("bases", type_=ARRAY(Text))))
+        wanted.append(_among(ModelVersion.base_model, "base_models", filters.base_models))
     if not wanted:
         return query
     told = ModelVersion.status == "Published"

@@ -17,7 +17,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
 from sqlalchemy.orm import Mapped, column_property, deferred, mapped_column, relationship, validates
 
 from app.core.db import Base, Created
@@ -49,6 +49,12 @@ class Model(Base, Created):
             "search",
             postgresql_using="gin",
             postgresql_where=text("download_count >= 100"),
+        ),
+        Index(
+            "ix_model_public_bases",
+            "bases",
+            postgresql_using="gin",
+            postgresql_where=text("visibility = 'public'"),
         ),
         Index("ix_model_name_part", "name", postgresql_using="gin", postgresql_ops={"name": "gin_trgm_ops"}),
     )
@@ -88,6 +94,8 @@ class Model(Base, Created):
     search: Mapped[str] = deferred(
         mapped_column(TSVECTOR, Computed("to_tsvector('simple', name || ' ' || description)", persisted=True))
     )
+    bases: Mapped[list[str]] = deferred(mapped_column(ARRAY(Text), server_default=text("'{}'")))
+    """Base models of its published versions; a trigger of the database keeps it so."""
     built_in: Mapped[bool] = mapped_column(default=False)
     """Shipped with Bottega; `bottega up` keeps it installed."""
     tags: Mapped[list["ModelTag"]] = relationship(
@@ -127,9 +135,6 @@ class ModelVersion(Base, Created):
     __tablename__ = "model_version"
     __table_args__ = (
         Index("ix_model_version_base_model", "base_model", "model_id"),
-        Index(
-            "ix_model_version_told", "model_id", "base_model", postgresql_where=text("status = 'Published'")
-        ),
         Index("ix_model_version_trained", "model_id", postgresql_where=text("upload_type = 'Trained'")),
     )
 

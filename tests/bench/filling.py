@@ -109,8 +109,11 @@ join model on model.id = 1 + mod(place.number * 7919, %(models)s)
 cross join lateral (select pg_temp.of_list(
     '{{SD 1.5,SDXL 1.0,Pony,Illustrious,Flux.1 D,NoobAI,Wan Video,SD 3.5,Bottega Starter,Other}}',
     '{{.34,.22,.15,.12,.08,.05,.02,.01,.001,.009}}') || repeat('x', 0 * n) as name) base;
-update model set visibility = 'private' where visibility <> 'private' and not exists
-    (select from model_version version where version.model_id = model.id and status = 'Published');
+update model set bases = coalesce(told.bases, '{{}}'),
+    visibility = case when told.bases is null then 'private' else one.visibility end
+from model one left join (select model_id, array_agg(distinct base_model::text) as bases from model_version
+    where status = 'Published' group by model_id) told on told.model_id = one.id
+where one.id = model.id;
 """
 
 FILES = """
@@ -200,10 +203,12 @@ def fill(url: str, size: Size) -> float:
         db.execute(FUNCTIONS)
         db.execute("select setseed(0.25)")
         with without_indexes(db):
+            db.execute("alter table model_version disable trigger user")
             for name, statement in PARTS.items():
                 part = time.monotonic()
                 db.execute(statement, figures if "%(" in statement else None)
                 print(f"  {name}: {time.monotonic() - part:.0f} s", flush=True)
+            db.execute("alter table model_version enable trigger user")
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("vacuum (analyze)")
         db.execute("checkpoint")

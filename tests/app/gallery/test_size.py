@@ -1,17 +1,19 @@
 """Lists at size: as many queries for three as for one, an index for each order, words counted in advance."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event, func, select, text
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
-from app.core.db import within
+from app.core.db import unit_of_work, within
 from app.core.errors import TookTooLong
-from app.gallery import listing, queries, service, summary
+from app.gallery import listing, queries, searching, service, summary
 from app.gallery.cards import cards_of
 from app.gallery.models import Model, Term
 from app.images.models import ImageResource
@@ -134,7 +136,7 @@ def test_what_a_search_finds(db: Session, user: User) -> None:
 
     def found(words: str) -> set[int]:
         filters = listing.ModelFilters(query=words)
-        ranked = listing.search_ids(db, None, filters).items
+        ranked = searching.search_ids(db, None, filters).items
         listed = listing.list_ids(db, None, filters).items
         assert sorted(ranked) == sorted(listed)
         return set(ranked)
@@ -175,29 +177,82 @@ def test_pages_of_a_list_hold_everything_once(db: Session, user: User, sort: str
         assert len(found) == len(public + drafts)
 
 
-@pytest.mark.parametrize("few", [listing.FEW, -1])
+def _bases(db: Session, model: Model) -> list[str]:
+    return list(db.scalar(select(Model.bases).where(Model.id == model.id)) or ())
+
+
+def test_a_model_knows_the_bases_of_its_published_versions(db: Session, user: User) -> None:
+    model = published(db, user, tensors=b"1")
+    [version] = model.versions
+    draft = make_version(db, model, "v2", base_model="Pony")
+    db.flush()
+    assert _bases(db, model) == [version.base_model]
+    draft.status = "Published"
+    db.flush()
+    assert _bases(db, model) == sorted(["Pony", version.base_model])
+    filters = listing.ModelFilters(base_models=["Pony", "SD 3.5"])
+    assert listing.list_ids(db, None, filters).items == [model.id]
+    draft.base_model = "Illustrious"
+    version.status = "Draft"
+    db.flush()
+    assert _bases(db, model) == ["Illustrious"]
+    assert listing.list_ids(db, None, filters).items == []
+    db.delete(draft)
+    db.flush()
+    assert _bases(db, model) == []
+
+
+def test_two_changes_at_once_both_count(real_db: str) -> None:
+    with unit_of_work() as db:
+        model = published(db, make_user(db, "bianca"))
+        model_id, first = model.id, model.versions[0].base_model
+        numbers = [make_version(db, model, name, base_model=name).id for name in ("Pony", "SDXL 1.0")]
+    publish = "update model_version set status = 'Published' where id = %s"
+    with psycopg.connect(real_db) as one, psycopg.connect(real_db) as other:
+        one.execute(publish, [numbers[0]])
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(other.execute, publish, [numbers[1]])
+            while not one.execute("select from pg_locks where not granted").rowcount:
+                assert not waiting.done()
+            one.commit()
+            waiting.result()
+        other.commit()
+        told = one.execute("select bases from model where id = %s", [model_id]).fetchone()
+    assert told == (sorted([first, "Pony", "SDXL 1.0"]),)
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """Statements are built as this test has it, and as usual after it."""
+    statements = (listing._listing, searching._search)
+    for built in statements:
+        built.cache_clear()
+    yield
+    for built in statements:
+        built.cache_clear()
+
+
+@pytest.mark.parametrize(("few", "often"), [(5000, range(0)), (-1, range(0)), (5000, range(99))])
 def test_a_search_goes_on_after_what_it_ranks(
-    db: Session, user: User, monkeypatch: pytest.MonkeyPatch, few: int
+    db: Session, user: User, anew: None, monkeypatch: pytest.MonkeyPatch, few: int, often: range
 ) -> None:
     """The very name first, however few have fetched it; then the ranked ones, then all others, each once."""
-    monkeypatch.setattr(listing, "RANKED", 3)
+    for module in (listing, searching):
+        monkeypatch.setattr(module, "RANKED", 3)
     monkeypatch.setattr(listing, "FEW", few)
-    for statements in (listing._search, listing._listing):
-        statements.cache_clear()
+    monkeypatch.setattr(searching, "OFTEN", often)
     names = ["Stone", "Stone wall", "Old stone", *(f"Old stone {n}" for n in range(5))]
     models = [published(db, user, tensors=name.encode(), name=name) for name in names]
     for downloads, model in enumerate(models):
-        model.download_count = downloads
+        model.download_count = 97 + downloads if downloads else 0
     found, cursor = list[int](), None
     for _ in models:
-        page = listing.search_ids(db, None, listing.ModelFilters(query="STONE"), cursor=cursor, limit=2)
+        page = searching.search_ids(db, None, listing.ModelFilters(query="STONE"), cursor=cursor, limit=2)
         found, cursor = found + page.items, page.next_cursor
         if cursor is None:
             break
     exact, *others = (model.id for model in models)
     assert found == [exact, *reversed(others)]
-    for statements in (listing._search, listing._listing):
-        statements.cache_clear()
 
 
 def test_a_search_that_takes_too_long_is_refused(db: Session) -> None:
