@@ -16,12 +16,9 @@ import nh3
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from jinja2.compiler import CodeGenerator, Frame
-from jinja2.nodes import Expr
 from jinja2_fragments import render_block
 from markdown_it import MarkdownIt
-from markupsafe import Markup, escape
-from markupsafe import _escape_inner as escape_text  # type: ignore[attr-defined]  # twenty times as fast
+from markupsafe import Markup
 
 from app.core.config import get_settings
 
@@ -117,33 +114,10 @@ def _rendered(text: str) -> Markup:
     return Markup(html)  # noqa: S704 -- nh3 has just cleaned it
 
 
-def shown(value: Any) -> str:
-    """As `escape`, for a piece that is about to be joined: it need not be an object that says it is safe."""
-    kind = type(value)
-    if kind is str:
-        return escape_text(value)
-    return value if kind is Markup else str(value) if kind is int else escape(value)
-
-
-class _Writer(CodeGenerator):
-    """Writes `shown` where Jinja writes `escape`: a page with thirty cards has five hundred pieces."""
-
-    def _output_child_pre(self, node: Expr, frame: Frame, finalize: Any) -> None:
-        if frame.eval_ctx.autoescape and not frame.eval_ctx.volatile and finalize.src is None:
-            self.write("environment.shown(")
-        else:
-            super()._output_child_pre(node, frame, finalize)
-
-
-class _Pages(Environment):
-    code_generator_class = _Writer
-    shown = staticmethod(shown)
-
-
 @lru_cache
 def environment() -> Environment:
     """Templates are read once, as code is: what was edited shows after a restart."""
-    env = _Pages(
+    env = Environment(
         loader=FileSystemLoader(ROOT / "templates"),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
