@@ -85,10 +85,10 @@ def _item(
 
     def make() -> bytes:
         model = model_of(text)
-        told = model_out(request, model, viewer, Shown(filters.level, details=False))
+        how = Shown(filters.level, details=False, base_models=filters.base_models)
+        told = model_out(request, model, viewer, how)
         whole = can_edit_model(model, viewer)
-        bases = filters.base_models
-        return to_json(faces.in_list(told, base_models=bases, only_primary=only_primary, whole=whole))
+        return to_json(faces.in_list(told, only_primary=only_primary, whole=whole))
 
     if viewer is not None:
         return make()

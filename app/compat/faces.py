@@ -16,12 +16,9 @@ def _without(thing: Json, names: Sequence[str]) -> Json:
     return {name: value for name, value in thing.items() if name not in names}
 
 
-def in_list(model: Json, *, base_models: Sequence[str], only_primary: bool, whole: bool) -> Json:
-    """An item of GET /models: versions of the wanted base models alone, primary files alone if asked.
-
-    `model` comes without the details of its pictures.
-    """
-    versions = [v for v in model["modelVersions"] if not base_models or v["baseModel"] in base_models]
+def in_list(model: Json, *, only_primary: bool, whole: bool) -> Json:
+    """An item of GET /models, primary files alone if asked; it comes without the details of its pictures."""
+    versions = model["modelVersions"]
     for version in versions:
         if only_primary:
             version["files"] = [file for file in version["files"] if file["primary"]]

@@ -55,6 +55,8 @@ class Shown:
     key: str | None = None
     details: bool = True
     """Of pictures: how they were made, too."""
+    base_models: Sequence[str] = ()
+    """Of the versions those for one of these alone; all without any."""
 
 
 WHOLE = Shown()
@@ -255,10 +257,11 @@ def mini_out(
 def model_out(request: Request, model: Model, viewer: User | None, how: Shown = WHOLE) -> dict[str, Any]:
     """A model with the versions that the viewer may see, and of their pictures what is to be shown."""
     shown = [v for v in model.versions if can_view_version(v, viewer, how.key)]
-    out = [_version_in_model(request, v, viewer, n, how) for n, v in enumerate(shown)]
-    rating = model.rating
-    for version in out:
-        rating |= version["nsfwLevel"]
+    bases = how.base_models or {v.base_model for v in shown}
+    out = [
+        _version_in_model(request, v, viewer, n, how) for n, v in enumerate(shown) if v.base_model in bases
+    ]
+    pictures = [picture for v in shown for picture in version_pictures(v, viewer)]
     return {
         "id": model.id,
         "name": model.name,
@@ -272,7 +275,7 @@ def model_out(request: Request, model: Model, viewer: User | None, how: Shown = 
         "sfwOnly": False,
         "poi": model.poi,
         "nsfw": model.rating > 2,
-        "nsfwLevel": rating,
+        "nsfwLevel": _level(model, pictures),
         **_mode(model),
         "availability": availability(model),
         "userId": model.user_id,
