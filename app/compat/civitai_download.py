@@ -35,7 +35,7 @@ def download(
         query.text("fp"),
         query.integer("fileId"),
     )
-    file = files.choose_file(version, wanted)
+    file = files.choose_file(version.files, wanted)
     if request.method == "GET":
         files.count_download(db, viewer, file, request.client.host if request.client else "")
     return RedirectResponse(_place(request, query, file), 307, headers=NO_STORE)

@@ -130,12 +130,12 @@ class Wanted:
     file_id: int | None = None
 
 
-def choose_file(version: ModelVersion, wanted: Wanted) -> ModelFile:
+def choose_file(files: Sequence[ModelFile], wanted: Wanted) -> ModelFile:
     """The file that is meant: of those that say nothing against the query the one that says most for it.
 
     The primary one where nothing is asked. Errors: NotFound.
     """
-    fitting = [(agreed, f) for f in version.files if (agreed := _agreement(f, wanted)) is not None]
+    fitting = [(agreed, f) for f in files if (agreed := _agreement(f, wanted)) is not None]
     if not fitting:
         raise NotFound("File not found", code="file-not-found")
     return max(fitting, key=lambda pair: (pair[0], pair[1].is_primary, -pair[1].id))[1]

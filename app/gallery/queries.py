@@ -1,9 +1,11 @@
 """Reads of the gallery: facets, words, people, look-ups by hash. Lists of models are in `listing`."""
 
 import re
+import time
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     ColumnElement,
@@ -20,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
+from app.core.db import is_reader
 from app.core.errors import Invalid
 from app.core.prepared import Prepared
 from app.gallery.listing import literally
@@ -38,8 +41,26 @@ _LISTED = and_(
 """Models that anybody may be told of, whatever their rating is."""
 
 
-def list_facets(db: Session) -> dict[str, list[str]]:
-    """What the filters of the gallery can offer: base models and types in use, and the commonest tags."""
+SECONDS = 5.0
+Facets = dict[str, list[str]]
+_remembered: WeakKeyDictionary[Any, tuple[float, Facets]] = WeakKeyDictionary()
+
+
+def list_facets(db: Session) -> Facets:
+    """What the filters of the gallery can offer: base models and types in use, and the commonest tags.
+
+    They are counted now and then, so what anybody is told of them is remembered for some seconds.
+    """
+    if not is_reader(db):
+        return _read_facets(db)
+    asked_at, facets = _remembered.get(db.get_bind(), (-SECONDS, {}))
+    if time.monotonic() - asked_at > SECONDS:
+        facets = _read_facets(db)
+        _remembered[db.get_bind()] = (time.monotonic(), facets)
+    return facets
+
+
+def _read_facets(db: Session) -> Facets:
     rows = _facets().rows(db)
     names = {kind: [row[1] for row in rows if row[0] == kind] for kind in ("base", "type", "topic")}
     return {"base_models": sorted(names["base"]), "types": sorted(names["type"]), "tags": names["topic"]}

@@ -96,10 +96,8 @@ def _said_of(kind: str, file_format: str, precision: str | None, fp: str | None)
 def _has_doubles(file: ModelFile) -> bool:
     """Whether what it says of itself means another file."""
     alike = [f for f in file.version.files if f.type == file.type and f.format == file.format]
-    if len(alike) == 1:
-        return False  # none of the others fits
     wanted = Wanted(file.type, file.format, file.precision or "", file.fp or "")
-    return choose_file(file.version, wanted) is not file
+    return len(alike) > 1 and choose_file(alike, wanted) is not file
 
 
 def shown_hashes(file: ModelFile) -> dict[str, str]:
