@@ -5,6 +5,7 @@ writes a version, the filter that is used most cannot be wrong.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -52,16 +53,18 @@ on model_version for each row execute function version_changed()
 
 
 def upgrade() -> None:
-    values = sa.Column("hash_values", postgresql.JSONB, nullable=False, server_default=sa.text("'{}'"))
-    bases = sa.Column("bases", postgresql.ARRAY(sa.Text), nullable=False, server_default=sa.text("'{}'"))
-    op.add_column("model_file", values)
-    op.add_column("model", bases)
+    _add("model_file", "hash_values", postgresql.JSONB())
+    _add("model", "bases", postgresql.ARRAY(sa.Text))
     for statement in (HASHES, BASES, TELL_BASES, VERSION_CHANGED, TRIGGER):
         op.execute(statement)
     op.create_index("ix_model_lower_name", "model", [sa.text("lower(name)")])
     _search("ix_model_search_fetched", "search", "download_count >= 100")
     _search("ix_model_public_bases", "bases", "visibility = 'public'")
     op.execute("analyze model")  # until then Postgres believes that many models have the same name
+
+
+def _add(table: str, name: str, kind: sa.types.TypeEngine[Any]) -> None:
+    op.add_column(table, sa.Column(name, kind, nullable=False, server_default=sa.text("'{}'")))
 
 
 def _search(name: str, column: str, condition: str) -> None:
