@@ -78,7 +78,7 @@ def make_engine(url: str) -> Engine:
 def make_reader(url: str) -> Engine:
     """Engine for reading without transactions: a statement is one message to Postgres and one back.
 
-    With a transaction, and a ping before it, four more of each would come first and last.
+    A ping, a BEGIN and a COMMIT would be three more of each.
     """
     engine = create_engine(url, isolation_level="AUTOCOMMIT", **_pool(READING))
     event.listen(engine, "checkout", _refuse_closed)

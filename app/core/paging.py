@@ -75,13 +75,11 @@ def keyset_page(
     cursor: str | None,
     limit: int,
     ascending: bool = False,
-    offset: int = 0,
 ) -> Page[Any]:
     """One page of ORM rows, ordered by `keys` (descending unless `ascending`); the last key is unique."""
     if cursor:
         query = query.where(after(keys, ascending=ascending)).params(edge_values(keys, cursor))
     order = [k.asc() if ascending else k.desc() for k in keys]
-    query = query.offset(offset) if offset else query
     rows = list(db.scalars(query.order_by(*order).limit(limit + 1)).unique())
     more = len(rows) > limit
     rows = rows[:limit]

@@ -102,7 +102,7 @@ class Shape:
     others: bool = False
     """Without what a search shows first for its name."""
     few: bool = False
-    """No more than FEW models have the words that are looked for."""
+    """No more than FEW models have the words that are looked for; it says nothing of tags and names."""
     fetched: bool = False
     """Of those alone that were fetched often."""
 
@@ -142,7 +142,7 @@ def shape_of(filters: ModelFilters, viewer: User | None, estimate: int) -> Shape
 def estimate_of(db: Session, words: str) -> int:
     """How many models have the words, as Postgres believes; very many without words.
 
-    It knows that well, but not that comparing words takes ten times as long as it reckons.
+    It knows that well, but not how long comparing words takes.
     """
     if not words:
         return 1 << 30
@@ -211,20 +211,25 @@ def _listing(shape: Shape) -> Prepared:
     that are joined by OR. Few models out of many, chosen by something else than their order, are found by
     that and sorted, instead of met by chance in order.
     """
-    keys, ways = _keys(shape), ways_of(shape)
+    keys, ways, limit = _keys(shape), ways_of(shape), bindparam("limit", type_=Integer)
     ascending = shape.sort == "oldest"
-    sorted_here = shape.few or (shape.filters.period in SHORT and shape.sort in ("downloads", "pictures"))
-    order = [key.asc() if ascending else key.desc() for key in (_unindexed(keys) if sorted_here else keys)]
+    in_order, sorted_here = (_ordered(each, ascending=ascending) for each in (keys, _unindexed(keys)))
+    short = shape.filters.period in SHORT and shape.sort in ("downloads", "pictures")
     query = filtered(select(*keys), shape)
     query = query.where(after(keys, ascending=ascending)) if shape.behind else query
     query = query.where(Model.id.not_in(of_that_name(shape))) if shape.others else query
     if len(ways) == 1:
-        query = query.where(ways[0])
+        query = query.where(ways[0].fits)
     else:
-        most = bindparam("offset", type_=Integer) + bindparam("limit", type_=Integer)
-        query = query.where(Model.id.in_(select(numbers_of(query, ways, order, most))))
-    page = query.order_by(*order).offset(bindparam("offset", type_=Integer))
-    return Prepared(page.limit(bindparam("limit", type_=Integer)), steady=shape.few)
+        order = sorted_here if short else in_order
+        found = numbers_of(query, ways, order, sorted_here, bindparam("offset", type_=Integer) + limit)
+        query = query.where(Model.id.in_(select(found)))
+    page = query.order_by(*(sorted_here if short or len(ways) > 1 else in_order))
+    return Prepared(page.offset(bindparam("offset", type_=Integer)).limit(limit))
+
+
+def _ordered(keys: Sequence[Any], *, ascending: bool) -> list[ColumnElement[Any]]:
+    return [key.asc() if ascending else key.desc() for key in keys]
 
 
 def of_that_name(shape: Shape) -> Select[Any]:
@@ -243,10 +248,17 @@ def is_name() -> ColumnElement[bool]:
 
 
 def numbers_of(
-    query: Select[Any], ways: Sequence[ColumnElement[bool]], order: Sequence[Any], most: Any
+    query: Select[Any], ways: Sequence["Way"], order: Sequence[Any], sorted_here: Sequence[Any], most: Any
 ) -> Any:
-    """The models of `query` that are among the first `most` of one of `ways`."""
-    found = [query.with_only_columns(Model.id).where(way).order_by(*order).limit(most) for way in ways]
+    """The models of `query` that are among the first `most` of one of `ways`; by few words in `sorted_here`,
+    which is the same order by expressions that no index has."""
+    found = [
+        query.with_only_columns(Model.id)
+        .where(way.fits)
+        .order_by(*(sorted_here if way.by_few_words else order))
+        .limit(most)
+        for way in ways
+    ]
     return union(*(one.subquery().select() for one in found)).subquery()
 
 
@@ -267,9 +279,16 @@ def words_asked() -> ColumnElement[Any]:
     return func.websearch_to_tsquery("simple", bindparam("words", type_=String))
 
 
-def ways_of(shape: Shape) -> list[ColumnElement[bool]]:
+@dataclass(frozen=True)
+class Way:
+    fits: ColumnElement[bool]
+    by_few_words: bool = False
+
+
+def ways_of(shape: Shape) -> list[Way]:
     """Each way in which a model may be in the list: how it may be seen, and how it fits the words."""
-    return [and_(one, fit) for one in seen_by(shape) for fit in _fits(shape.filters.query)]
+    fitting = [(seen, fit) for seen in seen_by(shape) for fit in _fits(shape)]
+    return [Way(and_(seen, fit.fits), fit.by_few_words) for seen, fit in fitting]
 
 
 def seen_by(shape: Shape) -> list[ColumnElement[bool]]:
@@ -279,16 +298,17 @@ def seen_by(shape: Shape) -> list[ColumnElement[bool]]:
     return [public, Model.user_id == bindparam("viewer", type_=Integer)] if shape.known else [public]
 
 
-def _fits(kind: str) -> list[ColumnElement[bool]]:
+def _fits(shape: Shape) -> list[Way]:
     """How a model can be what is looked for: words of it, its tag, its person, a part of its name."""
-    if not kind:
-        return [true()]
-    ways: list[ColumnElement[bool]] = [
-        Model.search.op("@@")(words_asked()),
-        _has_tag("lowered"),
-        func.lower(Model.username) == bindparam("lowered", type_=String),
+    if not shape.filters.query:
+        return [Way(true())]
+    ways = [
+        Way(Model.search.op("@@")(words_asked()), shape.few),
+        Way(_has_tag("lowered")),
+        Way(func.lower(Model.username) == bindparam("lowered", type_=String)),
     ]
-    return [*ways, Model.name.ilike(bindparam("part", type_=String))] if kind == "word" else ways
+    part = Way(Model.name.ilike(bindparam("part", type_=String)))
+    return [*ways, part] if shape.filters.query == "word" else ways
 
 
 def _has_tag(name: str) -> ColumnElement[bool]:

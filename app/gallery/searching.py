@@ -83,15 +83,15 @@ def _ranked(
 @lru_cache(maxsize=512)
 def _search(shape: Shape) -> Prepared:
     """The ranked ones, best first, each with its downloads and whether it is among the most downloaded."""
-    order = by_downloads() if shape.few else POPULAR
     models = filtered(select(Model.id), shape)
     often = Model.download_count >= literal_column(str(FETCHED))  # in the text, for the sake of its index
-    found = numbers_of(models.where(often) if shape.fetched else models, ways_of(shape), order, RANKED)
+    models = models.where(often) if shape.fetched else models
+    found = numbers_of(models, ways_of(shape), POPULAR, by_downloads(), RANKED)
     popular = select(Model.id).where(Model.id.in_(select(found))).order_by(*POPULAR).limit(RANKED).cte()
     numbers = union(select(popular.c.id), of_that_name(shape).subquery().select()).subquery()
     query = select(Model.id, Model.download_count, popular.c.id.is_not(None))
     ranked = query.join(numbers, numbers.c.id == Model.id).outerjoin(popular, popular.c.id == Model.id)
-    return Prepared(ranked.order_by(*_rank(), *POPULAR), steady=shape.few)
+    return Prepared(ranked.order_by(*_rank(), *POPULAR))
 
 
 def _rank() -> list[ColumnElement[Any]]:

@@ -55,21 +55,16 @@ def model_texts(db: Session, model_ids: Sequence[int], *, details: bool = True) 
 
 def model_of(text: str) -> Model:
     """Its versions see it as long as it is there: thousands of objects in a circle would wait for the garbage
-    collector, and it takes twenty milliseconds for them."""
+    collector, which holds everybody up while it looks for them."""
     *values, versions = from_json(text)
     model = _bare_model(values)
     model.versions = [_version(proxy(model), parts) for parts in versions or ()]
     return model
 
 
-def whole_models(db: Session, model_ids: Sequence[int]) -> list[Model]:
-    """These models, in their order; of those that are still there."""
-    return [model_of(text) for text in model_texts(db, model_ids)]
-
-
 def view_model(db: Session, viewer: User | None, model_id: int, *, key: str | None = None) -> Model:
     """Errors: NotFound, also for what this person may not see."""
-    model = next(iter(whole_models(db, [model_id])), None)
+    model = next(map(model_of, model_texts(db, [model_id])), None)
     if model is None or not can_view_model(model, viewer, key):
         raise NotFound("This model does not exist, or it is not shared with you.")
     return model

@@ -1,7 +1,7 @@
 """Many requests over loopback from a process of its own: a fixed number at once, each address asked in turn.
 
 The client shares the cores with the server, so it does as little as it can: plain sockets that stay open,
-answers read to their end and thrown away. A client of the standard library takes half a millisecond for each.
+answers read to their end and thrown away.
 """
 
 import multiprocessing

@@ -49,6 +49,15 @@ class Catalogue:
         texts = [row[0].split() for row in self.some("model", "description")]
         return [" ".join(self.random.sample(words, 2)) for words in texts]
 
+    def one_word(self) -> list[str]:
+        """A word of a description, a tag that many or few have, or some letters of a name, in turn."""
+        texts = [row[0].split() for row in self.some("model", "description")]
+        words = [self.random.choice(each) for each in texts]
+        names = [row[0].replace(" ", "")[1:5] for row in self.some("model", "name")]
+        [(total,)] = self.rows("select count(*) from model")
+        kinds = (words, self.tags(total // 50, total), self.tags(1, 30), names)
+        return [kinds[place % 4][place] for place in range(self.amount)]
+
     def prompts(self) -> list[str]:
         """Two words beside each other in the prompt of a picture."""
         texts = [row[0].split() for row in self.some("image", "prompt")]
@@ -104,6 +113,7 @@ def pages(catalogue: Catalogue) -> dict[str, Paths]:
         "deep page of the newest": catalogue.spread("/models", cursor=by_date),
         "deep page by downloads": catalogue.spread("/models", sort=["downloads"], cursor=by_fetches),
         "two words": catalogue.spread("/models", query=catalogue.words()),
+        "one word": catalogue.spread("/models", query=catalogue.one_word()),
         "common tag": catalogue.spread("/models", tag=catalogue.tags(total // 50, total), sort=sorts[:2]),
         "rare tag": catalogue.spread("/models", tag=catalogue.tags(1, 30), sort=sorts[:2]),
         "model page": [f"/models/{n}/{name.replace(' ', '-')}" for n, name in catalogue.popular("id, name")],
@@ -131,6 +141,7 @@ def reads(catalogue: Catalogue) -> dict[str, Paths]:
         ),
         "api models, deep page": catalogue.spread("/api/v1/models", **few, cursor=by_fetches),
         "api models, two words": catalogue.spread("/api/v1/models", **few, query=catalogue.words()),
+        "api models, one word": catalogue.spread("/api/v1/models", **few, query=catalogue.one_word()),
         "api models, common tag": catalogue.spread(
             "/api/v1/models", **few, tag=catalogue.tags(total // 50, total)
         ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -219,6 +220,16 @@ def test_two_changes_at_once_both_count(real_db: str) -> None:
         other.commit()
         told = one.execute("select bases from model where id = %s", [model_id]).fetchone()
     assert told == (sorted([first, "Pony", "SDXL 1.0"]),)
+
+
+def test_few_with_a_word_says_nothing_of_tags_and_names(db: Session) -> None:
+    """Half of all models may have the tag: those are met in the order of the list, never all sorted."""
+    shape = listing.shape_of(listing.ModelFilters(query="style"), None, estimate=1)
+    assert [way.by_few_words for way in listing.ways_of(shape)] == [True, False, False, False]
+    arms = listing._listing(replace(shape, sort="newest")).sql.split("UNION")
+    assert ["make_interval" in arm.split("ORDER BY")[1].split("LIMIT")[0] for arm in arms] == [
+        True, False, False, False,
+    ]  # fmt: skip
 
 
 @pytest.fixture
