@@ -168,10 +168,9 @@ def _alike(filters: ModelFilters) -> ModelFilters:
 
 
 def _kind_of(words: str) -> str:
-    """Parts of names are looked for by three letters or more, and one word: anything less is in half of all
-    names."""
-    words = words.strip()
-    return ("word" if re.fullmatch(r"\S{3,}", words) else "words") if words else ""
+    """`words`, one `word`, or a `short` one of less than three letters, which are in half of all names."""
+    several = len(words.split()) > 1
+    return "words" if several else "word" if len(words.strip()) > 2 else "short" if words.strip() else ""
 
 
 def values_of(viewer: User | None, filters: ModelFilters) -> dict[str, Any]:
@@ -299,16 +298,19 @@ def seen_by(shape: Shape) -> list[ColumnElement[bool]]:
 
 
 def _fits(shape: Shape) -> list[Way]:
-    """How a model can be what is looked for: words of it, its tag, its person, a part of its name."""
-    if not shape.filters.query:
+    """How a model can be what is looked for: words of it, its tag, its person, a part of its name.
+
+    A person's name is one word, and only of one are parts looked for.
+    """
+    kind = shape.filters.query
+    if not kind:
         return [Way(true())]
-    ways = [
-        Way(Model.search.op("@@")(words_asked()), shape.few),
-        Way(_has_tag("lowered")),
-        Way(func.lower(Model.username) == bindparam("lowered", type_=String)),
-    ]
-    part = Way(Model.name.ilike(bindparam("part", type_=String)))
-    return [*ways, part] if shape.filters.query == "word" else ways
+    ways = [Way(Model.search.op("@@")(words_asked()), shape.few), Way(_has_tag("lowered"))]
+    if kind != "words":
+        ways.append(Way(func.lower(Model.username) == bindparam("lowered", type_=String)))
+    if kind == "word":
+        ways.append(Way(Model.name.ilike(bindparam("part", type_=String))))
+    return ways
 
 
 def _has_tag(name: str) -> ColumnElement[bool]:
